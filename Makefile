@@ -1,0 +1,45 @@
+# On a fresh machine: `make run` serves, `make test` checks. `make help` tells the rest.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCKS := requirements/production.txt requirements/development.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test token lint lock clean
+
+help: ## Show this list
+	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY) ## Run the service on an embedded Postgres
+	@exec $(BIN)/python -m app.dev.run var
+
+test: $(READY) lint ## Run the linters and every test
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+token: $(READY) ## Print a development token; UNIT=unit_emea make token for another unit
+	@$(BIN)/python -m app.dev.token var
+
+lint: $(READY) ## Check style, types and who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: $(READY) ## Bring the locked dependencies up to date with setup.cfg
+	@for lock in $(LOCKS); do $(BIN)/pip-compile $$lock; done
+
+clean: ## Remove the virtual environment, the data and the caches
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# Set-up talks on standard error, so that standard output stays a target's own.
+$(READY): requirements/development.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: PYTHON=python3.12 make …")'
+	@echo "Installing into $(VENV) …" >&2
+	@$(PYTHON) -m venv --clear $(VENV) >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $< >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@

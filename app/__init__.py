@@ -1,0 +1,41 @@
+"""LeadVibe Credentials: issues and checks the API credentials of the lead platform."""
+
+import logging.config
+
+from flask import Flask
+
+from app import logs
+from app.api import auth, documentation, errors, health, requests, secrets
+from app.credentials.hashing import Hasher
+from app.credentials.service import CredentialService
+from app.database import Database
+from app.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the service, by default from the environment. Raises SettingsError.
+
+    Its database is closed: open `app.extensions["database"]` once the process has forked.
+    """
+    settings = settings or Settings.from_environment()
+    logging.config.dictConfig(logs.configuration(settings.log_level))
+
+    app = Flask(__name__, static_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+
+    database = Database(settings.database_url, connections=settings.threads)
+    hasher = Hasher(settings.bcrypt_rounds, settings.digest_key)
+    app.extensions["database"] = database
+    app.extensions["credentials"] = CredentialService(database, hasher)
+
+    logs.init_app(app)
+    requests.init_app(app)
+    auth.init_app(app, settings)
+
+    api = documentation.init_app(app)
+    api.register_blueprint(secrets.blueprint)
+    api.register_blueprint(health.blueprint)
+    errors.init_app(app)
+    return app

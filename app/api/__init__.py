@@ -1,0 +1,1 @@
+"""HTTP, kept thin: what comes in, who asks, what goes out."""

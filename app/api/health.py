@@ -1,0 +1,42 @@
+"""What an orchestrator asks: is the process alive, can it serve."""
+
+from typing import Any
+
+from flask import current_app
+from werkzeug.exceptions import ServiceUnavailable
+
+from app.api.blueprint import Blueprint
+from app.api.errors import RETRY_AFTER_SECONDS
+from app.api.schemas import StatusSchema
+from app.database import takes_writes
+from app.migrations import is_migrated
+
+blueprint = Blueprint("Operations", __name__, description="For those who run the service.")
+
+
+@blueprint.route("/healthz")
+@blueprint.doc(operationId="getHealth", security=[])
+@blueprint.response(200, StatusSchema)
+def healthz() -> dict[str, Any]:
+    """Tell whether the process serves
+
+    Asks nothing of anyone, so it stays 200 while the database is away.
+    """
+    return {"status": "ok"}
+
+
+@blueprint.route("/readyz")
+@blueprint.doc(operationId="getReadiness", security=[], responses={503: "ServiceUnavailable"})
+@blueprint.response(200, StatusSchema)
+def readyz() -> dict[str, Any]:
+    """Tell whether the service can do its work
+
+    200 when the database answers, takes writes, and has the schema that this code needs.
+    """
+    with current_app.extensions["database"].connection() as connection:
+        ready = takes_writes(connection) and is_migrated(connection)
+    if not ready:
+        raise ServiceUnavailable(
+            "The database is read-only or not migrated", retry_after=RETRY_AFTER_SECONDS
+        )
+    return {"status": "ok"}

@@ -1,0 +1,108 @@
+"""Bearer tokens for people: JSON Web Tokens (RFC 7519), checked as RFC 8725 advises."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+from app.keys import KeySource
+
+LEEWAY_SECONDS = 30
+_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that RFC 3339 can write
+_TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
+
+# An identifier is stored, logged and compared, so it holds nothing that a database or a terminal
+# would take amiss: no control characters, no lone surrogates.
+_IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
+
+
+class InvalidToken(Exception):
+    """The token is refused; the message says why in a word or two, without quoting it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid token says of its bearer."""
+
+    subject: str
+    unit_id: str | None
+    unit_ids: frozenset[str]
+
+
+class TokenVerifier:
+    """Checks signature, issuer, audience and times. Takes keys from its source alone (no `jku`)."""
+
+    def __init__(
+        self, keys: KeySource, *, algorithms: Collection[str], issuer: str, audience: str
+    ) -> None:
+        self._keys = keys
+        self._algorithms = algorithms
+        self._issuer = issuer
+        self._audience = audience
+
+    def verify(self, token: str) -> Claims:
+        """Return the claims, or raise InvalidToken; KeysUnavailable when there is no key to ask."""
+        return _read_claims(self._decode(token))
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        try:
+            header = jwt.get_unverified_header(token)
+            algorithm = self._check_header(header)
+            key = self._keys.find(key_id=header.get("kid"), algorithm=algorithm)
+            if key is None:
+                raise InvalidToken("unknown key")
+            return jwt.decode(
+                token,
+                key.key,
+                algorithms=[algorithm],
+                issuer=self._issuer,
+                audience=self._audience,
+                leeway=LEEWAY_SECONDS,
+                options={
+                    "require": ["exp", "iss", "aud", "sub"],
+                    "enforce_minimum_key_length": True,
+                },
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            # PyJWT lets some of what a hostile token provokes through as it is
+            raise InvalidToken(type(error).__name__) from None
+
+    def _check_header(self, header: dict[str, Any]) -> str:
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            raise InvalidToken("algorithm not allowed")
+        kind = header.get("typ", "JWT")
+        if not isinstance(kind, str) or kind.lower() not in _TYPES:
+            raise InvalidToken("another type of token")
+        return algorithm
+
+
+def _read_claims(claims: dict[str, Any]) -> Claims:
+    for name in ("exp", "nbf", "iat"):
+        if name in claims:
+            _require_numeric_date(claims[name])
+    unit_id = claims.get("unit_id")
+    unit_ids = claims.get("unit_ids")
+    if not isinstance(unit_ids, list | None):
+        raise InvalidToken("unit_ids is no list")
+    return Claims(
+        subject=_identifier(claims["sub"]),
+        unit_id=None if unit_id in (None, "") else _identifier(unit_id),
+        unit_ids=frozenset(_identifier(each) for each in unit_ids or ()),
+    )
+
+
+def _require_numeric_date(value: object) -> None:
+    """RFC 7519, 2: seconds as a JSON number; PyJWT takes a numeric string too, and any size."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidToken("a time is no number")
+    if not 0 <= value <= _LAST_SECOND:
+        raise InvalidToken("a time is out of range")
+
+
+def _identifier(value: object) -> str:
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise InvalidToken("a claim is no identifier")
+    return value

@@ -1,0 +1,1 @@
+"""The domain: credentials and their client secrets. No HTTP word in it."""

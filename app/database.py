@@ -1,0 +1,149 @@
+"""The pool of connections, and what its failures look like to the rest of the service."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+# Together they keep the contract's promise of an answer within five seconds.
+ANSWER_SECONDS = 4.0
+CHECKOUT_SECONDS = 2.5
+CONNECT_SECONDS = 2
+STATEMENT_TIMEOUT = "3s"
+
+# For what the pool itself asks of a connection that nobody holds.
+_IDLE_ANSWER_SECONDS = 1.0
+
+_UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,  # a standby, after a failover
+    errors.UndefinedTable,  # not migrated yet
+    errors.UndefinedColumn,
+)
+
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class DatabaseUnavailable(Exception):
+    """The database does not answer, or is not in a state to serve; trying later may help."""
+
+
+class DatabaseFault(Exception):
+    """The database refused a statement of ours: a bug. Names the error, never its values."""
+
+
+class _BoundedConnection(psycopg.Connection[TupleRow]):
+    """A connection that closes itself when the server has not answered by `deadline`.
+
+    Neither `statement_timeout` nor TCP ends the wait for a server that is stopped but not gone.
+    """
+
+    deadline: float | None = None
+
+    def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
+        bound = _IDLE_ANSWER_SECONDS
+        if self.deadline is not None:
+            bound = max(0.0, self.deadline - monotonic())
+        try:
+            return super().wait(gen, interval=interval, timeout=min(bound, timeout or bound))
+        except errors._WaitTimeout:  # noqa: SLF001  psycopg has no public name for it
+            self.pgconn.finish()
+            raise
+
+
+class Database:
+    """Postgres, through a pool that is made closed and opened after the fork.
+
+    `url` is a libpq connection URI. Unless it says otherwise, only a server that takes writes is
+    used: on a standby a revoked secret could still be seen.
+    """
+
+    def __init__(self, url: str, *, connections: int) -> None:
+        parameters: dict[str, Any] = {
+            "target_session_attrs": "read-write",
+            "fallback_application_name": "leadvibe-credentials",
+            **conninfo_to_dict(url),
+            "connect_timeout": CONNECT_SECONDS,
+            "autocommit": True,
+        }
+        self._pool = ConnectionPool(
+            kwargs=parameters,
+            connection_class=_BoundedConnection,
+            configure=_configure,
+            min_size=connections,
+            max_size=connections,
+            timeout=CHECKOUT_SECONDS,
+            reconnect_timeout=CONNECT_SECONDS,  # by default a pause grows to minutes
+            open=False,
+        )
+
+    def open(self) -> None:
+        """Start to connect, in the background."""
+        self._pool.open()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[TupleRow]]:
+        """Lend a connection in autocommit mode, for a few seconds in all.
+
+        Raises DatabaseUnavailable when none is to be had or the server fails, and DatabaseFault for
+        any other error of the database that is not handled inside.
+        """
+        deadline = monotonic() + ANSWER_SECONDS
+        try:
+            with self._pool.connection() as connection:
+                connection.deadline = deadline
+                try:
+                    yield connection
+                except errors.ReadOnlySqlTransaction:
+                    connection.pgconn.finish()
+                    raise
+                finally:
+                    connection.deadline = None
+        except _UNAVAILABLE as error:
+            _logger.warning("database unavailable: %s", _describe(error))
+            if monotonic() < deadline - CHECKOUT_SECONDS:
+                # One connection broke at once, so the others may be as dead.
+                self._pool.check()
+            raise DatabaseUnavailable(_describe(error)) from None
+        except psycopg.Error as error:
+            raise DatabaseFault(_describe(error)) from None
+
+
+def is_connection_uri(text: str) -> bool:
+    """Tell whether libpq would understand the text as a connection URI."""
+    if not text.startswith(("postgresql://", "postgres://")):
+        return False
+    try:
+        conninfo_to_dict(text)
+    except psycopg.Error:
+        return False
+    return True
+
+
+def takes_writes(connection: psycopg.Connection[TupleRow]) -> bool:
+    """Tell whether the server lets this session write, as a standby does not."""
+    rows = connection.execute("SELECT current_setting('transaction_read_only')").fetchall()
+    return rows == [("off",)]
+
+
+def _configure(connection: psycopg.Connection[TupleRow]) -> None:
+    connection.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET timezone = 'UTC'")
+
+
+def _describe(error: psycopg.Error) -> str:
+    """Say what failed without the message, which may quote a row or a connection string."""
+    words = [type(error).__name__, error.sqlstate, error.diag.constraint_name]
+    return " ".join(word for word in words if word)

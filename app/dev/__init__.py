@@ -1,0 +1,1 @@
+"""What `make run`, `make token` and the tests need and production never imports."""

@@ -1,0 +1,82 @@
+"""Keys and tokens for development: whoever has them is believed on this machine alone."""
+
+import base64
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+ISSUER = "https://issuer.localhost"
+AUDIENCE = "leadvibe-credentials"
+UNIT = "unit_demo"
+
+_TOKEN_SECONDS = 12 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class DevelopmentKeys:
+    """The key pair that signs and checks tokens, and the DIGEST_KEY, as base64."""
+
+    private_key: bytes
+    public_key_file: Path
+    digest_key: str
+
+    def sign(self, *, unit_id: str, issuer: str = ISSUER, audience: str = AUDIENCE) -> str:
+        """Return a token for the subject `developer` in the unit, good for twelve hours."""
+        now = int(time())
+        claims = {
+            "iss": issuer,
+            "aud": audience,
+            "sub": "developer",
+            "iat": now,
+            "exp": now + _TOKEN_SECONDS,
+            "unit_id": unit_id,
+        }
+        return jwt.encode(claims, self.private_key, algorithm="EdDSA")
+
+
+def development_keys(directory: Path) -> DevelopmentKeys:
+    """Return the keys in the directory, after making those that are missing."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_key = _read_or_write(directory / "private.pem", _new_private_key())
+    public_key = load_pem_private_key(private_key, password=None).public_key()
+    public_key_file = directory / "public.pem"
+    _read_or_write(
+        public_key_file, public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    digest_key = _read_or_write(directory / "digest.key", base64.b64encode(secrets.token_bytes(32)))
+    return DevelopmentKeys(private_key, public_key_file, digest_key.decode())
+
+
+def _new_private_key() -> bytes:
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _read_or_write(path: Path, content: bytes) -> bytes:
+    """Return what the file holds, or write it whole, for its owner's eyes alone.
+
+    A link either exists with all its content or not at all, so two processes agree on one key.
+    """
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass  # another process was first
+        finally:
+            draft.unlink()
+    return path.read_bytes()

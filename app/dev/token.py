@@ -1,0 +1,22 @@
+"""`make token`: a development token on standard output, and nothing else."""
+
+import os
+import sys
+from pathlib import Path
+
+from app.dev.keys import AUDIENCE, ISSUER, UNIT, development_keys
+
+
+def main() -> None:
+    keys = development_keys(Path(sys.argv[1]) / "keys")
+    print(
+        keys.sign(
+            unit_id=os.environ.get("UNIT", UNIT),
+            issuer=os.environ.get("JWT_ISSUER", ISSUER),
+            audience=os.environ.get("JWT_AUDIENCE", AUDIENCE),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

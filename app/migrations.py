@@ -1,0 +1,73 @@
+"""Apply `migrations_sql/`, and tell which of it a database lacks."""
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg.rows import TupleRow
+from yoyo import read_migrations
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.connections import DatabaseURI
+from yoyo.migrations import MigrationList, default_migration_table
+
+from app.database import CONNECT_SECONDS
+
+_DIRECTORY = Path(__file__).parent.parent / "migrations_sql"
+_ADVISORY_LOCK = 0x6C65616476696265  # "leadvibe"
+
+
+class MigrationFailed(Exception):
+    """The database is out of reach or refused a statement; the message says which, and why."""
+
+
+class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
+    """yoyo's Postgres backend, safe to run on several hosts and to kill at any moment."""
+
+    @contextmanager
+    def lock(self, timeout: float = 0) -> Iterator[None]:  # noqa: ARG002  yoyo's signature
+        """Hold a lock that ends with the session, where yoyo's row would outlive a killed run."""
+        self.execute(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
+        try:
+            yield
+        finally:
+            self.execute(f"SELECT pg_advisory_unlock({_ADVISORY_LOCK})")
+
+
+def migrate(database_url: str) -> list[str]:
+    """Apply all that is missing, in order, and return the names of what was applied.
+
+    Several hosts may call it at once: one works, the others wait and find nothing left to do.
+    Raises MigrationFailed; what was applied before stays, and the rest may be tried again.
+    """
+    try:
+        return _apply_missing(database_url)
+    except psycopg.Error as error:
+        # not the whole message: a violated constraint quotes the row
+        raise MigrationFailed(error.diag.message_primary or str(error)) from None
+
+
+def is_migrated(connection: psycopg.Connection[TupleRow]) -> bool:
+    """Tell whether the database has seen every migration that this code ships, and maybe more."""
+    applied = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
+    return {migration.id for migration in _shipped()} <= {name for (name,) in applied}
+
+
+def _apply_missing(database_url: str) -> list[str]:
+    # left to libpq, since yoyo's own parser of URIs knows one host only
+    arguments = {"conninfo": database_url, "connect_timeout": CONNECT_SECONDS}
+    uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, arguments)
+    with _Backend(uri, default_migration_table) as backend, backend.lock():
+        missing = backend.to_apply(_shipped())
+        for migration in missing:
+            # Applied and marked in one transaction: yoyo's own way takes two, and a run killed
+            # between them would apply the migration again.
+            with backend.transaction():
+                migration.process_steps(backend, "apply")
+                backend.mark_one(migration, log=False)
+        return [migration.id for migration in missing]
+
+
+def _shipped() -> MigrationList:
+    return read_migrations(glob.escape(str(_DIRECTORY)))

@@ -1,0 +1,152 @@
+"""What the environment says: the only place that reads it."""
+
+import base64
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+import environs
+from marshmallow import ValidationError
+from marshmallow.validate import ContainsOnly, Length, OneOf, Range
+
+from app.database import is_connection_uri
+from app.keys import InvalidKeys, read_key_file
+
+# Asymmetric signatures only: whoever can check a token must not be able to make one.
+ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
+DEFAULT_ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+_DIGEST_KEY_MIN_BYTES = 32
+_NOT_EMPTY = Length(min=1, error="Is empty.")
+
+
+class SettingsError(Exception):
+    """Some settings are missing or bad; the message says by name what is wrong with each."""
+
+    def __init__(self, problems: dict[str, list[str]]) -> None:
+        lines = [f"{name}: {' '.join(what)}" for name, what in sorted(problems.items())]
+        super().__init__("\n".join(lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one process, checked. The README's Configuration says what each means."""
+
+    database_url: str = field(repr=False)
+    jwt_jwks_url: str | None
+    jwt_public_key_file: Path | None
+    jwt_issuer: str
+    jwt_audience: str
+    jwt_algorithms: tuple[str, ...]
+    digest_key: bytes = field(repr=False)
+    bcrypt_rounds: int
+    host: str
+    port: int
+    web_concurrency: int
+    threads: int
+    log_level: str
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read every variable, or raise one SettingsError that names all that are wrong."""
+        env = _environment()
+        settings = cls(
+            database_url=env.str("DATABASE_URL", validate=_check_database_url),
+            jwt_jwks_url=env.str("JWT_JWKS_URL", None, validate=_check_http_url),
+            jwt_public_key_file=env.path("JWT_PUBLIC_KEY_FILE", None),
+            jwt_issuer=env.str("JWT_ISSUER", validate=_NOT_EMPTY),
+            jwt_audience=env.str("JWT_AUDIENCE", validate=_NOT_EMPTY),
+            jwt_algorithms=tuple(
+                env.list(
+                    "JWT_ALGORITHMS",
+                    DEFAULT_ALGORITHMS,
+                    subcast=str.strip,
+                    validate=[_NOT_EMPTY, ContainsOnly(ALGORITHMS)],
+                )
+                or ()
+            ),
+            digest_key=env.base64("DIGEST_KEY"),
+            bcrypt_rounds=env.int("BCRYPT_ROUNDS", 10, validate=Range(10, 16)),
+            host=env.str("HOST", "127.0.0.1", validate=_NOT_EMPTY),
+            port=env.int("PORT", 8000, validate=Range(1, 65535)),
+            web_concurrency=env.int(
+                "WEB_CONCURRENCY", os.cpu_count() or 1, validate=Range(1, 1024)
+            ),
+            threads=env.int("THREADS", 4, validate=Range(1, 1024)),
+            log_level=env.str("LOG_LEVEL", "info", validate=OneOf(LOG_LEVELS)),
+        )
+        _raise_problems(env, _key_source_problems(settings))
+        return settings
+
+
+def database_url_from_environment() -> str:
+    """Read DATABASE_URL, which is all that a migration needs. Raises SettingsError."""
+    env = _environment()
+    url = env.str("DATABASE_URL", validate=_check_database_url)
+    _raise_problems(env, {})
+    return url
+
+
+def _environment() -> environs.Env:
+    env = environs.Env(eager=False)  # collects problems until it is sealed
+    env.add_parser("base64", _parse_digest_key)
+    return env
+
+
+def _raise_problems(env: environs.Env, more: dict[str, list[str]]) -> None:
+    try:
+        env.seal()
+    except environs.EnvValidationError as error:
+        found = cast("dict[str, list[str]]", error.error_messages)
+        raise SettingsError(found | more) from None
+    if more:
+        raise SettingsError(more)
+
+
+def _key_source_problems(settings: Settings) -> dict[str, list[str]]:
+    either = "JWT_JWKS_URL, JWT_PUBLIC_KEY_FILE"
+    path = settings.jwt_public_key_file
+    if settings.jwt_jwks_url is None and path is None:
+        return {either: ["One of them must be set."]}
+    if settings.jwt_jwks_url is not None and path is not None:
+        return {either: ["Only one of them may be set."]}
+    if path is None:
+        return {}
+    try:
+        read_key_file(path, settings.jwt_algorithms or DEFAULT_ALGORITHMS)
+    except OSError as error:
+        return {"JWT_PUBLIC_KEY_FILE": [f"Cannot be read: {error.strerror}."]}
+    except InvalidKeys as error:
+        return {"JWT_PUBLIC_KEY_FILE": [f"The file {error}."]}
+    return {}
+
+
+def _check_database_url(url: str) -> None:
+    if not is_connection_uri(url):
+        raise ValidationError("Is no libpq connection URI (postgresql://…).")
+
+
+def _check_http_url(url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValidationError("Is no URL.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValidationError("Is no http or https URL.")
+
+
+def _parse_digest_key(text: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValidationError("Is no base64.") from None
+    if len(key) < _DIGEST_KEY_MIN_BYTES:
+        raise ValidationError(f"Must be at least {_DIGEST_KEY_MIN_BYTES} bytes.")
+    return key
