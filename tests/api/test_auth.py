@@ -1,0 +1,130 @@
+import logging
+from dataclasses import replace
+
+import pytest
+
+from app import create_app
+from tests.conftest import client_of
+from tests.jwks_server import serving_keys
+
+CHALLENGE = 'Bearer realm="LeadVibe"'
+INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token"'
+
+
+def refusal(client, authorization=None):
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = client.get("/secrets", headers=headers)
+    assert answer.status_code == 401
+    assert answer.content_type == "application/problem+json"
+    assert answer.json == {
+        "type": "about:blank",
+        "title": "Unauthorized",
+        "status": 401,
+        "detail": "Check authentication credentials",
+    }
+    return answer.headers["WWW-Authenticate"]
+
+
+def test_no_token_is_refused(client):
+    assert refusal(client) == CHALLENGE
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Bearer ", "Basic YTpi", "Token x", "bearerx", "é", ","]
+)
+def test_what_is_no_bearer_token_is_refused(client, authorization):
+    assert refusal(client, authorization) == CHALLENGE
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "x y", "é", "x, Bearer y", '"x"', "x" * 5000])
+def test_a_malformed_token_is_refused(client, token):
+    assert refusal(client, f"Bearer {token}") == INVALID_TOKEN
+
+
+@pytest.mark.parametrize(
+    "claims", [{"exp": 0}, {"iss": "https://evil.example"}, {"aud": "x"}, {"unit_id": 5}]
+)
+def test_a_bad_token_is_refused_without_saying_why(client, issuer, claims):
+    assert refusal(client, f"Bearer {issuer.sign(**claims)}") == INVALID_TOKEN
+
+
+def test_the_log_says_why_a_token_is_refused_without_the_token(client, issuer, caplog):
+    token = issuer.sign(exp=0)
+    with caplog.at_level(logging.INFO):
+        refusal(client, f"Bearer {token}")
+    assert "token refused: ExpiredSignatureError" in caplog.messages
+    assert token not in "".join(str(vars(record)) for record in caplog.records)
+
+
+def test_a_refused_caller_changes_nothing(client, rows):
+    assert client.post("/secrets", json={"name": "x"}).status_code == 401
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_is_case_insensitive(client, issuer, scheme):
+    headers = {"Authorization": f"{scheme} {issuer.sign()}"}
+    assert client.get("/secrets", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("claims", [{"unit_id": None}, {"unit_id": ""}, {"unit_ids": ["unit_a"]}])
+def test_a_good_token_without_active_unit_is_a_bad_request(app, issuer, claims):
+    without = () if "unit_id" in claims else ("unit_id",)
+    answer = client_of(app, issuer.sign(without=without, **claims)).get("/secrets")
+    assert answer.status_code == 400
+    assert answer.json["detail"] == "Active OU must be set"
+
+
+def active_unit(app, token, cookie):
+    client = client_of(app, token)
+    answer = client.post("/secrets", json={"name": "x"}, headers={"Cookie": cookie})
+    return answer.json["unit_id"] if answer.status_code == 200 else answer.status_code
+
+
+def test_the_cookie_chooses_among_the_units_that_the_token_lists(app, issuer):
+    token = issuer.sign(unit_ids=["unit_a", "unit_b"])
+    assert active_unit(app, token, "activeOu=unit_b") == "unit_b"
+    assert active_unit(app, token, "other=x; activeOu=unit_a") == "unit_a"
+
+
+def test_the_cookie_may_name_the_tokens_own_unit(app, issuer):
+    assert active_unit(app, issuer.sign(), "activeOu=unit_demo") == "unit_demo"
+
+
+def test_the_cookie_is_enough_when_the_token_has_no_unit_of_its_own(app, issuer):
+    token = issuer.sign(without=("unit_id",), unit_ids=["unit_a"])
+    assert active_unit(app, token, "activeOu=unit_a") == "unit_a"
+
+
+@pytest.mark.parametrize(
+    "unit", ["unit_other", "UNIT_DEMO", "unit_demo%20", "unit_*", "null", "unit_a,unit_b", "é"]
+)
+def test_a_cookie_that_names_a_unit_of_others_is_forbidden(app, issuer, rows, unit):
+    assert active_unit(app, issuer.sign(unit_ids=["unit_a"]), f"activeOu={unit}") == 403
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize("cookie", ["activeOu=", 'activeOu=""', "activeOu"])
+def test_an_empty_cookie_is_no_active_unit(app, issuer, cookie):
+    assert active_unit(app, issuer.sign(), cookie) == 400
+
+
+def test_two_cookies_that_disagree_are_no_active_unit(app, issuer):
+    token = issuer.sign(unit_ids=["unit_a"])
+    assert active_unit(app, token, "activeOu=unit_a; activeOu=unit_demo") == 400
+
+
+def test_the_service_takes_its_keys_from_a_url(settings, issuer):
+    with serving_keys(issuer.jwks()) as jwks:
+        by_url = create_app(replace(settings, jwt_public_key_file=None, jwt_jwks_url=jwks.url))
+        token_verifier = by_url.extensions["token_verifier"]
+        assert token_verifier.verify(issuer.sign("ES256")).subject == "ada"
+
+
+def test_without_any_key_the_service_is_unavailable(settings, issuer):
+    unreachable = "http://127.0.0.1:1/jwks.json"
+    app = create_app(replace(settings, jwt_public_key_file=None, jwt_jwks_url=unreachable))
+    answer = client_of(app, issuer.sign()).get("/secrets")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json["title"] == "Service Unavailable"

@@ -1,0 +1,99 @@
+import pytest
+
+from app.api.requests import MAX_BODY_BYTES
+
+JSON = "application/json"
+
+
+def post(client, data, content_type=JSON, **headers):
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post("/secrets", data=data, content_type=content_type, headers=named)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b" ", b"{", b"name", b'{"name":NaN}', b'{"name":-Infinity}', b'{"name":"a","name":"b"}',
+        b'{"name":"\xff"}', b"\xff\xfe", b'{"name":' + b"9" * 6000 + b"}", b"[" * 16000,
+        b'{"name":' * 1600, b"[]", b"null", b"5", b'"name"', b"true",
+    ],
+    ids=lambda body: ascii(body[:20]),
+)  # fmt: skip
+def test_a_body_that_is_no_json_object_is_a_bad_request(member, rows, body):
+    answer = post(member, body)
+    assert answer.status_code == 400
+    assert answer.content_type == "application/problem+json"
+    assert list(answer.json) == ["type", "title", "status", "detail"]
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data",
+     "application/problem+json", "application/jsonp", "application/json; charset=latin-1", "json",
+     "application/json, text/plain"],
+)  # fmt: skip
+def test_a_body_of_another_media_type_is_unsupported(member, rows, content_type):
+    answer = post(member, b'{"name":"x"}', content_type)
+    assert (answer.status_code, answer.json["title"]) == (415, "Unsupported Media Type")
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
+)
+def test_a_json_body_may_say_that_it_is_utf_8(member, content_type):
+    assert post(member, b'{"name":"x"}', content_type).status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity", "x"])
+def test_an_encoded_body_is_unsupported(member, encoding):
+    assert post(member, b'{"name":"x"}', Content_Encoding=encoding).status_code == 415
+
+
+def test_a_body_of_16_kib_is_read(member):
+    body = b'{"name":"x"}'.ljust(MAX_BODY_BYTES)
+    assert len(body) == 16 * 1024
+    assert post(member, body).status_code == 200
+
+
+def test_a_larger_body_is_too_large(member, rows):
+    answer = post(member, b'{"name":"x"}'.ljust(MAX_BODY_BYTES + 1))
+    assert (answer.status_code, answer.json["status"]) == (413, 413)
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
+def test_a_wrong_method_is_answered_with_those_allowed(member, method):
+    answer = member.open("/secrets", method=method)
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
+    assert answer.json["title"] == "Method Not Allowed"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/secret", "/secrets/", "//secrets", "/secrets//", "/Secrets", "/secrets%00", "/%ff",
+     "/secrets/../secrets", "/static/x", "/docs/", "/docs/static/../../app.py",
+     "/docs/static/..%2f..%2fauth.py", "/docs/swagger-ui/..%2f__init__.py", "/docs/static/"],
+)  # fmt: skip
+def test_an_unknown_path_is_not_found(member, path):
+    answer = member.get(path)
+    assert answer.status_code == 404
+    assert answer.json == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "There is nothing at this address",
+    }
+
+
+def test_an_unexpected_error_says_nothing_of_itself(app, member, monkeypatch, caplog):
+    monkeypatch.delitem(app.extensions, "credentials")
+    answer = member.get("/secrets", headers={"X-Request-Id": "req-1"})
+    assert answer.status_code == 500
+    assert answer.json["title"] == "Internal Server Error"
+    assert "KeyError" not in answer.text
+    assert "credentials" not in answer.text
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert (record.request_id, record.exc_info[0]) == ("req-1", KeyError)

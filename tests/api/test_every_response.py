@@ -1,0 +1,50 @@
+import re
+
+import pytest
+
+PATHS = ["/secrets", "/healthz", "/readyz", "/openapi.json", "/docs", "/nothing"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_response_carries_the_callers_request_id(client, path):
+    answer = client.get(path, headers={"X-Request-Id": "Az09._-"})
+    assert answer.headers["X-Request-Id"] == "Az09._-"
+
+
+def test_a_request_id_may_have_128_characters(client):
+    answer = client.get("/healthz", headers={"X-Request-Id": "x" * 128})
+    assert answer.headers["X-Request-Id"] == "x" * 128
+
+
+@pytest.mark.parametrize("offered", [None, "", "x" * 129, "a b", "a,b", "é", "a/b", "<script>"])
+def test_without_a_good_request_id_a_response_carries_a_new_one(client, offered):
+    headers = {} if offered is None else {"X-Request-Id": offered}
+    first, second = (client.get("/healthz", headers=headers) for _ in range(2))
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", first.headers["X-Request-Id"])
+    assert first.headers["X-Request-Id"] not in (offered, second.headers["X-Request-Id"])
+
+
+def test_responses_about_credentials_stay_out_of_caches(client, member):
+    answers = [
+        member.get("/secrets"),
+        member.post("/secrets", json={"name": "x"}),
+        member.post("/secrets", json={}),
+        member.put("/secrets"),
+        client.get("/secrets"),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 400, 405, 401]
+    assert all(answer.headers["Cache-Control"] == "no-store" for answer in answers)
+
+
+def test_every_route_asks_for_authentication_but_those_for_everybody(app, client):
+    """A route added later is covered by itself."""
+    public = {"/healthz", "/readyz", "/openapi.json", "/docs"}
+    public |= {"/docs/static/<path:filename>", "/docs/swagger-ui/<name>"}
+    for rule in app.url_map.iter_rules():
+        if rule.rule in public:
+            continue
+        path = re.sub("<[^>]*>", "x", rule.rule)
+        for method in rule.methods - {"HEAD"}:
+            answer = client.open(path, method=method)
+            assert (method, rule.rule, answer.status_code) == (method, rule.rule, 401)
+            assert answer.headers["WWW-Authenticate"]

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from app import create_app
+from app.migrations import migrate
+from tests.conftest import execute
+
+
+@pytest.fixture
+def client_on(settings):
+    """Return a function: a client of a service of its own, on the database at the URL."""
+    apps = []
+
+    def client_on(database_url):
+        app = create_app(replace(settings, database_url=database_url))
+        app.extensions["database"].open()
+        apps.append(app)
+        return app.test_client()
+
+    yield client_on
+    for app in apps:
+        app.extensions["database"].close()
+
+
+def test_the_process_is_healthy(client):
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_the_service_is_ready(client):
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_a_database_that_was_not_migrated_is_not_ready(client_on, empty_database):
+    client = client_on(empty_database)
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_database_that_lacks_a_migration_is_not_ready(client_on, empty_database):
+    migrate(empty_database)
+    execute(empty_database, "DELETE FROM _yoyo_migration")
+    assert client_on(empty_database).get("/readyz").status_code == 503
+
+
+def test_a_database_of_a_later_version_is_ready(client_on, empty_database):
+    migrate(empty_database)
+    execute(empty_database, "INSERT INTO _yoyo_migration VALUES ('x', '9999.later', now())")
+    assert client_on(empty_database).get("/readyz").status_code == 200
+
+
+def test_a_database_that_takes_no_writes_is_not_ready(client_on, empty_database):
+    migrate(empty_database)
+    client = client_on(empty_database)
+    assert client.get("/readyz").status_code == 200
+    make_read_only = "ALTER ROLE ALL IN DATABASE {} SET default_transaction_read_only = on"
+    name = conninfo_to_dict(empty_database)["dbname"]
+    execute(empty_database, make_read_only.format(name))
+    assert client_on(empty_database).get("/readyz").status_code == 503
+
+
+def test_without_a_database_the_process_is_healthy_and_not_ready(client_on):
+    client = client_on("postgresql://postgres@127.0.0.1:1/nowhere")
+    assert client.get("/healthz").status_code == 200
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0

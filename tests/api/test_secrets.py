@@ -1,0 +1,174 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import bcrypt
+import pytest
+
+from app.credentials.generator import checksum
+from app.credentials.hashing import Hasher
+from app.credentials.model import Origin
+from tests.conftest import DIGEST_KEY, client_of
+
+FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent", "created_at"]
+ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
+
+
+def issue(client, **body):
+    return client.post("/secrets", json={"name": "CRM backend"} | body)
+
+
+def test_a_new_credential_is_answered_with_its_secret_in_seven_fields(member):
+    answer = issue(member)
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert list(answer.json) == ISSUED_FIELDS
+    assert answer.json["unit_id"] == "unit_demo"
+    assert answer.json["name"] == "CRM backend"
+    assert answer.json["trust_upstream_consent"] is False
+
+
+def test_a_client_secret_that_is_handed_out_has_its_checksum(member):
+    secret = issue(member).json["client_secret"]
+    assert checksum(secret[:-6]) == secret[-6:]
+
+
+def test_a_list_shows_six_fields_and_never_a_client_secret(member):
+    issued = issue(member).json
+    (listed,) = member.get("/secrets").json
+    assert list(listed) == FIELDS
+    assert listed == {name: issued[name] for name in FIELDS}
+
+
+def test_a_list_is_an_array_newest_first(member):
+    for name in ("first", "second", "third"):
+        issue(member, name=name)
+    answer = member.get("/secrets")
+    assert answer.status_code == 200
+    assert [each["name"] for each in answer.json] == ["third", "second", "first"]
+
+
+def test_the_list_of_a_unit_without_credentials_is_empty(member):
+    assert member.get("/secrets").json == []
+
+
+def test_another_units_credentials_are_not_listed(app, member, issuer):
+    issue(member)
+    stranger = client_of(app, issuer.sign(unit_id="unit_other"))
+    assert stranger.get("/secrets").json == []
+    assert len(member.get("/secrets").json) == 1
+
+
+def test_two_credentials_may_share_a_name(member):
+    first, second = issue(member).json, issue(member).json
+    assert first["secret_id"] != second["secret_id"]
+    assert len(member.get("/secrets").json) == 2
+
+
+def test_a_time_is_utc_in_whole_seconds(member, rows):
+    issued_at = issue(member).json["created_at"]
+    (stored,) = rows("SELECT created_at FROM credentials")
+    moment = stored["created_at"].astimezone(UTC).replace(microsecond=0)
+    assert issued_at == moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert abs(datetime.now(timezone(timedelta(hours=5))) - moment) < timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("x", "x"), ("  x\n", "x"), ("é" * 50, "é" * 50), ("\N{FOX FACE}" * 50, "\N{FOX FACE}" * 50)],
+    ids=ascii,
+)
+def test_a_name_is_stored_without_surrounding_white_space(member, name, kept):
+    assert issue(member, name=name).json["name"] == kept
+    assert member.get("/secrets").json[0]["name"] == kept
+
+
+BAD_NAMES = [
+    None, 5, 5.5, True, [], ["x"], {}, "", " ", "\n\t", "x" * 51, "a\x00b", "a\nb", "\x1b[31m",
+    "a\u202eb", "a\u2066b", "\ud800", "\udc00x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
+def test_a_bad_name_is_refused_and_nothing_stored(member, rows, name):
+    answer = issue(member, name=name)
+    assert answer.status_code == 400
+    assert answer.json["detail"] == "Name must be 1-50 characters"
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/name"]
+    assert rows.count("credentials") == rows.count("credential_events") == 0
+
+
+def test_a_missing_name_is_refused(member):
+    answer = member.post("/secrets", json={})
+    assert (answer.status_code, answer.json["detail"]) == (400, "Name must be 1-50 characters")
+
+
+def test_a_body_that_is_missing_is_refused(member):
+    answer = member.post("/secrets")
+    assert (answer.status_code, answer.json["detail"]) == (400, "Name must be 1-50 characters")
+
+
+@pytest.mark.parametrize(
+    ("field", "pointer"),
+    [("unit_id", "/unit_id"), ("trust_upstream_consent", "/trust_upstream_consent"),
+     ("", "/"), ("a/b~c", "/a~1b~0c"), ("\ud800", "/\ud800")],
+    ids=ascii,
+)  # fmt: skip
+def test_an_unknown_field_is_refused_and_pointed_at(member, rows, field, pointer):
+    answer = issue(member, **{field: "x"})
+    assert answer.status_code == 400
+    assert answer.json["errors"] == [{"pointer": pointer, "detail": "Unknown field"}]
+    assert rows.count("credentials") == 0
+
+
+def test_the_body_cannot_choose_the_unit(member, rows):
+    assert issue(member, unit_id="unit_other").status_code == 400
+    assert rows.count("credentials") == 0
+
+
+def test_the_query_cannot_choose_the_unit(member):
+    issue(member)
+    assert len(member.get("/secrets?unit_id=unit_other").json) == 1
+
+
+def test_the_secret_is_stored_as_bcrypt_hash_digest_and_hint_alone(member, rows):
+    secret = issue(member).json["client_secret"]
+    (stored,) = rows("SELECT * FROM client_secrets")
+    assert bcrypt.checkpw(secret.encode(), stored["secret_hash"].encode())
+    assert stored["secret_hash"].startswith("$2b$10$")
+    assert bytes(stored["digest"]) == Hasher(10, DIGEST_KEY).digest(secret)
+    assert stored["hint"] == secret[-4:]
+    assert stored["expires_at"] is None
+
+
+def test_no_table_holds_the_client_secret(member, rows):
+    secret = issue(member).json["client_secret"]
+    for table in ("credentials", "client_secrets", "credential_events"):
+        (row,) = rows(f"SELECT t::text AS everything FROM {table} AS t")
+        assert secret[6:-6] not in row["everything"]
+
+
+def test_issuing_leaves_an_audit_event_of_who_and_which_request(member, rows):
+    issued = member.post("/secrets", json={"name": "x"}, headers={"X-Request-Id": "req-1"}).json
+    (event,) = rows("SELECT * FROM credential_events")
+    assert event["secret_id"] == issued["secret_id"]
+    assert event["unit_id"] == "unit_demo"
+    assert (event["event"], event["actor"]) == ("issued", "ada")
+    assert (event["request_id"], event["detail"]) == ("req-1", {})
+
+
+def test_a_failed_event_leaves_no_credential(service, rows):
+    with pytest.raises(Exception, match="CheckViolation"):
+        service.issue(unit_id="unit_demo", name="x", origin=Origin(actor="", request_id="r"))
+    assert rows.count("credentials") == rows.count("client_secrets") == 0
+
+
+def test_a_failure_of_the_database_quotes_no_row(service):
+    with pytest.raises(Exception, match="CheckViolation") as error:
+        service.issue(unit_id="unit_demo", name="x\x07", origin=Origin("ada", "r"))
+    assert "credentials_name_characters" in str(error.value)
+    assert "unit_demo" not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+def test_a_credential_does_not_show_its_secret_in_its_representation(service):
+    issued = service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "r"))
+    assert issued.client_secret not in repr(issued)

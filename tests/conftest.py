@@ -1,0 +1,199 @@
+"""One embedded Postgres a run, a template database in it, and a clone of that for each worker."""
+
+import shutil
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from psycopg.rows import dict_row
+
+from app import create_app
+from app.credentials.service import CredentialService
+from app.dev.postgres import embedded_postgres
+from app.migrations import migrate
+from app.settings import Settings
+from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.server import Server, running_server
+
+TEMPLATE = "template_credentials"
+DIGEST_KEY = b"a digest key of the tests, 32 B."
+
+_postgres_uri = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        config.stash[_postgres_uri] = config.workerinput["postgres_uri"]
+        return
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    config.stash[_postgres_uri] = uri = stack.enter_context(new_postgres(fsync="off"))
+    execute(uri, f"CREATE DATABASE {TEMPLATE}")
+    migrate(database(uri, TEMPLATE))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["postgres_uri"] = node.config.stash[_postgres_uri]
+
+
+@contextmanager
+def new_postgres(**settings: str) -> Iterator[str]:
+    """Run a Postgres that nobody else uses; a socket's path must be short, so not in tmp_path."""
+    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
+    try:
+        with embedded_postgres(directory / "data", **settings) as uri:
+            yield uri
+    finally:
+        shutil.rmtree(directory)
+
+
+def execute(uri: str, statement: str) -> None:
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def database(uri: str, name: str) -> str:
+    """Return the connection URI of another database of the same server."""
+    socket = psycopg.conninfo.conninfo_to_dict(uri)["host"]
+    return f"postgresql://postgres@/{name}?host={socket}"
+
+
+@pytest.fixture(scope="session")
+def postgres_uri(pytestconfig: pytest.Config) -> str:
+    return pytestconfig.stash[_postgres_uri]
+
+
+@pytest.fixture
+def empty_database(postgres_uri: str) -> Iterator[str]:
+    """A database that has not been migrated."""
+    name = f"empty_{uuid4().hex}"
+    execute(postgres_uri, f"CREATE DATABASE {name}")
+    yield database(postgres_uri, name)
+    execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres_uri: str, worker_id: str) -> str:
+    execute(postgres_uri, f"CREATE DATABASE tests_{worker_id} TEMPLATE {TEMPLATE}")
+    return database(postgres_uri, f"tests_{worker_id}")
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture(scope="session")
+def settings(
+    database_url: str, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    jwks = tmp_path_factory.mktemp("keys") / "jwks.json"
+    jwks.write_bytes(issuer.jwks())
+    return Settings(
+        database_url=database_url,
+        jwt_jwks_url=None,
+        jwt_public_key_file=jwks,
+        jwt_issuer=ISSUER,
+        jwt_audience=AUDIENCE,
+        jwt_algorithms=("RS256", "ES256", "EdDSA"),
+        digest_key=DIGEST_KEY,
+        bcrypt_rounds=10,
+        host="127.0.0.1",
+        port=8000,
+        web_concurrency=1,
+        threads=4,
+        log_level="info",
+    )
+
+
+@pytest.fixture(scope="session")
+def _running_app(settings: Settings) -> Iterator[Flask]:
+    app = create_app(settings)
+    app.extensions["database"].open()
+    yield app
+    app.extensions["database"].close()
+
+
+@pytest.fixture
+def app(_running_app: Flask, rows: "Rows") -> Flask:
+    """The service, on a database without rows."""
+    return _running_app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Somebody without a token."""
+    return app.test_client(use_cookies=False)
+
+
+@pytest.fixture
+def member(app: Flask, issuer: Issuer) -> FlaskClient:
+    """A member of unit_demo."""
+    return client_of(app, issuer.sign())
+
+
+@pytest.fixture
+def service(app: Flask) -> CredentialService:
+    return app.extensions["credentials"]
+
+
+def client_of(app: Flask, token: str) -> FlaskClient:
+    client = app.test_client(use_cookies=False)
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    return client
+
+
+class Rows:
+    """What is stored, seen past the service."""
+
+    def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
+        self._connection = connection
+
+    def __call__(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        return self._connection.execute(query, parameters).fetchall()
+
+    def count(self, table: str) -> int:
+        return self(f"SELECT count(*) FROM {table}")[0]["count"]
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[Rows]:
+    with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as connection:
+        connection.execute("TRUNCATE credentials, client_secrets, credential_events")
+        yield Rows(connection)
+
+
+@pytest.fixture(scope="session")
+def _server(settings: Settings) -> Iterator[Server]:
+    with running_server(environment(settings)) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: Server, rows: Rows) -> Server:
+    """The service behind gunicorn, on a database without rows."""
+    return _server
+
+
+def environment(settings: Settings, **changes: Any) -> dict[str, str]:
+    """Return the variables that say what the settings say."""
+    settings = replace(settings, **changes)
+    return {
+        "DATABASE_URL": settings.database_url,
+        "JWT_PUBLIC_KEY_FILE": str(settings.jwt_public_key_file),
+        "JWT_ISSUER": settings.jwt_issuer,
+        "JWT_AUDIENCE": settings.jwt_audience,
+        "DIGEST_KEY": b64encode(settings.digest_key).decode(),
+        "WEB_CONCURRENCY": str(settings.web_concurrency),
+        "LOG_LEVEL": settings.log_level,
+    }

@@ -1,0 +1,143 @@
+"""No bug of ours can store what the contract forbids."""
+
+import psycopg
+import pytest
+from psycopg import errors
+
+CREDENTIAL = {
+    "secret_id": "sec_" + "a" * 20,
+    "unit_id": "unit_demo",
+    "client_id": "lv_ci_" + "a" * 20,
+    "name": "CRM backend",
+}
+SECRET = {
+    "secret_id": CREDENTIAL["secret_id"],
+    "secret_hash": "$2b$10$" + "a" * 53,
+    "digest": b"d" * 40,
+    "hint": "abcd",
+}
+EVENT = {
+    "secret_id": CREDENTIAL["secret_id"],
+    "unit_id": "unit_demo",
+    "event": "issued",
+    "actor": "ada",
+    "request_id": "req-1",
+}
+
+
+def insert(rows, table, values):
+    columns = ", ".join(values)
+    placeholders = ", ".join(f"%({name})s" for name in values)
+    rows(f"INSERT INTO {table} ({columns}) VALUES ({placeholders}) RETURNING 1", **values)
+
+
+def test_a_good_row_of_each_table_is_stored(rows):
+    insert(rows, "credentials", CREDENTIAL)
+    insert(rows, "client_secrets", SECRET)
+    insert(rows, "credential_events", EVENT)
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ({"secret_id": "sec_" + "A" * 20}, "credentials_secret_id_format"),
+        ({"secret_id": "sec_" + "a" * 19}, "credentials_secret_id_format"),
+        ({"secret_id": "sec_" + "a" * 20 + "\n"}, "credentials_secret_id_format"),
+        ({"client_id": "lv_ci_" + "a" * 21}, "credentials_client_id_format"),
+        ({"unit_id": ""}, "credentials_unit_id_length"),
+        ({"unit_id": "u" * 256}, "credentials_unit_id_length"),
+        ({"name": ""}, "credentials_name_length"),
+        ({"name": "x" * 51}, "credentials_name_length"),
+        ({"name": "a\x01b"}, "credentials_name_characters"),
+        ({"name": "a\x7fb"}, "credentials_name_characters"),
+        ({"name": "a\x85b"}, "credentials_name_characters"),
+        ({"name": "a\u202eb"}, "credentials_name_characters"),
+        ({"name": "a\u2069b"}, "credentials_name_characters"),
+    ],
+)
+def test_a_bad_credential_is_refused_by_its_constraint(rows, change, constraint):
+    with pytest.raises(errors.CheckViolation) as error:
+        insert(rows, "credentials", CREDENTIAL | change)
+    assert error.value.diag.constraint_name == constraint
+
+
+@pytest.mark.parametrize("name", ["x" * 50, "\N{GRINNING FACE}" * 50, "é\u202f\u200b\u2065"])
+def test_a_name_that_the_contract_allows_is_stored(rows, name):
+    insert(rows, "credentials", CREDENTIAL | {"name": name})
+
+
+@pytest.mark.parametrize("column", ["unit_id", "client_id", "name"])
+def test_a_credential_lacks_nothing(rows, column):
+    with pytest.raises(errors.NotNullViolation):
+        insert(rows, "credentials", CREDENTIAL | {column: None})
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ({"secret_id": "sec_" + "b" * 20}, "credentials_client_id_key"),
+        ({"client_id": "lv_ci_" + "b" * 20}, "credentials_pkey"),
+    ],
+)
+def test_identifiers_are_unique(rows, change, constraint):
+    insert(rows, "credentials", CREDENTIAL)
+    with pytest.raises(errors.UniqueViolation) as error:
+        insert(rows, "credentials", CREDENTIAL | change)
+    assert error.value.diag.constraint_name == constraint
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ({"secret_hash": "lv_cs_" + "a" * 49}, "client_secrets_secret_hash_format"),
+        ({"secret_hash": "$2b$09$" + "a" * 53}, "client_secrets_secret_hash_format"),
+        ({"digest": b"d" * 39}, "client_secrets_digest_length"),
+        ({"hint": "abcde"}, "client_secrets_hint_format"),
+    ],
+)
+def test_a_bad_client_secret_is_refused_by_its_constraint(rows, change, constraint):
+    insert(rows, "credentials", CREDENTIAL)
+    with pytest.raises(errors.CheckViolation) as error:
+        insert(rows, "client_secrets", SECRET | change)
+    assert error.value.diag.constraint_name == constraint
+
+
+def test_a_client_secret_belongs_to_a_credential(rows):
+    with pytest.raises(errors.ForeignKeyViolation):
+        insert(rows, "client_secrets", SECRET)
+
+
+def test_a_credentials_secrets_go_with_it_and_its_trail_stays(rows):
+    insert(rows, "credentials", CREDENTIAL)
+    insert(rows, "client_secrets", SECRET)
+    insert(rows, "credential_events", EVENT)
+    rows("DELETE FROM credentials RETURNING 1")
+    assert rows.count("client_secrets") == 0
+    assert rows.count("credential_events") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ({"event": "burned"}, "credential_events_event_known"),
+        ({"actor": ""}, "credential_events_actor_length"),
+        ({"request_id": "a b"}, "credential_events_request_id_format"),
+        ({"detail": "[]"}, "credential_events_detail_object"),
+    ],
+)
+def test_a_bad_event_is_refused_by_its_constraint(rows, change, constraint):
+    with pytest.raises(psycopg.errors.CheckViolation) as error:
+        insert(rows, "credential_events", EVENT | change)
+    assert error.value.diag.constraint_name == constraint
+
+
+def test_a_units_newest_credentials_are_found_by_an_index(rows):
+    for other_plan in ("enable_seqscan", "enable_bitmapscan"):
+        rows("SELECT set_config(%(name)s, 'off', false)", name=other_plan)
+    plan = rows(
+        "EXPLAIN SELECT * FROM credentials WHERE unit_id = 'u' "
+        "ORDER BY created_at DESC, secret_id DESC"
+    )
+    text = str(plan)
+    assert "credentials_unit_newest_first" in text
+    assert "Sort" not in text

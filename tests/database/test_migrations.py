@@ -1,0 +1,117 @@
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from app.migrations import MigrationFailed, migrate
+from tests.server import ROOT, clean_environment, wait_until
+
+SHIPPED = sorted(path.stem for path in (ROOT / "migrations_sql").glob("*.sql"))
+CREDENTIALS = Path(sys.executable).parent / "credentials"
+
+
+def run(database_url, **settings):
+    return subprocess.run(
+        [CREDENTIALS, "migrate"],
+        env=clean_environment() | {"DATABASE_URL": database_url} | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def start(database_url):
+    return subprocess.Popen(
+        [CREDENTIALS, "migrate"],
+        env=clean_environment() | {"DATABASE_URL": database_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_every_migration_says_in_its_first_line_why_it_is_there():
+    for path in (ROOT / "migrations_sql").iterdir():
+        assert path.read_text().startswith("-- "), path.name
+
+
+def test_an_empty_database_is_brought_up_to_date(empty_database):
+    assert migrate(empty_database) == SHIPPED
+    assert migrate(empty_database) == []
+
+
+def test_the_command_tells_what_it_applied(empty_database):
+    first, second = run(empty_database), run(empty_database)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout.splitlines() == [
+        *(f"applied {name}" for name in SHIPPED),
+        "The database is up to date.",
+    ]
+    assert second.stdout == "The database is up to date.\n"
+
+
+def test_several_hosts_may_migrate_at_once(empty_database):
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(run, [empty_database] * 4))
+    assert [each.returncode for each in runs] == [0] * 4, [each.stderr for each in runs]
+    applied = [line for each in runs for line in each.stdout.splitlines() if "applied" in line]
+    assert applied == [f"applied {name}" for name in SHIPPED]
+
+
+def test_a_migration_killed_halfway_leaves_nothing_locked_and_nothing_done(empty_database):
+    with psycopg.connect(empty_database) as blocker:
+        # The name is taken but not committed, so the migration waits in the middle of its work.
+        blocker.execute("CREATE TABLE credential_events ()")
+        killed = start(empty_database)
+        with psycopg.connect(empty_database, autocommit=True) as observer:
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event_type = 'Lock' AND query LIKE '%credential_events%'"
+            )
+            wait_until(lambda: observer.execute(waiting).fetchone() == (1,), 20)
+            os.kill(killed.pid, signal.SIGKILL)
+            killed.communicate()
+            blocker.rollback()
+    assert run(empty_database).returncode == 0
+    assert migrate(empty_database) == []
+
+
+def test_a_failed_migration_leaves_nothing_done_and_says_why(empty_database):
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE credential_events ()")
+        failed = run(empty_database)
+        assert failed.returncode == 1
+        assert failed.stderr == 'Error: relation "credential_events" already exists\n'
+        assert connection.execute("SELECT to_regclass('credentials')").fetchone() == (None,)
+        connection.execute("DROP TABLE credential_events")
+    assert migrate(empty_database) == SHIPPED
+
+
+def test_a_database_out_of_reach_is_one_clear_line():
+    failed = run("postgresql://app:s3cret@127.0.0.1:1/credentials")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("Error: ")
+    assert "s3cret" not in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_missing_setting_ends_the_command_with_status_2():
+    failed = run("")
+    assert failed.returncode == 2
+    assert "DATABASE_URL" in failed.stderr
+
+
+def test_a_uri_may_name_several_hosts(empty_database):
+    socket = psycopg.conninfo.conninfo_to_dict(empty_database)
+    several = f"postgresql://postgres@/{socket['dbname']}?host=/nonexistent,{socket['host']}"
+    assert migrate(several) == SHIPPED
+
+
+def test_a_uri_that_libpq_does_not_understand_is_a_failure():
+    with pytest.raises(MigrationFailed):
+        migrate("postgresql://db/credentials?unknown=1")

@@ -1,0 +1,171 @@
+"""The database away, in each way in which it can be."""
+
+import os
+import shutil
+import signal
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+
+import psutil
+import psycopg
+import pytest
+
+from app import create_app
+from app.dev.postgres import embedded_postgres
+from app.migrations import migrate
+from tests.conftest import client_of, execute
+from tests.server import wait_until
+
+
+class Postgres:
+    """A Postgres of the test's own, to be stopped, frozen and started again."""
+
+    def __init__(self, directory):
+        self.data = directory / "data"
+        self._running = ExitStack()
+
+    def start(self):
+        self.uri = self._running.enter_context(embedded_postgres(self.data))
+
+    def stop(self):
+        self._running.close()
+
+    @contextmanager
+    def frozen(self):
+        """Stop its processes where they are: connections stay open and nothing answers."""
+        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            os.kill(process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process.pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def postgres():
+    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
+    postgres = Postgres(directory)
+    postgres.start()
+    migrate(postgres.uri)
+    yield postgres
+    postgres.stop()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def member(postgres, settings, issuer):
+    app = create_app(replace(settings, database_url=postgres.uri))
+    app.extensions["database"].open()
+    yield client_of(app, issuer.sign())
+    app.extensions["database"].close()
+
+
+def issue(member):
+    return member.post("/secrets", json={"name": "x"})
+
+
+def assert_unavailable(call):
+    started = monotonic()
+    answer = call()
+    assert monotonic() - started < 5
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json["title"] == "Service Unavailable"
+    assert "client_secret" not in answer.text
+
+
+def assert_serves_again(member):
+    wait_until(lambda: issue(member).status_code == 200, 5)
+    assert all(issue(member).status_code == 200 for _ in range(8))
+
+
+@pytest.mark.parametrize("call", [issue, lambda member: member.get("/secrets")])
+def test_a_stopped_database_is_a_503_until_it_is_back(postgres, member, call):
+    assert call(member).status_code == 200
+    postgres.stop()
+    for _ in range(3):
+        assert_unavailable(lambda: call(member))
+    postgres.start()
+    assert_serves_again(member)
+
+
+def test_a_frozen_database_is_a_503_within_five_seconds(postgres, member):
+    assert issue(member).status_code == 200
+    with postgres.frozen(), ThreadPoolExecutor(6) as pool:
+        calls = [pool.submit(assert_unavailable, lambda: issue(member)) for _ in range(6)]
+        for call in calls:
+            call.result()
+    assert_serves_again(member)
+
+
+def test_connections_that_the_server_ended_cost_one_answer_at_most(postgres, member):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: issue(member), range(8)))
+    execute(
+        postgres.uri,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'leadvibe-credentials'",
+    )
+    issue(member)
+    wait_until(lambda: issue(member).status_code == 200, 5)
+    assert all(issue(member).status_code == 200 for _ in range(8))
+
+
+def test_a_statement_that_waits_for_a_lock_is_a_503_and_stores_nothing(postgres, member):
+    with psycopg.connect(postgres.uri) as other:
+        other.execute("LOCK TABLE credential_events IN ACCESS EXCLUSIVE MODE")
+        assert_unavailable(lambda: issue(member))
+        other.rollback()
+        assert other.execute("SELECT count(*) FROM credentials").fetchone() == (0,)
+    assert_serves_again(member)
+
+
+def test_a_server_that_takes_no_writes_is_a_503(postgres, member):
+    assert issue(member).status_code == 200
+    execute(postgres.uri, "ALTER SYSTEM SET default_transaction_read_only = on")
+    execute(postgres.uri, "SELECT pg_reload_conf()")
+    wait_until(lambda: issue(member).status_code == 503, 5)
+    assert_unavailable(lambda: issue(member))
+    with psycopg.connect(
+        postgres.uri, autocommit=True, options="-c default_transaction_read_only=off"
+    ) as connection:
+        connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        connection.execute("SELECT pg_reload_conf()")
+    assert_serves_again(member)
+
+
+def test_a_database_that_was_not_migrated_is_a_503(settings, issuer, empty_database):
+    app = create_app(replace(settings, database_url=empty_database))
+    app.extensions["database"].open()
+    assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
+    app.extensions["database"].close()
+
+
+def test_a_database_that_was_never_there_is_a_503(settings, issuer):
+    app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
+    app.extensions["database"].open()
+    assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
+    app.extensions["database"].close()
+
+
+def test_a_commit_whose_answer_is_lost_shows_no_secret(postgres, member):
+    """The server stops after the request is sent: nobody knows whether it is stored."""
+    with psycopg.connect(postgres.uri) as other:
+        other.execute("LOCK TABLE credential_events IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(issue, member)
+            with psycopg.connect(postgres.uri, autocommit=True) as observer:
+                waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                wait_until(lambda: observer.execute(waiting).fetchone() == (1,), 3)
+                observer.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE wait_event_type = 'Lock'"
+                )
+            assert_unavailable(call.result)

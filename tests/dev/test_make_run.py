@@ -1,0 +1,215 @@
+"""What `make run` and `make token` do, short of the set-up that precedes every target."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import jwt
+import psutil
+import psycopg
+import pytest
+
+from app.dev.keys import AUDIENCE, ISSUER, development_keys
+from tests.conftest import environment
+from tests.server import ROOT, clean_environment, free_port, wait_until
+
+
+@pytest.fixture
+def var(tmp_path_factory):
+    return tmp_path_factory.mktemp("v")
+
+
+class Run:
+    """A `make run`, with all that it prints."""
+
+    def __init__(self, var, **settings):
+        self._output = var.parent / f"{var.name}-{free_port()}.txt"
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.dev.run", str(var)],
+                cwd=ROOT,
+                env=clean_environment() | settings,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def printed(self):
+        return self._output.read_text()
+
+    def wait_for(self, text):
+        wait_until(lambda: text in self.printed() or self.process.poll() is not None, 60)
+        assert text in self.printed(), self.printed()
+
+
+@contextmanager
+def running(var, **settings):
+    run = Run(var, **{"PORT": str(free_port()), "WEB_CONCURRENCY": "1"} | settings)
+    try:
+        run.wait_for("Ctrl-C stops it.")
+        yield run
+    finally:
+        run.process.terminate()
+        run.process.wait(60)
+
+
+def printed_curl(run):
+    """Return the command of the banner, as the shell would read it when pasted."""
+    text = run.printed()
+    command = text[text.index("curl ") : text.index("Ctrl-C")]
+    return shlex.split(command.replace("\\\n", " "))
+
+
+def paste(run):
+    command = printed_curl(run)
+    return subprocess.run([*command, "--silent"], capture_output=True, text=True, check=True).stdout
+
+
+def processes_on(var):
+    return [
+        process.info["name"]
+        for process in psutil.process_iter(["name", "cmdline"])
+        if str(var) in " ".join(process.info["cmdline"] or ())
+    ]
+
+
+def test_the_printed_curl_works_when_pasted(var):
+    with running(var) as run:
+        answer = paste(run)
+    assert '"client_secret":"lv_cs_' in answer
+    assert '"unit_id":"unit_demo"' in answer
+
+
+def test_a_second_start_finds_the_data_again(var):
+    with running(var) as run:
+        paste(run)
+    with running(var) as run:
+        command = printed_curl(run)
+        listing = [command[0], command[3], *command[4:6], "--silent"]
+        assert "CRM backend" in subprocess.check_output(listing, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_all_of_it_and_leaves_nothing_behind(var, number):
+    before = set(Path("/tmp").glob("leadvibe-*"))  # noqa: S108  where its socket would be
+    with running(var) as run:
+        assert "postgres" in processes_on(var)
+        os.kill(run.process.pid, number)
+        assert run.process.wait(60) == 0
+    assert processes_on(var) == []
+    assert run.printed().endswith("Stopped.\n")
+    assert set(Path("/tmp").glob("leadvibe-*")) <= before  # noqa: S108  as above
+
+
+def test_a_signal_before_it_is_ready_stops_all_of_it(var):
+    run = Run(var, PORT=str(free_port()))
+    wait_until((var / "postgres").exists, 30)
+    run.process.terminate()
+    assert run.process.wait(60) == 0
+    assert processes_on(var) == []
+
+
+def test_a_run_that_was_killed_does_not_hinder_the_next(var):
+    with running(var) as run:
+        gunicorn = psutil.Process(run.process.pid).children()
+        run.process.kill()
+        run.process.wait()
+        for process in gunicorn:
+            process.terminate()
+    with running(var) as run:
+        assert "lv_cs_" in paste(run)
+    assert processes_on(var) == []
+
+
+def ended(var, **settings):
+    run = Run(var, **settings)
+    return run.process.wait(60), run.printed()
+
+
+def test_a_taken_port_is_one_clear_line(var):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, printed = ended(var, PORT=str(port))
+    assert status == 1
+    assert printed.startswith(f"make run: 127.0.0.1:{port} cannot be served")
+    assert printed.count("\n") == 1
+    assert processes_on(var) == []
+
+
+def test_a_var_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "var").write_text("a file, not a directory")
+    status, printed = ended(tmp_path / "var")
+    assert status == 1
+    assert printed.startswith("make run: ")
+    assert "cannot be written" in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_database_that_another_run_holds_is_one_clear_line(var):
+    with running(var):
+        status, printed = ended(var, PORT=str(free_port()))
+    assert status == 1
+    assert printed == f"make run: another make run holds the database in {var}\n"
+
+
+def test_a_postgres_that_does_not_start_is_one_clear_line(var):
+    (var / "postgres").mkdir()
+    (var / "postgres" / "PG_VERSION").write_text("9\n")
+    status, printed = ended(var)
+    assert status == 1
+    assert "did not start" in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_bad_setting_is_named_and_ends_it_with_status_2(var):
+    status, printed = ended(var, PORT="x", BCRYPT_ROUNDS="1")
+    assert status == 2
+    assert [line.split(":")[0] for line in printed.splitlines()] == ["BCRYPT_ROUNDS", "PORT"]
+    assert processes_on(var) == []
+
+
+def test_a_database_url_that_is_set_is_honoured(var, empty_database):
+    with running(var, DATABASE_URL=empty_database) as run:
+        paste(run)
+        with psycopg.connect(empty_database) as connection:
+            assert connection.execute("SELECT name FROM credentials").fetchall() == [
+                ("CRM backend",)
+            ]
+    assert not (var / "postgres").exists()
+
+
+def test_an_issuer_that_is_set_is_honoured(var, settings):
+    with running(var, **environment(settings)) as run:
+        assert "<a token of your issuer>" in run.printed()
+    assert not (var / "postgres").exists()
+
+
+def test_a_development_token_is_printed_and_nothing_else(var):
+    for unit, expected in (({}, "unit_demo"), ({"UNIT": "unit_emea"}, "unit_emea")):
+        printed = subprocess.check_output(
+            [sys.executable, "-m", "app.dev.token", str(var)],
+            cwd=ROOT,
+            env=clean_environment() | unit,
+            text=True,
+        )
+        assert printed.count("\n") == 1
+        claims = jwt.decode(
+            printed.strip(),
+            (var / "keys" / "public.pem").read_bytes(),
+            algorithms=["EdDSA"],
+            audience=AUDIENCE,
+            issuer=ISSUER,
+        )
+        assert claims["unit_id"] == expected
+
+
+def test_development_keys_are_made_once_and_for_their_owner_alone(var):
+    keys = development_keys(var / "keys")
+    assert development_keys(var / "keys") == keys
+    for path in (var / "keys").iterdir():
+        assert path.stat().st_mode & 0o077 == 0
+    assert (var / "keys").stat().st_mode & 0o077 == 0

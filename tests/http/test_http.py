@@ -1,0 +1,139 @@
+"""What only a real server shows: bytes on the wire, and what it logs of them."""
+
+import json
+
+import pytest
+
+from tests.issuer import Issuer
+
+
+def head(issuer: Issuer, *lines: str, method="POST", path="/secrets") -> bytes:
+    start = (
+        f"{method} {path} HTTP/1.1",
+        "Host: localhost",
+        "Connection: close",
+        f"Authorization: Bearer {issuer.sign()}",
+        "Content-Type: application/json",
+    )
+    return ("\r\n".join((*start, *lines)) + "\r\n\r\n").encode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def assert_problem(answer: bytes, expected: int) -> None:
+    headers, _, body = answer.partition(b"\r\n\r\n")
+    assert status(answer) == expected
+    assert b"Content-Type: application/problem+json" in headers
+    assert b"X-Request-Id: " in headers
+    assert json.loads(body)["status"] == expected
+
+
+def test_a_credential_is_issued_and_listed(server, issuer):
+    bearer = {"Authorization": f"Bearer {issuer.sign()}", "Content_Type": "application/json"}
+    issued = server.request("POST", "/secrets", b'{"name": "CRM backend"}', **bearer)
+    assert issued.status == 200
+    assert issued.headers["cache-control"] == "no-store"
+    (listed,) = server.request("GET", "/secrets", **bearer).json()
+    assert listed["secret_id"] == issued.json()["secret_id"]
+
+
+def test_a_chunked_body_is_read(server, issuer):
+    body = chunk(b'{"name":') + chunk(b'"x"}') + chunk(b"")
+    answer = server.send(head(issuer, "Transfer-Encoding: chunked") + body)
+    assert status(answer) == 200
+
+
+def test_a_chunked_body_over_16_kib_is_too_large(server, issuer, rows):
+    body = chunk(b'{"name":"x"}') + chunk(b" " * 17_000) + chunk(b"")
+    assert_problem(server.send(head(issuer, "Transfer-Encoding: chunked") + body), 413)
+    assert rows.count("credentials") == 0
+
+
+def test_a_body_over_16_kib_is_refused_before_it_is_sent(server, issuer):
+    answer = server.send(head(issuer, "Content-Length: 17000"), half_close=False)
+    assert_problem(answer, 413)
+
+
+def test_a_body_shorter_than_it_says_is_a_bad_request(server, issuer, rows):
+    answer = server.send(head(issuer, "Content-Length: 100") + b'{"name":"x"}')
+    assert_problem(answer, 400)
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"zz\r\n{}\r\n", b"5\r\n{}", b"-5\r\n{}\r\n", b"", b"2\r\n{}XX0\r\n\r\n"]
+)
+def test_a_broken_chunked_body_is_a_bad_request(server, issuer, rows, body):
+    assert_problem(server.send(head(issuer, "Transfer-Encoding: chunked") + body), 400)
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (b"GET /secrets HTTP/1.1\r\n\r\n", 400),
+        (b"GET /secrets HTTP/1.1\r\nHost: x\r\nAuthorization Bearer s3cret\r\n\r\n", 400),
+        (b"GET /secrets HTTP/1.1\r\nHost: x\r\nAuthorization: a\x00s3cret\r\n\r\n", 400),
+        (b"POST /secrets HTTP/1.1\r\nHost: x\r\nContent-Length: s3cret\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"s3cret\r\n\r\n", 400),
+        (b"GET /s3cret HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+        (b"GET /" + b"s3cret" * 2000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"s3cret" * 2000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: s3cret\r\n\r\n", 501),
+    ],
+    ids=lambda value: ascii(value[:60]) if isinstance(value, bytes) else str(value),
+)
+def test_what_is_no_http_is_a_problem_document_and_not_quoted(server, message, expected):
+    answer = server.send(message)
+    assert_problem(answer, expected)
+    assert b"s3cret" not in answer
+    assert "s3cret" not in server.output.read_text()
+
+
+def test_each_request_is_one_json_line_of_the_log(server, issuer):
+    server.request(
+        "POST", "/secrets", b'{"name": "x"}',
+        Authorization=f"Bearer {issuer.sign()}", Content_Type="application/json",
+        X_Request_Id="one-line",
+    )  # fmt: skip
+    (line,) = [line for line in server.log() if line.get("request_id") == "one-line"]
+    assert line.pop("duration_ms") > 0
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "level": "INFO",
+        "logger": "app.requests",
+        "message": "request",
+        "request_id": "one-line",
+        "method": "POST",
+        "route": "/secrets",
+        "status": 200,
+        "actor": "ada",
+        "unit": "unit_demo",
+    }
+
+
+def test_the_log_holds_no_token_no_secret_and_no_path_that_a_client_made_up(server, issuer):
+    token = issuer.sign()
+    bearer = {"Authorization": f"Bearer {token}", "Content_Type": "application/json"}
+    secret = server.request("POST", "/secrets", b'{"name": "x"}', **bearer).json()["client_secret"]
+    server.request("GET", f"/{secret}?token={secret}", **bearer)
+    server.request("POST", "/secrets", json.dumps({"name": secret * 2, secret: 1}), **bearer)
+    server.request("GET", "/secrets", Authorization=f"Basic {secret}")
+    server.request("GET", "/secrets", Authorization=f"Bearer {secret}", Cookie=f"activeOu={secret}")
+    log = server.output.read_text()
+    assert secret[6:] not in log
+    assert token not in log
+    assert "Authorization" not in log
+
+
+def test_a_kept_alive_connection_serves_after_a_body_that_was_refused(server, issuer):
+    refused = head(issuer, "Content-Length: 2").replace(b"Connection: close\r\n", b"") + b"[]"
+    answers = server.send(refused + head(issuer, method="GET"))
+    assert answers.count(b"HTTP/1.1 400") == answers.count(b"HTTP/1.1 200") == 1

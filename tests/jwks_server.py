@@ -1,0 +1,46 @@
+"""A real HTTP server of keys, whose answer a test chooses."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class JwksServer:
+    body: bytes
+    status: int = 200
+    requests: int = 0
+    # cleared, it makes the server wait before it answers
+    may_answer: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+
+
+@contextmanager
+def serving_keys(body: bytes) -> Iterator[JwksServer]:
+    state = JwksServer(body)
+    state.may_answer.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.requests += 1
+            state.may_answer.wait(20)
+            self.send_response(state.status)
+            self.send_header("Content-Length", str(len(state.body)))
+            self.end_headers()
+            self.wfile.write(state.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_address[1]}/jwks.json"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield state
+        finally:
+            state.may_answer.set()
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,114 @@
+"""The service as it runs in production: gunicorn on a port of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+_START_SECONDS = 20
+
+
+@dataclass
+class Answer:
+    """A response, read to its end."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Server:
+    port: int
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Send a request; the headers' underscores stand for hyphens."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            return _read(connection.getresponse())
+        finally:
+            connection.close()
+
+    def send(self, message: bytes, *, half_close: bool = True) -> bytes:
+        """Send the bytes as they are and return all that comes back."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
+            connection.sendall(message)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.read_text().splitlines()]
+
+
+def _read(response: HTTPResponse) -> Answer:
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, response.read())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without any setting of the service."""
+    kept = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+    return {name: value for name, value in os.environ.items() if name in kept}
+
+
+@contextmanager
+def running_server(settings: dict[str, str]) -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as directory:
+        output = Path(directory) / "stdout"
+        port = free_port()
+        with output.open("wb") as stdout:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "wsgi:app"],
+                cwd=ROOT,
+                env=clean_environment() | settings | {"PORT": str(port)},
+                stdout=stdout,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            server = Server(port, process, output)
+            wait_until(lambda: answers(server, process), _START_SECONDS)
+            yield server
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(40)
+
+
+def answers(server: Server, process: "subprocess.Popen[bytes]") -> bool:
+    if process.poll() is not None:
+        raise AssertionError(server.output.read_text())
+    try:
+        return server.request("GET", "/healthz").status == 200
+    except OSError:
+        return False
+
+
+def wait_until(condition: Any, seconds: float) -> None:
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, "it did not happen in time"
+        sleep(0.05)

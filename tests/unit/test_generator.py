@@ -1,0 +1,70 @@
+import math
+import re
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.credentials.generator import (
+    BASE36,
+    BASE62,
+    checksum,
+    generate_client_id,
+    generate_client_secret,
+    generate_secret_id,
+)
+
+
+@pytest.mark.parametrize(
+    ("generate", "pattern"),
+    [
+        (generate_secret_id, r"sec_[0-9a-z]{20}"),
+        (generate_client_id, r"lv_ci_[0-9a-z]{20}"),
+        (generate_client_secret, r"lv_cs_[0-9A-Za-z]{43}[0-9A-Za-z]{6}"),
+    ],
+)
+def test_a_generated_value_has_the_contracts_format(generate, pattern):
+    assert all(re.fullmatch(pattern, generate()) for _ in range(200))
+
+
+@pytest.mark.parametrize(
+    "generate", [generate_secret_id, generate_client_id, generate_client_secret]
+)
+def test_no_two_generated_values_are_alike(generate):
+    assert len({generate() for _ in range(2000)}) == 2000
+
+
+def test_an_identifier_has_at_least_96_random_bits():
+    assert 20 * math.log2(len(BASE36)) >= 96
+
+
+def test_a_client_secret_has_at_least_256_random_bits():
+    assert 43 * math.log2(len(BASE62)) >= 256
+
+
+def test_a_client_secret_fits_into_bcrypt():
+    assert len(generate_client_secret().encode()) <= 72
+
+
+def test_a_client_secret_uses_the_whole_alphabet():
+    assert set("".join(generate_client_secret()[6:49] for _ in range(500))) == set(BASE62)
+
+
+def test_a_client_secret_ends_in_the_checksum_of_what_precedes_it():
+    secret = generate_client_secret()
+    value = 0
+    for digit in secret[-6:]:
+        value = value * 62 + BASE62.index(digit)
+    assert value == zlib.crc32(secret[:-6].encode())
+
+
+def test_the_checksum_of_a_known_text_is_the_known_one():
+    # CRC-32 of "123456789" is 0xCBF43926, the check value of its specification
+    assert checksum("123456789") == "3jZRME"
+
+
+@given(st.text(st.sampled_from(BASE62), min_size=43, max_size=43), st.integers(0, 42))
+def test_a_typo_changes_the_checksum(body, position):
+    typo = body[:position] + ("1" if body[position] == "0" else "0") + body[position + 1 :]
+    assert checksum(typo) != checksum(body)

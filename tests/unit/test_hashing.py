@@ -1,0 +1,39 @@
+import hashlib
+import hmac
+
+import bcrypt
+import pytest
+
+from app.credentials.hashing import Hasher
+
+KEY = b"k" * 32
+SECRET = "lv_cs_" + "a" * 49
+
+
+@pytest.fixture
+def hasher():
+    return Hasher(rounds=10, digest_key=KEY)
+
+
+def test_the_hash_is_bcrypts_of_the_secret_at_the_given_cost(hasher):
+    secret_hash = hasher.hash(SECRET)
+    assert secret_hash.startswith("$2b$10$")
+    assert bcrypt.checkpw(SECRET.encode(), secret_hash.encode())
+
+
+def test_two_hashes_of_one_secret_differ(hasher):
+    assert hasher.hash(SECRET) != hasher.hash(SECRET)
+
+
+def test_the_digest_ends_in_the_hmac_sha_256_of_the_secret(hasher):
+    assert hasher.digest(SECRET)[8:] == hmac.digest(KEY, SECRET.encode(), hashlib.sha256)
+
+
+def test_the_digest_begins_with_what_tells_its_key_from_another(hasher):
+    other = Hasher(rounds=10, digest_key=b"o" * 32)
+    assert hasher.digest(SECRET)[:8] == hasher.digest("another secret")[:8]
+    assert hasher.digest(SECRET)[:8] != other.digest(SECRET)[:8]
+
+
+def test_a_hasher_does_not_show_its_key(hasher):
+    assert "kkkk" not in repr(hasher)

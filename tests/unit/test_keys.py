@@ -1,0 +1,243 @@
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from app import keys
+from app.keys import InvalidKeys, KeysUnavailable, KeyUrl, parse_jwks, read_key_file
+from tests.jwks_server import serving_keys
+
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test moves: nothing here waits for thirty seconds."""
+
+    class Clock:
+        now = 1000.0
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(keys, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def jwks_server(issuer):
+    with serving_keys(issuer.jwks("RS256")) as server:
+        yield server
+
+
+@pytest.fixture
+def source(jwks_server, clock):
+    return KeyUrl(jwks_server.url, ALGORITHMS)
+
+
+def find(source, name="RS256"):
+    return source.find(key_id=name, algorithm=name)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_file_may_hold_a_pem_public_key(issuer, tmp_path, algorithm):
+    path = tmp_path / "key.pem"
+    path.write_bytes(issuer.pem(algorithm))
+    (key,) = read_key_file(path, ALGORITHMS)
+    assert (key.key_id, key.algorithm) == (None, algorithm)
+
+
+def test_a_file_may_hold_a_jwks(issuer, tmp_path):
+    path = tmp_path / "jwks.json"
+    path.write_bytes(issuer.jwks())
+    assert [key.key_id for key in read_key_file(path, ALGORITHMS)] == list(ALGORITHMS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x", b"{}", b'{"keys": 5}', b'{"keys": []}', b'{"keys": [5, {"kty": "oct"}]}', b"[]",
+     b"\xff\xfe", b"[" * 100_000, b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"],
+    ids=lambda content: ascii(content[:30]),
+)  # fmt: skip
+def test_a_file_that_holds_no_key_is_refused(tmp_path, content):
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    with pytest.raises(InvalidKeys):
+        read_key_file(path, ALGORITHMS)
+
+
+def test_a_private_key_is_refused(issuer, tmp_path):
+    private = issuer.keys["ES256"]
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    jwk = ECAlgorithm.to_jwk(private, as_dict=True)
+    for content in (pem, json.dumps({"keys": [jwk]}).encode()):
+        path = tmp_path / "private"
+        path.write_bytes(content)
+        with pytest.raises(InvalidKeys, match="private key"):
+            read_key_file(path, ALGORITHMS)
+
+
+def test_a_key_for_another_purpose_is_refused(tmp_path):
+    path = tmp_path / "key.pem"
+    public_key = x25519.X25519PrivateKey.generate().public_key()
+    path.write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with pytest.raises(InvalidKeys):
+        read_key_file(path, ALGORITHMS)
+
+
+def jwks_of(*entries):
+    return json.dumps({"keys": entries}).encode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"use": "enc"},
+        {"key_ops": ["encrypt"]},
+        {"alg": "RS512"},
+        {"alg": "HS256"},
+        {"n": "!"},
+        {"n": 5},
+        {"kty": 5},
+        {"key_ops": 5},
+        {"alg": []},
+    ],
+)
+def test_a_jwks_entry_for_another_use_is_passed_over(issuer, change):
+    good, other = issuer.jwk("ES256"), issuer.jwk("RS256") | change
+    assert [key.key_id for key in parse_jwks(jwks_of(other, good), ALGORITHMS)] == ["ES256"]
+
+
+def test_a_key_that_is_too_short_is_passed_over(issuer):
+    short = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()
+    entry = {"kid": "short"} | RSAAlgorithm.to_jwk(short, as_dict=True)
+    with pytest.raises(InvalidKeys):
+        parse_jwks(jwks_of(entry), ALGORITHMS)
+
+
+def test_a_key_of_another_curve_is_passed_over():
+    public_key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    entry = {"kid": "p384"} | ECAlgorithm.to_jwk(public_key, as_dict=True)
+    with pytest.raises(InvalidKeys):
+        parse_jwks(jwks_of(entry), ALGORITHMS)
+
+
+def test_an_rsa_key_serves_each_rsa_algorithm_that_is_allowed(issuer):
+    found = parse_jwks(issuer.jwks("RS256"), ("RS256", "PS256", "ES256"))
+    assert [key.algorithm for key in found] == ["RS256", "PS256"]
+
+
+def test_without_key_id_two_suitable_keys_are_no_key(issuer, tmp_path):
+    path = tmp_path / "jwks.json"
+    path.write_bytes(jwks_of(issuer.jwk("ES256") | {"kid": "a"}, issuer.jwk("ES256")))
+    assert keys.KeyFile(path, ALGORITHMS).find(key_id=None, algorithm="ES256") is None
+
+
+def test_a_url_is_asked_once_for_many_tokens(source, jwks_server):
+    assert all(find(source) for _ in range(5))
+    assert jwks_server.requests == 1
+
+
+def test_an_unknown_key_id_makes_the_url_be_asked_again(source, jwks_server, issuer, clock):
+    find(source)
+    jwks_server.body = issuer.jwks("RS256", "ES256")
+    clock.now += 31
+    assert find(source, "ES256").key_id == "ES256"
+    assert jwks_server.requests == 2
+
+
+def test_unknown_key_ids_do_not_make_the_url_be_asked_more_than_once_in_30_s(
+    source, jwks_server, clock
+):
+    assert find(source, "unknown 1") is None
+    clock.now += 29
+    assert find(source, "unknown 2") is None
+    assert jwks_server.requests == 1
+
+
+def test_a_key_that_the_url_no_longer_lists_ends_within_five_minutes(
+    source, jwks_server, issuer, clock
+):
+    find(source)
+    jwks_server.body = issuer.jwks("ES256")
+    clock.now += 301
+    assert find(source) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(500, b""), (404, b"{}"), (200, b"<html>"), (200, b'{"keys": []}'), (200, b"x" * 2_000_000)],
+)
+def test_the_keys_from_before_serve_while_the_url_fails(source, jwks_server, clock, status, body):
+    find(source)
+    jwks_server.status, jwks_server.body = status, body
+    clock.now += 301
+    assert find(source).key_id == "RS256"
+    assert jwks_server.requests == 2
+
+
+def test_a_failed_fetch_is_not_tried_again_within_30_s(source, jwks_server, clock):
+    jwks_server.status = 500
+    for _ in range(3):
+        with pytest.raises(KeysUnavailable):
+            find(source)
+    assert jwks_server.requests == 1
+    jwks_server.status = 200
+    clock.now += 31
+    assert find(source).key_id == "RS256"
+
+
+def test_a_key_that_is_not_known_is_unavailable_while_the_url_fails(source, jwks_server, clock):
+    find(source)
+    jwks_server.status = 500
+    clock.now += 31
+    with pytest.raises(KeysUnavailable):
+        find(source, "ES256")
+
+
+def test_a_url_that_nobody_serves_is_unavailable():
+    with pytest.raises(KeysUnavailable):
+        find(KeyUrl("http://127.0.0.1:1/jwks.json", ALGORITHMS))
+
+
+def test_a_url_that_does_not_answer_is_given_up_after_three_seconds(issuer):
+    with serving_keys(issuer.jwks()) as server:
+        server.may_answer.clear()
+        started = monotonic()
+        with pytest.raises(KeysUnavailable):
+            find(KeyUrl(server.url, ALGORITHMS))
+        assert monotonic() - started < 4
+
+
+def test_one_thread_fetches_and_the_others_go_on_with_the_keys_at_hand(
+    source, jwks_server, issuer, clock
+):
+    find(source)
+    clock.now += 301
+    jwks_server.may_answer.clear()
+    fetching = threading.Thread(target=find, args=(source,))
+    fetching.start()
+    while jwks_server.requests < 2:
+        pass  # until the other thread is inside the fetch
+    assert find(source).key_id == "RS256"
+    jwks_server.may_answer.set()
+    fetching.join()
+    assert jwks_server.requests == 2
+
+
+def test_threads_without_any_key_wait_for_the_one_that_fetches(source, jwks_server):
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: find(source), range(4)))
+    assert [key.key_id for key in found] == ["RS256"] * 4
+    assert jwks_server.requests == 1

@@ -1,0 +1,42 @@
+import logging
+import logging.config
+import os
+import pty
+import subprocess
+import sys
+
+from app import logs
+from tests.server import ROOT
+
+LOG_ONE_REQUEST = (
+    "import logging, logging.config\n"
+    "from app import logs\n"
+    "logging.config.dictConfig(logs.configuration('info'))\n"
+    "logging.getLogger('app.requests').info('request', extra={'status': 200, 'actor': None})\n"
+    "logging.getLogger('app').debug('too much')\n"
+)
+
+
+def test_on_a_terminal_a_line_is_made_to_be_read():
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", LOG_ONE_REQUEST], cwd=ROOT, stdout=theirs, check=True)
+    os.close(theirs)
+    line = os.read(ours, 1000).decode()
+    os.close(ours)
+    assert line.endswith(" INFO request status=200\r\n")
+
+
+def test_elsewhere_a_line_is_json():
+    line = subprocess.check_output([sys.executable, "-c", LOG_ONE_REQUEST], cwd=ROOT, text=True)
+    assert line.startswith('{"level": "INFO", "logger": "app.requests", "message": "request"')
+    assert line.count("\n") == 1
+
+
+def test_what_gunicorn_quotes_of_a_request_is_cut():
+    record = logging.LogRecord(
+        "gunicorn.error", logging.WARNING, __file__, 1,
+        "Invalid request from ip=127.0.0.1: Invalid HTTP header: 'Authorization s3cret'", (), None,
+    )  # fmt: skip
+    (quoted_input,) = (each["()"]() for each in logs.configuration("info")["filters"].values())
+    assert quoted_input.filter(record)
+    assert record.getMessage() == "request not handled"

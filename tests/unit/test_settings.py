@@ -1,0 +1,135 @@
+import os
+from base64 import b64encode
+
+import pytest
+
+from app.settings import Settings, SettingsError, database_url_from_environment
+
+KEY = b64encode(b"k" * 32).decode()
+
+
+@pytest.fixture
+def environment(monkeypatch, issuer, tmp_path):
+    """A complete environment; a test changes it through monkeypatch."""
+    public_key = tmp_path / "public.pem"
+    public_key.write_bytes(issuer.pem("EdDSA"))
+    for name in os.environ:
+        if name not in ("PATH", "HOME", "PYTEST_CURRENT_TEST"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://app:s3cret@db1:5432,db2:5432/credentials")
+    monkeypatch.setenv("JWT_PUBLIC_KEY_FILE", str(public_key))
+    monkeypatch.setenv("JWT_ISSUER", "https://issuer.example")
+    monkeypatch.setenv("JWT_AUDIENCE", "leadvibe-credentials")
+    monkeypatch.setenv("DIGEST_KEY", KEY)
+    return monkeypatch
+
+
+def problems():
+    with pytest.raises(SettingsError) as error:
+        Settings.from_environment()
+    return str(error.value)
+
+
+def test_what_is_not_set_has_the_contracts_default(environment):
+    settings = Settings.from_environment()
+    assert settings.jwt_algorithms == ("RS256", "ES256", "EdDSA")
+    assert (settings.bcrypt_rounds, settings.threads, settings.log_level) == (10, 4, "info")
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.web_concurrency == os.cpu_count()
+    assert settings.digest_key == b"k" * 32
+
+
+def test_all_that_is_missing_is_named_at_once(environment):
+    for name in ("DATABASE_URL", "JWT_PUBLIC_KEY_FILE", "JWT_ISSUER", "JWT_AUDIENCE", "DIGEST_KEY"):
+        environment.delenv(name)
+    lines = problems().splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "DATABASE_URL",
+        "DIGEST_KEY",
+        "JWT_AUDIENCE",
+        "JWT_ISSUER",
+        "JWT_JWKS_URL, JWT_PUBLIC_KEY_FILE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "mysql://db/credentials"),
+        ("DATABASE_URL", "host=db dbname=credentials"),
+        ("DATABASE_URL", "postgresql://db/credentials?s3cret=1"),
+        ("JWT_PUBLIC_KEY_FILE", "/nonexistent"),
+        ("JWT_PUBLIC_KEY_FILE", "/etc"),
+        ("JWT_PUBLIC_KEY_FILE", "/etc/passwd"),
+        ("JWT_ISSUER", ""),
+        ("JWT_AUDIENCE", ""),
+        ("JWT_ALGORITHMS", ""),
+        ("JWT_ALGORITHMS", "none"),
+        ("JWT_ALGORITHMS", "HS256"),
+        ("JWT_ALGORITHMS", "RS256,HS256"),
+        ("DIGEST_KEY", ""),
+        ("DIGEST_KEY", "s3cret, no base64"),
+        ("DIGEST_KEY", b64encode(b"s3cret").decode()),
+        ("BCRYPT_ROUNDS", "9"),
+        ("BCRYPT_ROUNDS", "17"),
+        ("BCRYPT_ROUNDS", "ten"),
+        ("HOST", ""),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "8000.5"),
+        ("WEB_CONCURRENCY", "0"),
+        ("WEB_CONCURRENCY", "many"),
+        ("THREADS", "0"),
+        ("THREADS", ""),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_bad_value_is_named_and_not_quoted(environment, name, value):
+    environment.setenv(name, value)
+    (line,) = problems().splitlines()
+    assert line.startswith(f"{name}: ")
+    assert "s3cret" not in line
+
+
+def test_every_bad_value_is_named_at_once(environment):
+    for name in ("PORT", "THREADS", "BCRYPT_ROUNDS", "LOG_LEVEL"):
+        environment.setenv(name, "x")
+    assert len(problems().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://h/jwks", "jwks", "http://", "http://["]
+)
+def test_the_jwks_url_is_http_or_https(environment, url):
+    environment.delenv("JWT_PUBLIC_KEY_FILE")
+    environment.setenv("JWT_JWKS_URL", url)
+    assert problems().startswith("JWT_JWKS_URL: ")
+
+
+def test_keys_come_from_a_url_or_a_file_but_not_both(environment):
+    environment.setenv("JWT_JWKS_URL", "https://issuer.example/jwks.json")
+    assert "Only one" in problems()
+
+
+def test_a_key_file_must_suit_the_allowed_algorithms(environment):
+    environment.setenv("JWT_ALGORITHMS", "RS256, ES256")
+    assert problems().startswith("JWT_PUBLIC_KEY_FILE: ")
+
+
+def test_settings_do_not_show_their_secrets(environment):
+    shown = repr(Settings.from_environment())
+    assert "s3cret" not in shown
+    assert "kkkk" not in shown
+
+
+def test_a_migration_needs_the_database_url_alone(environment):
+    for name in ("JWT_PUBLIC_KEY_FILE", "JWT_ISSUER", "JWT_AUDIENCE", "DIGEST_KEY"):
+        environment.delenv(name)
+    assert database_url_from_environment().startswith("postgresql://")
+
+
+def test_a_migration_without_the_database_url_is_refused(environment):
+    environment.delenv("DATABASE_URL")
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        database_url_from_environment()

@@ -1,0 +1,218 @@
+import json
+from base64 import urlsafe_b64encode
+from time import time
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from app.api.tokens import Claims, InvalidToken, TokenVerifier
+from app.keys import KeyFile
+from tests.issuer import AUDIENCE, ISSUER, good_claims
+
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+
+
+@pytest.fixture
+def verifier(issuer, tmp_path):
+    (tmp_path / "jwks.json").write_bytes(issuer.jwks())
+    return TokenVerifier(
+        KeyFile(tmp_path / "jwks.json", ALGORITHMS),
+        algorithms=ALGORITHMS,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+    )
+
+
+def encode(part):
+    return urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_token_of_each_allowed_algorithm_is_good(verifier, issuer, algorithm):
+    assert verifier.verify(issuer.sign(algorithm)) == Claims("ada", "unit_demo", frozenset())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_tampered_token_is_refused(verifier, issuer, algorithm):
+    header, _, signature = issuer.sign(algorithm).split(".")
+    forged = f"{header}.{encode(good_claims() | {'sub': 'eve'})}.{signature}"
+    with pytest.raises(InvalidToken, match="InvalidSignatureError"):
+        verifier.verify(forged)
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "", "HS256", "RS512", None, 5, ["EdDSA"]])
+def test_a_token_of_another_algorithm_is_refused(verifier, algorithm):
+    forged = f"{encode({'alg': algorithm, 'kid': 'EdDSA'})}.{encode(good_claims())}.AAAA"
+    with pytest.raises(InvalidToken, match="algorithm"):
+        verifier.verify(forged)
+
+
+def test_an_unsigned_token_is_refused(verifier):
+    with pytest.raises(InvalidToken):
+        verifier.verify(jwt.encode(good_claims(), None, algorithm="none"))
+
+
+def test_a_token_signed_by_hmac_with_the_public_key_is_refused(verifier, issuer):
+    body = f"{encode({'alg': 'HS256', 'kid': 'RS256'})}.{encode(good_claims())}"
+    signature = jwt.get_algorithm_by_name("HS256").sign(body.encode(), issuer.pem("RS256"))
+    forged = f"{body}.{urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+    with pytest.raises(InvalidToken, match="algorithm not allowed"):
+        verifier.verify(forged)
+
+
+@pytest.mark.parametrize("claimed", ["RS256", "ES256"])
+def test_a_token_whose_algorithm_does_not_fit_its_key_is_refused(verifier, issuer, claimed):
+    _, payload, signature = issuer.sign("EdDSA").split(".")
+    forged = f"{encode({'alg': claimed, 'kid': 'EdDSA'})}.{payload}.{signature}"
+    with pytest.raises(InvalidToken, match="unknown key"):
+        verifier.verify(forged)
+
+
+@pytest.mark.parametrize("name", ["jku", "x5u", "jwk"])
+def test_a_key_that_the_token_itself_names_is_ignored(verifier, issuer, name):
+    eve = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(eve.public_key(), as_dict=True)
+    named = jwk if name == "jwk" else "http://127.0.0.1:1/jwks.json"
+    forged = jwt.encode(good_claims(), eve, "RS256", headers={"kid": "RS256", name: named})
+    with pytest.raises(InvalidToken, match="InvalidSignatureError"):
+        verifier.verify(forged)
+    assert verifier.verify(issuer.sign(headers={name: named})).subject == "ada"
+
+
+@pytest.mark.parametrize("key_id", ["../../etc/passwd", "/dev/null", "' OR 1=1 --", "", "x" * 999])
+def test_a_key_id_that_is_none_of_the_issuers_is_refused(verifier, issuer, key_id):
+    with pytest.raises(InvalidToken, match="unknown key"):
+        verifier.verify(issuer.sign(headers={"kid": key_id}))
+
+
+@pytest.mark.parametrize("key_id", [5, ["EdDSA"], {"a": 1}])
+def test_a_key_id_of_the_wrong_type_is_refused(verifier, key_id):
+    forged = f"{encode({'alg': 'EdDSA', 'kid': key_id})}.{encode(good_claims())}.AAAA"
+    with pytest.raises(InvalidToken):
+        verifier.verify(forged)
+
+
+def test_a_token_without_key_id_is_good_when_one_key_alone_suits(verifier, issuer):
+    assert verifier.verify(issuer.sign(headers={"kid": None})).subject == "ada"
+
+
+@pytest.mark.parametrize("claim", ["exp", "iss", "aud", "sub"])
+def test_a_token_without_a_required_claim_is_refused(verifier, issuer, claim):
+    with pytest.raises(InvalidToken, match="MissingRequiredClaimError"):
+        verifier.verify(issuer.sign(without=(claim,)))
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": time() - 60},
+        {"nbf": time() + 600},
+        {"iat": time() + 600},
+        {"iss": "https://evil.example"},
+        {"aud": "another service"},
+        {"aud": []},
+        {"aud": ["another service"]},
+    ],
+)
+def test_a_token_for_another_time_or_place_is_refused(verifier, issuer, claims):
+    with pytest.raises(InvalidToken):
+        verifier.verify(issuer.sign(**claims))
+
+
+@pytest.mark.parametrize(("claim", "seconds"), [("exp", -20), ("nbf", 20), ("iat", 20)])
+def test_clocks_may_differ_by_thirty_seconds(verifier, issuer, claim, seconds):
+    assert verifier.verify(issuer.sign(**{claim: time() + seconds})).subject == "ada"
+
+
+def test_a_token_may_have_several_audiences(verifier, issuer):
+    assert verifier.verify(issuer.sign(aud=["another service", AUDIENCE])).subject == "ada"
+
+
+WRONG_TYPES = [
+    *(("exp", value) for value in (str(int(time()) + 600), True, [], {}, 1e30, 10**30, -1)),
+    *(("exp", float(value)) for value in ("inf", "nan")),
+    *((name, value) for name in ("nbf", "iat") for value in ("0", True, [], -1, None)),
+    *(("sub", value) for value in (5, None, [], {}, "", "a\x00b", "a\nb", "\ud800", "x" * 256)),
+    *(("iss", value) for value in (5, None, [ISSUER], {})),
+    *(("aud", value) for value in (5, {"a": 1}, [5])),
+    *(("unit_id", value) for value in (5, True, ["unit_demo"], {}, "a\x00", "\udfff", "x" * 256)),
+    *(("unit_ids", value) for value in ("unit_demo", 5, {"unit_demo": 1}, [5], [None], [""])),
+    *(("unit_ids", value) for value in ([["unit_demo"]], ["a\x00"], False)),
+]
+
+
+@pytest.mark.parametrize(("claim", "value"), WRONG_TYPES, ids=ascii)
+def test_a_claim_of_the_wrong_type_is_refused(verifier, issuer, claim, value):
+    token = sign_anything(issuer, good_claims() | {claim: value})
+    with pytest.raises(InvalidToken):
+        verifier.verify(token)
+
+
+def sign_anything(issuer, claims):
+    """Sign claims that PyJWT itself would not."""
+    return jwt.PyJWS().encode(
+        json.dumps(claims).encode(), issuer.keys["EdDSA"], "EdDSA", headers={"kid": "EdDSA"}
+    )
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_unit_that_is_null_or_empty_is_no_unit(verifier, issuer, value):
+    assert verifier.verify(issuer.sign(unit_id=value)).unit_id is None
+
+
+def test_the_units_of_a_token_are_those_it_lists(verifier, issuer):
+    claims = verifier.verify(issuer.sign(unit_ids=["unit_a", "unit_b", "unit_a"]))
+    assert claims.unit_ids == {"unit_a", "unit_b"}
+
+
+def test_a_token_without_units_is_good(verifier, issuer):
+    assert verifier.verify(issuer.sign(without=("unit_id",), unit_ids=None)).unit_id is None
+
+
+@pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "application/at+jwt", None])
+def test_a_token_may_say_that_it_is_an_access_token(verifier, issuer, kind):
+    assert verifier.verify(issuer.sign(headers={"typ": kind})).subject == "ada"
+
+
+@pytest.mark.parametrize("kind", ["dpop+jwt", "logout+jwt", 5, []])
+def test_another_type_of_token_is_refused(verifier, kind):
+    forged = f"{encode({'alg': 'EdDSA', 'kid': 'EdDSA', 'typ': kind})}.{encode({})}.AAAA"
+    with pytest.raises(InvalidToken, match="another type"):
+        verifier.verify(forged)
+
+
+def test_a_critical_extension_that_we_do_not_know_is_refused(verifier, issuer):
+    forged = f"{encode({'alg': 'EdDSA', 'crit': ['x'], 'x': 1})}.{encode(good_claims())}.AAAA"
+    with pytest.raises(InvalidToken):
+        verifier.verify(forged)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x", "..", "a.b", "a.b.c", "a.b.c.d", "é.é.é", "e30.e30.e30", ".e30.", "\x00",
+        "bnVsbA.bnVsbA.AAAA", f"{encode([])}.{encode({})}.AAAA",
+        urlsafe_b64encode(b"[" * 5000).decode().rstrip("=") + ".e30.AAAA",
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_what_is_no_token_is_refused(verifier, token):
+    with pytest.raises(InvalidToken):
+        verifier.verify(token)
+
+
+@pytest.mark.parametrize("payload", [b"null", b"[]", b"5", b"{", b"\xff", b"[" * 3000])
+def test_a_payload_that_is_no_object_is_refused(verifier, issuer, payload):
+    token = jwt.PyJWS().encode(payload, issuer.keys["EdDSA"], "EdDSA", headers={"kid": "EdDSA"})
+    with pytest.raises(InvalidToken):
+        verifier.verify(token)
+
+
+def test_the_reason_quotes_nothing_of_the_token(verifier, issuer):
+    token = issuer.sign(sub="s3cret-subject\n", iss="s3cret-issuer")
+    with pytest.raises(InvalidToken) as reason:
+        verifier.verify(token)
+    assert "s3cret" not in str(reason.value)
+    assert reason.value.__cause__ is None
+    assert reason.value.__suppress_context__
