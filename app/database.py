@@ -121,6 +121,12 @@ class Database:
         except psycopg.Error as error:
             raise DatabaseFault(_describe(error)) from None
 
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
+        """Lend a connection in a transaction, which an exception rolls back. Raises as above."""
+        with self.connection() as connection, connection.transaction():
+            yield connection
+
 
 def is_connection_uri(text: str) -> bool:
     """Tell whether libpq would understand the text as a connection URI."""

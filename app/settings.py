@@ -4,7 +4,7 @@ import base64
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import environs
@@ -33,18 +33,32 @@ class SettingsError(Exception):
         super().__init__("\n".join(lines))
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings of one process, checked. The README's Configuration says what each means."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSettings:
+    """What it takes to work on credentials, checked: all that the command line needs."""
 
     database_url: str = field(repr=False)
+    digest_key: bytes = field(repr=False)
+    bcrypt_rounds: int
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the variables, or raise one SettingsError that names all that are wrong."""
+        env = _environment()
+        settings = cls(**_domain_values(env))
+        _raise_problems(env, {})
+        return settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(DomainSettings):
+    """All settings of the service. The README's Configuration says what each means."""
+
     jwt_jwks_url: str | None
     jwt_public_key_file: Path | None
     jwt_issuer: str
     jwt_audience: str
     jwt_algorithms: tuple[str, ...]
-    digest_key: bytes = field(repr=False)
-    bcrypt_rounds: int
     host: str
     port: int
     web_concurrency: int
@@ -52,11 +66,11 @@ class Settings:
     log_level: str
 
     @classmethod
-    def from_environment(cls) -> "Settings":
-        """Read every variable, or raise one SettingsError that names all that are wrong."""
+    def from_environment(cls) -> Self:
+        """Read the variables, or raise one SettingsError that names all that are wrong."""
         env = _environment()
         settings = cls(
-            database_url=env.str("DATABASE_URL", validate=_check_database_url),
+            **_domain_values(env),
             jwt_jwks_url=env.str("JWT_JWKS_URL", None, validate=_check_http_url),
             jwt_public_key_file=env.path("JWT_PUBLIC_KEY_FILE", None),
             jwt_issuer=env.str("JWT_ISSUER", validate=_NOT_EMPTY),
@@ -70,8 +84,6 @@ class Settings:
                 )
                 or ()
             ),
-            digest_key=env.base64("DIGEST_KEY"),
-            bcrypt_rounds=env.int("BCRYPT_ROUNDS", 10, validate=Range(10, 16)),
             host=env.str("HOST", "127.0.0.1", validate=_NOT_EMPTY),
             port=env.int("PORT", 8000, validate=Range(1, 65535)),
             web_concurrency=env.int(
@@ -96,6 +108,14 @@ def _environment() -> environs.Env:
     env = environs.Env(eager=False)  # collects problems until it is sealed
     env.add_parser("base64", _parse_digest_key)
     return env
+
+
+def _domain_values(env: environs.Env) -> dict[str, Any]:
+    return {
+        "database_url": env.str("DATABASE_URL", validate=_check_database_url),
+        "digest_key": env.base64("DIGEST_KEY"),
+        "bcrypt_rounds": env.int("BCRYPT_ROUNDS", 10, validate=Range(10, 16)),
+    }
 
 
 def _raise_problems(env: environs.Env, more: dict[str, list[str]]) -> None:

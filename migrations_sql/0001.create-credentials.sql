@@ -51,7 +51,7 @@ CREATE TABLE credential_events (
     actor text NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
     request_id text NOT NULL,
-    detail jsonb NOT NULL DEFAULT '{}',
+    detail json NOT NULL DEFAULT '{}',
     CONSTRAINT credential_events_pkey PRIMARY KEY (event_id),
     CONSTRAINT credential_events_event_known CHECK (
         event IN ('issued', 'updated', 'rotated', 'revoked')
@@ -60,7 +60,7 @@ CREATE TABLE credential_events (
     CONSTRAINT credential_events_request_id_format CHECK (
         request_id ~ '^[A-Za-z0-9._-]{1,128}$'
     ),
-    CONSTRAINT credential_events_detail_object CHECK (jsonb_typeof(detail) = 'object')
+    CONSTRAINT credential_events_detail_object CHECK (json_typeof(detail) = 'object')
 );
 
 CREATE INDEX credential_events_newest_first

@@ -23,6 +23,13 @@ class _StrictParser(FlaskParser):
         _require_plain_json(req)
         return parse_json_object(g.body)
 
+    def load_querystring(self, req: Request, schema: Schema) -> Any:
+        """Return the query's parameters; one that the schema knows stands there once at most."""
+        for name in schema.fields:
+            if len(req.args.getlist(name)) > 1:
+                raise InvalidInput(f"{name} must be given once")
+        return super().load_querystring(req, schema)
+
     def handle_error(
         self,
         error: ValidationError,
@@ -31,10 +38,11 @@ class _StrictParser(FlaskParser):
         **_: Any,
     ) -> NoReturn:
         """Raise InvalidInput, in the words of the first field that has a `problem` of its own."""
-        messages = error.messages_dict["json"]
+        ((location, messages),) = error.messages_dict.items()
         problems = [getattr(schema.fields.get(name), "problem", None) for name in messages]
         detail = next(filter(None, problems), "The request body is not valid")
-        raise InvalidInput(detail, _pointers(messages)) from None
+        # a pointer points into the body, so there is none to a parameter of the query
+        raise InvalidInput(detail, _pointers(messages) if location == "json" else ()) from None
 
 
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest ships no types

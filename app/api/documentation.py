@@ -7,7 +7,7 @@ import flask_smorest
 import flask_swagger_ui
 from flask import Blueprint, Flask, Response, make_response, render_template, send_from_directory
 
-from app.api.errors import PROBLEM_JSON, RETRY_AFTER_SECONDS, problem
+from app.api.errors import NOT_FOUND, PROBLEM_JSON, RETRY_AFTER_SECONDS, problem
 from app.api.schemas import ProblemSchema
 
 VERSION = "0.1.0"
@@ -29,6 +29,15 @@ events into the lead platform.
 Every error is a problem document (RFC 9457). Every response carries `X-Request-Id`: your own, if
 you sent one.
 """
+
+LINK_HEADER = {
+    "Link": {
+        "description": "With more to come: the address of the next page (RFC 8288), relative to "
+        "this one's.",
+        "schema": {"type": "string"},
+        "example": '</secrets?limit=100&cursor=MTc0OD>; rel="next"',
+    }
+}
 
 docs = Blueprint(
     "docs",
@@ -95,6 +104,7 @@ def _add_components(components: Any) -> None:
     components.response(
         "Forbidden", problem_response(403, foreign_unit="The active OU is none of yours")
     )
+    components.response("NotFound", problem_response(404, unknown=NOT_FOUND))
     components.response(
         "ContentTooLarge",
         problem_response(413, too_large="The request body is over 16384 bytes"),

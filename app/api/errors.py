@@ -8,21 +8,26 @@ from flask import Flask, Response, g, json
 from werkzeug.exceptions import BadRequest, HTTPException, Unauthorized
 from werkzeug.http import HTTP_STATUS_CODES
 
+from app.credentials.errors import CredentialNotFound
 from app.database import DatabaseUnavailable
 from app.keys import KeysUnavailable
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
+# The same for an unknown address, an unknown credential, and another unit's.
+NOT_FOUND = "There is nothing at this address"
+
 # What a domain error means to a caller: the status, and the detail.
 DOMAIN_ERRORS: Mapping[type[Exception], tuple[int, str]] = {
+    CredentialNotFound: (404, NOT_FOUND),
     DatabaseUnavailable: (503, "The service is unavailable for the moment"),
     KeysUnavailable: (503, "The service is unavailable for the moment"),
 }
 
 # What HTTP itself has to say, where werkzeug says it at more length.
 _DETAILS = {
-    404: "There is nothing at this address",
+    404: NOT_FOUND,
     405: "The address does not take this method",
     500: "Something went wrong on our side; the X-Request-Id helps us to find out what",
 }

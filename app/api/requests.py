@@ -4,7 +4,7 @@ import re
 import uuid
 
 from flask import Flask, Request, Response, g, request
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -15,6 +15,7 @@ def init_app(app: Flask) -> None:
     """Give each request an identifier and a body that is whole; keep answers out of caches."""
     app.before_request(_identify_request)
     app.before_request(_require_host)
+    app.before_request(_refuse_nul)
     app.before_request(_read_body)
     app.after_request(_add_headers)
 
@@ -28,6 +29,12 @@ def _require_host() -> None:
     """RFC 9112, 3.2: gunicorn lets a request without Host pass."""
     if "HTTP_HOST" not in request.environ:
         raise BadRequest("The Host header is missing")
+
+
+def _refuse_nul() -> None:
+    """No address of ours has a NUL, and Postgres would take offence at one."""
+    if "\0" in request.path:
+        raise NotFound
 
 
 def _read_body() -> None:

@@ -7,6 +7,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from app.credentials.errors import InvalidName
 from app.credentials.model import NAME_MAX_LENGTH, parse_name
+from app.credentials.service import DEFAULT_OVERLAP_SECONDS, MAX_OVERLAP_SECONDS
 
 
 class NameField(fields.String):
@@ -20,6 +21,28 @@ class NameField(fields.String):
             return parse_name(text)
         except InvalidName as error:
             raise ValidationError(str(error)) from None
+
+
+class StrictBooleanField(fields.Boolean):
+    """`true` or `false`, and nothing that Python or people would take for it."""
+
+    problem = "trust_upstream_consent must be true or false"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class StrictSecondsField(fields.Integer):
+    """A duration, as a JSON number without a fraction."""
+
+    problem = f"overlap_seconds must be 0-{MAX_OVERLAP_SECONDS}"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class TimestampField(fields.String):
@@ -71,6 +94,19 @@ def _name() -> fields.String:
     )
 
 
+def _new_name(*, required: bool) -> NameField:
+    return NameField(
+        required=required,
+        validate=validate.Length(1, NAME_MAX_LENGTH),
+        metadata={
+            "description": "What people call the credential: 1-50 characters after surrounding "
+            "white space is stripped; no control characters, no bidirectional overrides. Two "
+            "credentials may share a name.",
+            "example": "CRM backend",
+        },
+    )
+
+
 def _trust_upstream_consent() -> fields.Boolean:
     return fields.Boolean(
         required=True,
@@ -86,6 +122,18 @@ def _created_at() -> TimestampField:
     return TimestampField(
         required=True,
         metadata={"format": "date-time", "example": "2025-06-01T10:00:00Z"},
+    )
+
+
+def _last_used_at() -> TimestampField:
+    return TimestampField(
+        required=True,
+        allow_none=True,
+        metadata={
+            "format": "date-time",
+            "description": "When it was last used to verify, to the minute; null if it never was.",
+            "example": "2025-06-02T08:30:00Z",
+        },
     )
 
 
@@ -123,14 +171,102 @@ class IssuedCredentialSchema(Schema):
 class NewCredentialSchema(Schema):
     """What a credential is made of."""
 
-    name = NameField(
+    name = _new_name(required=True)
+
+
+class CredentialUpdateSchema(Schema):
+    """What can be changed of a credential."""
+
+    trust_upstream_consent = StrictBooleanField(
         required=True,
-        validate=validate.Length(1, NAME_MAX_LENGTH),
         metadata={
-            "description": "What people call the credential: 1-50 characters after surrounding "
-            "white space is stripped; no control characters, no bidirectional overrides. Two "
-            "credentials may share a name.",
-            "example": "CRM backend",
+            "description": "Whether the platform believes the consent status sent along with "
+            "events that arrive through this credential.",
+            "example": True,
+        },
+    )
+    name = _new_name(required=False)
+
+
+class RotationSchema(Schema):
+    """How to rotate."""
+
+    overlap_seconds = StrictSecondsField(
+        load_default=DEFAULT_OVERLAP_SECONDS,
+        validate=validate.Range(0, MAX_OVERLAP_SECONDS),
+        metadata={
+            "description": "How long the former client secret goes on working: at most 30 days, "
+            "and never longer than it would have. 0 ends it at once.",
+            "example": 3600,
+        },
+    )
+
+
+class ClientSecretSchema(Schema):
+    """What can be told of a client secret after it was handed out."""
+
+    hint = fields.String(
+        required=True,
+        validate=validate.Regexp(r"^[0-9A-Za-z]{4}$"),
+        metadata={"description": "Its last four characters.", "example": "MPLE"},
+    )
+    created_at = _created_at()
+    last_used_at = _last_used_at()
+    expires_at = TimestampField(
+        required=True,
+        allow_none=True,
+        metadata={
+            "format": "date-time",
+            "description": "When it ends, after a rotation; null if it does not.",
+            "example": None,
+        },
+    )
+
+
+class DetailedCredentialSchema(CredentialSchema):
+    """A credential with its live client secrets, newest first."""
+
+    updated_at = TimestampField(
+        required=True,
+        metadata={
+            "format": "date-time",
+            "description": "When its name or trust_upstream_consent last changed.",
+            "example": "2025-06-01T10:00:00Z",
+        },
+    )
+    last_used_at = _last_used_at()
+    secrets = fields.List(fields.Nested(ClientSecretSchema), required=True)
+
+
+class EventSchema(Schema):
+    """An entry of the audit trail."""
+
+    event = fields.String(
+        required=True,
+        validate=validate.OneOf(["issued", "updated", "rotated", "revoked"]),
+        metadata={"example": "updated"},
+    )
+    actor = fields.String(
+        required=True,
+        metadata={"description": "Who did it: the `sub` of the token.", "example": "ada"},
+    )
+    at = TimestampField(
+        required=True, metadata={"format": "date-time", "example": "2025-06-01T10:00:00Z"}
+    )
+    request_id = fields.String(
+        required=True,
+        metadata={
+            "description": "The X-Request-Id of the request that did it.",
+            "example": "821d546f-574f-4c77-b480-f4530d166e7d",
+        },
+    )
+    detail = fields.Dict(
+        keys=fields.String(),
+        required=True,
+        metadata={
+            "description": "issued: `client_id` and `name`; updated: each changed field, `from` "
+            "what `to` what; rotated: `overlap_seconds`; revoked: nothing.",
+            "example": {"trust_upstream_consent": {"from": False, "to": True}},
         },
     )
 

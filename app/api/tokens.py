@@ -1,21 +1,17 @@
 """Bearer tokens for people: JSON Web Tokens (RFC 7519), checked as RFC 8725 advises."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
 
+from app.credentials.model import is_identifier
 from app.keys import KeySource
 
 LEEWAY_SECONDS = 30
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that RFC 3339 can write
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
-
-# An identifier is stored, logged and compared, so it holds nothing that a database or a terminal
-# would take amiss: no control characters, no lone surrogates.
-_IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 
 
 class InvalidToken(Exception):
@@ -103,6 +99,6 @@ def _require_numeric_date(value: object) -> None:
 
 
 def _identifier(value: object) -> str:
-    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+    if not isinstance(value, str) or not is_identifier(value):
         raise InvalidToken("a claim is no identifier")
     return value

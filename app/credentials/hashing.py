@@ -4,7 +4,10 @@ from dataclasses import dataclass, field
 
 import bcrypt
 
+from app.credentials.model import HashedSecret
+
 _KEY_ID_LENGTH = 8
+_HINT_LENGTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +20,12 @@ class Hasher:
     rounds: int
     digest_key: bytes = field(repr=False)
 
-    def hash(self, client_secret: str) -> str:
-        """Return the bcrypt hash, salt and cost included. Takes tens of milliseconds."""
-        return bcrypt.hashpw(client_secret.encode(), bcrypt.gensalt(self.rounds)).decode()
+    def hash(self, client_secret: str) -> HashedSecret:
+        """Return bcrypt's hash, the digest and the hint. Takes tens of milliseconds."""
+        secret_hash = bcrypt.hashpw(client_secret.encode(), bcrypt.gensalt(self.rounds))
+        return HashedSecret(
+            secret_hash.decode(), self.digest(client_secret), client_secret[-_HINT_LENGTH:]
+        )
 
     def digest(self, client_secret: str) -> bytes:
         """Return the digest key's identifier (8 bytes), then the HMAC-SHA-256 (32 bytes)."""

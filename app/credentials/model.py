@@ -1,6 +1,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from app.credentials.errors import InvalidName
 
@@ -9,6 +10,17 @@ NAME_MAX_LENGTH = 50
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BIDIRECTIONAL_OVERRIDES = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 _LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
+
+
+T = TypeVar("T")
+
+
+class Position(NamedTuple):
+    """A place in a unit's list of credentials, which runs from the newest to the oldest."""
+
+    created_at: datetime
+    secret_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +43,59 @@ class IssuedCredential(Credential):
 
 
 @dataclass(frozen=True, slots=True)
+class ClientSecret:
+    """What can be told of a client secret after it was handed out: its hint, and its times."""
+
+    hint: str
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DetailedCredential(Credential):
+    """A credential with its history in short, and its live client secrets, newest first."""
+
+    updated_at: datetime
+    last_used_at: datetime | None
+    secrets: list[ClientSecret] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An entry of the audit trail. `detail` says what changed: `{"name": {"from": …, "to": …}}`."""
+
+    event_id: int
+    event: str
+    actor: str
+    at: datetime
+    request_id: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HashedSecret:
+    """What the database keeps of a client secret."""
+
+    secret_hash: str
+    digest: bytes
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Who asked for a change, and in which request: what its audit event records."""
 
     actor: str
     request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some items of a longer list, and whether more follow."""
+
+    items: list[T]
+    more: bool
 
 
 def parse_name(text: str) -> str:
@@ -54,3 +114,12 @@ def parse_name(text: str) -> str:
     if _LONE_SURROGATES.search(name):
         raise InvalidName("Must not contain lone surrogates")
     return name
+
+
+def is_identifier(text: str) -> bool:
+    """Tell whether the text may name an actor or a unit: stored, logged and compared as it is.
+
+    1-255 code points, none of them a control character or a lone surrogate, at which a database or
+    a terminal would take offence.
+    """
+    return _IDENTIFIER.fullmatch(text) is not None

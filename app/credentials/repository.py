@@ -1,9 +1,23 @@
 """The only SQL about credentials. A function is one statement."""
 
+from dataclasses import asdict
+from typing import Any
+
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
+from psycopg.types.json import Json
 
-from app.credentials.model import Credential, Origin
+from app.credentials.model import (
+    ClientSecret,
+    Credential,
+    DetailedCredential,
+    Event,
+    HashedSecret,
+    Origin,
+    Position,
+)
+
+MAX_EVENT_ID = 2**63 - 1  # bigint's
 
 
 def insert_credential(  # noqa: PLR0913  each is a column
@@ -13,9 +27,7 @@ def insert_credential(  # noqa: PLR0913  each is a column
     unit_id: str,
     client_id: str,
     name: str,
-    secret_hash: str,
-    digest: bytes,
-    hint: str,
+    secret: HashedSecret,
     origin: Origin,
 ) -> Credential:
     """Store a new credential, its first client secret and its audit event, all or nothing."""
@@ -28,8 +40,8 @@ def insert_credential(  # noqa: PLR0913  each is a column
             INSERT INTO client_secrets (secret_id, secret_hash, digest, hint)
             VALUES (%(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s)
         ), event AS (
-            INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id)
-            VALUES (%(secret_id)s, %(unit_id)s, 'issued', %(actor)s, %(request_id)s)
+            INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id, detail)
+            VALUES (%(secret_id)s, %(unit_id)s, 'issued', %(actor)s, %(request_id)s, %(detail)s)
         )
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credential
@@ -39,23 +51,189 @@ def insert_credential(  # noqa: PLR0913  each is a column
         "unit_id": unit_id,
         "client_id": client_id,
         "name": name,
-        "secret_hash": secret_hash,
-        "digest": digest,
-        "hint": hint,
+        "secret_hash": secret.secret_hash,
+        "digest": secret.digest,
+        "hint": secret.hint,
         "actor": origin.actor,
         "request_id": origin.request_id,
+        "detail": Json({"client_id": client_id, "name": name}),
     }
     with connection.cursor(row_factory=class_row(Credential)) as cursor:
         return cursor.execute(query, parameters).fetchall()[0]
 
 
-def select_credentials(connection: Connection[TupleRow], *, unit_id: str) -> list[Credential]:
-    """Return the unit's credentials, newest first."""
+def select_credentials(
+    connection: Connection[TupleRow], *, unit_id: str, limit: int | None, after: Position | None
+) -> list[Credential]:
+    """Return the unit's credentials, newest first; `after` starts behind that place."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credentials
         WHERE unit_id = %(unit_id)s
+          AND (created_at, secret_id) < (%(created_at)s::timestamptz, %(secret_id)s)
         ORDER BY created_at DESC, secret_id DESC
+        LIMIT %(limit)s
+    """
+    parameters = {
+        "unit_id": unit_id,
+        "created_at": after.created_at if after else "infinity",
+        "secret_id": after.secret_id if after else "",
+        "limit": limit,
+    }
+    with connection.cursor(row_factory=class_row(Credential)) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def find_credential(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
+) -> DetailedCredential | None:
+    """Return the credential without its client secrets, or None if the unit has no such."""
+    query = """
+        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, updated_at,
+               (
+                   SELECT max(last_used_at) FROM client_secrets
+                   WHERE client_secrets.secret_id = credentials.secret_id
+               ) AS last_used_at
+        FROM credentials
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+    """
+    with connection.cursor(row_factory=class_row(DetailedCredential)) as cursor:
+        return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
+
+
+def lock_credential(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
+) -> Credential | None:
+    """Return the credential, and keep other changes of it waiting until the transaction ends."""
+    query = """
+        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
+        FROM credentials
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+        FOR UPDATE
     """
     with connection.cursor(row_factory=class_row(Credential)) as cursor:
-        return cursor.execute(query, {"unit_id": unit_id}).fetchall()
+        return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
+
+
+def update_credential(connection: Connection[TupleRow], credential: Credential) -> None:
+    """Store the credential's name and trust_upstream_consent."""
+    query = """
+        UPDATE credentials
+        SET name = %(name)s,
+            trust_upstream_consent = %(trust_upstream_consent)s,
+            updated_at = now()
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+    """
+    connection.execute(query, asdict(credential))
+
+
+def delete_credential(connection: Connection[TupleRow], *, unit_id: str, secret_id: str) -> None:
+    """Remove the credential and its client secrets; its trail stays."""
+    query = "DELETE FROM credentials WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s"
+    connection.execute(query, {"unit_id": unit_id, "secret_id": secret_id})
+
+
+def select_client_secrets(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
+) -> list[ClientSecret]:
+    """Return the credential's live client secrets, newest first."""
+    query = """
+        SELECT hint, client_secrets.created_at, last_used_at, expires_at
+        FROM client_secrets JOIN credentials USING (secret_id)
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+          AND (expires_at IS NULL OR expires_at > now())
+        ORDER BY client_secret_id DESC
+    """
+    with connection.cursor(row_factory=class_row(ClientSecret)) as cursor:
+        return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
+
+
+def delete_expired_client_secrets(connection: Connection[TupleRow], *, secret_id: str) -> None:
+    query = "DELETE FROM client_secrets WHERE secret_id = %(secret_id)s AND expires_at <= now()"
+    connection.execute(query, {"secret_id": secret_id})
+
+
+def expire_client_secrets(
+    connection: Connection[TupleRow], *, secret_id: str, overlap_seconds: int
+) -> None:
+    """Let the newest client secret live on for the overlap, and end any other now.
+
+    None lives longer than it would have. The clock is read after the credential's lock was had, so
+    a transaction that had to wait for it ends what was made meanwhile.
+    """
+    query = """
+        UPDATE client_secrets
+        SET expires_at = least(
+            expires_at,
+            clock_timestamp() + CASE
+                WHEN client_secret_id = (
+                    SELECT max(client_secret_id) FROM client_secrets
+                    WHERE secret_id = %(secret_id)s
+                )
+                THEN make_interval(secs => %(overlap_seconds)s)
+                ELSE interval '0'
+            END
+        )
+        WHERE secret_id = %(secret_id)s
+    """
+    connection.execute(query, {"secret_id": secret_id, "overlap_seconds": overlap_seconds})
+
+
+def insert_client_secret(
+    connection: Connection[TupleRow], *, secret_id: str, secret: HashedSecret
+) -> None:
+    query = """
+        INSERT INTO client_secrets (secret_id, secret_hash, digest, hint)
+        VALUES (%(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s)
+    """
+    connection.execute(query, {"secret_id": secret_id, **asdict(secret)})
+
+
+def insert_event(
+    connection: Connection[TupleRow],
+    credential: Credential,
+    event: str,
+    *,
+    detail: dict[str, Any],
+    origin: Origin,
+) -> None:
+    """Add to the credential's trail. Stands in the transaction of what it tells of."""
+    query = """
+        INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id, detail)
+        VALUES (%(secret_id)s, %(unit_id)s, %(event)s, %(actor)s, %(request_id)s, %(detail)s)
+    """
+    parameters = {
+        "secret_id": credential.secret_id,
+        "unit_id": credential.unit_id,
+        "event": event,
+        "actor": origin.actor,
+        "request_id": origin.request_id,
+        "detail": Json(detail),
+    }
+    connection.execute(query, parameters)
+
+
+def select_events(
+    connection: Connection[TupleRow],
+    *,
+    unit_id: str,
+    secret_id: str,
+    limit: int | None,
+    before: int | None,
+) -> list[Event]:
+    """Return the trail, newest first; `before` starts behind the event of that identifier."""
+    query = """
+        SELECT event_id, event, actor, at, request_id, detail
+        FROM credential_events
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s AND event_id < %(before)s
+        ORDER BY event_id DESC
+        LIMIT %(limit)s
+    """
+    parameters = {
+        "unit_id": unit_id,
+        "secret_id": secret_id,
+        "before": MAX_EVENT_ID if before is None else before,
+        "limit": limit,
+    }
+    with connection.cursor(row_factory=class_row(Event)) as cursor:
+        return cursor.execute(query, parameters).fetchall()

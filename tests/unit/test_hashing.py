@@ -16,13 +16,17 @@ def hasher():
 
 
 def test_the_hash_is_bcrypts_of_the_secret_at_the_given_cost(hasher):
-    secret_hash = hasher.hash(SECRET)
+    secret_hash = hasher.hash(SECRET).secret_hash
     assert secret_hash.startswith("$2b$10$")
     assert bcrypt.checkpw(SECRET.encode(), secret_hash.encode())
 
 
 def test_two_hashes_of_one_secret_differ(hasher):
-    assert hasher.hash(SECRET) != hasher.hash(SECRET)
+    assert hasher.hash(SECRET).secret_hash != hasher.hash(SECRET).secret_hash
+
+
+def test_the_hint_is_the_secrets_last_four_characters(hasher):
+    assert hasher.hash(SECRET[:-4] + "wxyz").hint == "wxyz"
 
 
 def test_the_digest_ends_in_the_hmac_sha_256_of_the_secret(hasher):

@@ -1,0 +1,338 @@
+from datetime import timedelta
+
+import pytest
+
+from app.credentials.generator import checksum
+from tests.conftest import client_of
+from tests.verifying import works
+
+FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent", "created_at"]
+DETAILED_FIELDS = [*FIELDS, "updated_at", "last_used_at", "secrets"]
+ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
+NOT_FOUND = {
+    "type": "about:blank",
+    "title": "Not Found",
+    "status": 404,
+    "detail": "There is nothing at this address",
+}
+
+
+@pytest.fixture
+def issued(member):
+    return member.post("/secrets", json={"name": "CRM backend"}).json
+
+
+@pytest.fixture
+def path(issued):
+    return f"/secrets/{issued['secret_id']}"
+
+
+@pytest.fixture
+def rotate(member, path):
+    def rotate(**body):
+        answer = member.post(f"{path}/rotate", json=body)
+        assert answer.status_code == 200
+        return answer.json["client_secret"]
+
+    return rotate
+
+
+@pytest.fixture
+def trail(member, path):
+    return lambda: member.get(f"{path}/events").json
+
+
+def test_a_credential_is_shown_with_its_live_secrets(member, issued, path):
+    answer = member.get(path)
+    assert answer.status_code == 200
+    assert list(answer.json) == DETAILED_FIELDS
+    assert {name: answer.json[name] for name in FIELDS} == {name: issued[name] for name in FIELDS}
+    assert answer.json["updated_at"] == answer.json["created_at"]
+    assert answer.json["last_used_at"] is None
+    (secret,) = answer.json["secrets"]
+    assert list(secret) == ["hint", "created_at", "last_used_at", "expires_at"]
+    assert secret["hint"] == issued["client_secret"][-4:]
+    assert secret["created_at"] == issued["created_at"]
+    assert secret["last_used_at"] is secret["expires_at"] is None
+
+
+def test_a_credential_was_last_used_when_the_last_of_its_secrets_was(member, path, rotate, rows):
+    rotate()
+    rows(
+        "UPDATE client_secrets SET last_used_at = '2025-06-01T10:00:00.9Z' "
+        "WHERE expires_at IS NOT NULL RETURNING 1"
+    )
+    shown = member.get(path).json
+    assert shown["last_used_at"] == "2025-06-01T10:00:00Z"
+    assert [secret["last_used_at"] for secret in shown["secrets"]] == [None, shown["last_used_at"]]
+
+
+# Update
+
+
+@pytest.mark.parametrize("trust", [True, False])
+def test_an_update_sets_the_consent_flag(member, path, trust):
+    answer = member.put(path, json={"trust_upstream_consent": trust})
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert member.get(path).json["trust_upstream_consent"] is trust
+    assert member.get(path).json["name"] == "CRM backend"
+
+
+def test_an_update_may_set_the_name_too(member, path):
+    body = {"trust_upstream_consent": True, "name": " New name "}
+    assert member.put(path, json=body).status_code == 204
+    assert member.get(path).json["name"] == "New name"
+
+
+def test_an_update_moves_updated_at_and_nothing_else(member, path, rows, issued):
+    rows(
+        "UPDATE credentials SET created_at = '2025-06-01Z', updated_at = '2025-06-01Z' RETURNING 1"
+    )
+    member.put(path, json={"trust_upstream_consent": True})
+    shown = member.get(path).json
+    assert shown["created_at"] == "2025-06-01T00:00:00Z"
+    assert shown["updated_at"] > shown["created_at"]
+    assert shown["client_id"] == issued["client_id"]
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1, 0, 1.0, "true", "false", "yes", "", [], {}, [True]], ids=ascii
+)
+def test_a_consent_flag_that_is_no_boolean_is_refused(member, path, trail, value):
+    answer = member.put(path, json={"trust_upstream_consent": value, "name": "x"})
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["pointer"] == "/trust_upstream_consent"
+    assert member.get(path).json["name"] == "CRM backend"
+    assert len(trail()) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"name": "x"}])
+def test_an_update_without_the_consent_flag_is_refused(member, path, body):
+    assert member.put(path, json=body).status_code == 400
+    assert member.get(path).json["name"] == "CRM backend"
+
+
+@pytest.mark.parametrize("name", [None, 5, "", "x" * 51, "a\x00b"], ids=ascii)
+def test_a_bad_name_leaves_the_consent_flag_as_it_is(member, path, name):
+    answer = member.put(path, json={"trust_upstream_consent": True, "name": name})
+    assert (answer.status_code, answer.json["detail"]) == (400, "Name must be 1-50 characters")
+    assert member.get(path).json["trust_upstream_consent"] is False
+
+
+@pytest.mark.parametrize("field", ["client_id", "unit_id", "secret_id", "client_secret"])
+def test_an_update_changes_no_other_field(member, path, issued, field):
+    body = {"trust_upstream_consent": True, field: "x"}
+    assert member.put(path, json=body).status_code == 400
+    assert member.get(path).json["trust_upstream_consent"] is False
+
+
+def test_an_update_leaves_an_event_of_what_changed_from_what_to_what(member, path, trail):
+    body = {"trust_upstream_consent": True, "name": "New"}
+    member.put(path, json=body, headers={"X-Request-Id": "req-2"})
+    event = trail()[0]
+    assert list(event) == ["event", "actor", "at", "request_id", "detail"]
+    assert (event["event"], event["actor"], event["request_id"]) == ("updated", "ada", "req-2")
+    assert event["detail"] == {
+        "name": {"from": "CRM backend", "to": "New"},
+        "trust_upstream_consent": {"from": False, "to": True},
+    }
+
+
+def test_an_update_that_changes_nothing_leaves_no_event(member, path, trail):
+    body = {"trust_upstream_consent": False, "name": "CRM backend"}
+    assert member.put(path, json=body).status_code == 204
+    assert [event["event"] for event in trail()] == ["issued"]
+
+
+# Revoke
+
+
+def test_a_revoked_credential_is_gone_with_its_secrets(member, path, issued, rows):
+    answer = member.delete(path)
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert not works(rows, issued["client_secret"])
+    assert rows.count("credentials") == rows.count("client_secrets") == 0
+    assert member.get("/secrets").json == []
+
+
+def test_a_revoked_credential_is_not_found(member, path):
+    member.delete(path)
+    answers = [
+        member.get(path),
+        member.delete(path),
+        member.put(path, json={"trust_upstream_consent": True}),
+        member.post(f"{path}/rotate"),
+    ]
+    for answer in answers:
+        assert (answer.status_code, answer.json) == (404, NOT_FOUND)
+
+
+def test_the_trail_outlives_the_credential(member, path, trail):
+    member.delete(path, headers={"X-Request-Id": "req-3"})
+    assert [event["event"] for event in trail()] == ["revoked", "issued"]
+    assert trail()[0]["request_id"] == "req-3"
+    assert trail()[0]["detail"] == {}
+
+
+# Rotate
+
+
+def test_a_rotation_hands_out_a_new_secret_under_the_same_client_id(member, path, issued):
+    answer = member.post(f"{path}/rotate")
+    assert answer.status_code == 200
+    assert list(answer.json) == ISSUED_FIELDS
+    secret = answer.json["client_secret"]
+    assert checksum(secret[:-6]) == secret[-6:]
+    assert secret != issued["client_secret"]
+    without_secret = {name: value for name, value in issued.items() if name != "client_secret"}
+    assert answer.json == without_secret | {"client_secret": secret}
+
+
+def test_both_secrets_work_during_the_overlap(issued, rotate, rows):
+    assert works(rows, rotate())
+    assert works(rows, issued["client_secret"])
+
+
+def overlap_left(rows):
+    query = "SELECT min(expires_at) - now() AS left FROM client_secrets"
+    return rows(query)[0]["left"]
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"), [({}, 86400), ({"overlap_seconds": 60}, 60),
+                          ({"overlap_seconds": 2592000}, 2592000)]
+)  # fmt: skip
+def test_the_former_secret_works_until_the_overlap_ends(member, path, rotate, rows, body, seconds):
+    rotate(**body)
+    left = overlap_left(rows)
+    assert timedelta(seconds=seconds - 30) < left <= timedelta(seconds=seconds)
+    newest, former = member.get(path).json["secrets"]
+    assert newest["expires_at"] is None
+    assert former["expires_at"] is not None
+
+
+def test_an_overlap_that_is_over_ends_the_former_secret(member, path, issued, rotate, rows):
+    rotate(overlap_seconds=60)
+    rows("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL RETURNING 1")
+    assert not works(rows, issued["client_secret"])
+    assert len(member.get(path).json["secrets"]) == 1
+
+
+def test_without_overlap_the_former_secret_ends_at_once(member, path, issued, rotate, rows):
+    new = rotate(overlap_seconds=0)
+    assert works(rows, new)
+    assert not works(rows, issued["client_secret"])
+    assert [secret["hint"] for secret in member.get(path).json["secrets"]] == [new[-4:]]
+
+
+def test_a_rotation_during_an_overlap_ends_the_oldest_secret_at_once(
+    member, path, issued, rotate, rows
+):
+    second, third = rotate(), rotate()
+    assert not works(rows, issued["client_secret"])
+    assert works(rows, second)
+    assert works(rows, third)
+    hints = [secret["hint"] for secret in member.get(path).json["secrets"]]
+    assert hints == [third[-4:], second[-4:]]
+
+
+def test_a_rotation_lengthens_no_secrets_life(issued, rotate, rows):
+    rows("UPDATE client_secrets SET expires_at = now() + interval '10 seconds' RETURNING 1")
+    rotate(overlap_seconds=2592000)
+    assert overlap_left(rows) < timedelta(seconds=11)
+
+
+def test_secrets_that_have_ended_are_not_kept_for_ever(rotate, rows):
+    for _ in range(4):
+        rotate(overlap_seconds=0)
+    assert rows.count("client_secrets") <= 2
+
+
+@pytest.mark.parametrize(
+    "overlap", [-1, 2592001, 10**30, 1.5, 60.0, "60", True, None, [], {}], ids=ascii
+)
+def test_a_bad_overlap_is_refused_and_changes_nothing(member, path, rows, trail, overlap):
+    answer = member.post(f"{path}/rotate", json={"overlap_seconds": overlap})
+    assert answer.status_code == 400
+    assert answer.json["detail"] == "overlap_seconds must be 0-2592000"
+    assert answer.json["errors"][0]["pointer"] == "/overlap_seconds"
+    assert rows.count("client_secrets") == 1
+    assert len(trail()) == 1
+
+
+def test_a_rotation_leaves_an_event_with_its_overlap_and_no_secret(issued, rotate, trail, rows):
+    secret = rotate(overlap_seconds=60)
+    assert trail()[0]["event"] == "rotated"
+    assert trail()[0]["detail"] == {"overlap_seconds": 60}
+    (everything,) = rows("SELECT string_agg(e::text, '') AS text FROM credential_events AS e")
+    for each in (secret, issued["client_secret"]):
+        assert each[6:] not in everything["text"]
+
+
+# Events
+
+
+def test_the_trail_begins_with_what_was_issued(issued, trail):
+    (event,) = trail()
+    assert event["event"] == "issued"
+    assert event["at"] == issued["created_at"]
+    assert event["detail"] == {"client_id": issued["client_id"], "name": "CRM backend"}
+
+
+def test_a_refused_request_leaves_no_event(app, issuer, member, path, rows):
+    stranger = client_of(app, issuer.sign(unit_id="unit_other"))
+    for client in (member, stranger, app.test_client()):
+        client.put(path, json={})
+        client.post(f"{path}/rotate", json={"overlap_seconds": -1})
+    stranger.delete(path)
+    stranger.post(f"{path}/rotate")
+    stranger.put(path, json={"trust_upstream_consent": True})
+    assert rows.count("credential_events") == 0 + 1
+
+
+# Another unit's credential
+
+
+SECRET_IDS = ["sec_" + "0" * 20, "sec_x", "x", "sec_%00", "%ff", "sec_" + "é" * 20, "' OR '1'='1"]
+
+
+@pytest.mark.parametrize("secret_id", SECRET_IDS, ids=ascii)
+def test_a_credential_that_does_not_exist_is_not_found(member, secret_id):
+    for method, suffix in (("GET", ""), ("DELETE", ""), ("GET", "/events"), ("POST", "/rotate")):
+        answer = member.open(f"/secrets/{secret_id}{suffix}", method=method)
+        assert (answer.status_code, answer.json) == (404, NOT_FOUND)
+
+
+BODIES = {"PUT": {"trust_upstream_consent": True}, "POST": {}}
+
+
+def test_another_units_credential_answers_as_one_that_does_not_exist(app, issuer, path, rows):
+    """On every route that names a credential, so that one added later is covered by itself."""
+    stranger = client_of(app, issuer.sign(unit_id="unit_other"))
+    missing = "/secrets/sec_" + "0" * 20
+    before = rows(
+        "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"
+    )
+    tried = 0
+    for rule in app.url_map.iter_rules():
+        if "<secret_id>" not in rule.rule:
+            continue
+        for method in rule.methods - {"HEAD"}:
+            foreign, absent = (
+                stranger.open(
+                    rule.rule.replace("/secrets/<secret_id>", prefix),
+                    method=method,
+                    json=BODIES.get(method),
+                    headers={"X-Request-Id": "same"},
+                )
+                for prefix in (path, missing)
+            )
+            assert foreign.status_code == 404, (method, rule.rule)
+            assert (foreign.data, foreign.headers) == (absent.data, absent.headers)
+            tried += 1
+    assert tried == 5
+    after = rows(
+        "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"
+    )
+    assert after == before
+    assert rows.count("credential_events") == 1

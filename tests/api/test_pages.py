@@ -1,0 +1,168 @@
+import re
+from base64 import urlsafe_b64encode
+from itertools import chain
+
+import pytest
+
+from app.credentials.model import Origin
+from tests.conftest import client_of
+
+
+@pytest.fixture
+def issue(rows, service):
+    """Return a function that stores credentials quickly, for a unit."""
+
+    def issue(count, unit_id="unit_demo", prefix="n"):
+        for number in range(count):
+            rows(
+                "INSERT INTO credentials (secret_id, unit_id, client_id, name) VALUES "
+                "(%(secret)s, %(unit)s, %(client)s, %(name)s) RETURNING 1",
+                secret=f"sec_{prefix:0>10}{number:010}",
+                client=f"lv_ci_{prefix:0>10}{number:010}",
+                unit=unit_id,
+                name=f"{prefix}{number}",
+            )
+
+    return issue
+
+
+def names(answer):
+    assert answer.status_code == 200, answer.text
+    return [each["name"] for each in answer.json]
+
+
+def next_of(answer):
+    link = answer.headers.get("Link")
+    return link and re.fullmatch(r'<(/secrets[^>]*)>; rel="next"', link).group(1)
+
+
+def all_pages(client, path):
+    while path:
+        answer = client.get(path)
+        yield names(answer)
+        path = next_of(answer)
+
+
+def joined(pages):
+    return list(chain.from_iterable(pages))
+
+
+def test_without_limit_the_list_is_whole(member, issue):
+    issue(120)
+    answer = member.get("/secrets")
+    assert len(answer.json) == 120
+    assert "Link" not in answer.headers
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (1000, [5])])
+def test_pages_make_up_the_list(member, issue, limit, sizes):
+    issue(5)
+    pages = list(all_pages(member, f"/secrets?limit={limit}"))
+    assert [len(page) for page in pages] == sizes
+    assert joined(pages) == names(member.get("/secrets"))
+
+
+def test_credentials_of_one_moment_are_all_shown_once(member, issue, rows):
+    issue(7)
+    rows("UPDATE credentials SET created_at = '2025-06-01Z' RETURNING 1")
+    shown = joined(all_pages(member, "/secrets?limit=2"))
+    assert sorted(shown) == [f"n{number}" for number in range(7)]
+    assert shown == names(member.get("/secrets"))
+
+
+def test_pages_are_stable_while_credentials_come_and_go(member, issue, rows):
+    issue(6)
+    first = member.get("/secrets?limit=2")
+    issue(3, prefix="later")
+    rows("DELETE FROM credentials WHERE name IN ('n5', 'n4', 'n2') RETURNING 1")
+    assert names(first) == ["n5", "n4"]
+    assert joined(all_pages(member, next_of(first))) == ["n3", "n1", "n0"]
+
+
+def test_a_cursor_of_another_unit_shows_nothing_of_it(app, issuer, member, issue):
+    issue(3, unit_id="unit_other", prefix="other")
+    issue(3)
+    stranger = client_of(app, issuer.sign(unit_id="unit_other"))
+    foreign = next_of(stranger.get("/secrets?limit=1"))
+    assert set(names(member.get(foreign))) <= {"n0", "n1", "n2"}
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "", "x", "é", "%00", "%ff", "A" * 400, "====", "bnVsbA==", "' OR 1=1 --",
+        *(
+            urlsafe_b64encode(text.encode()).decode()
+            for text in (
+                "1.sec_x", "-1.sec_" + "0" * 20, "1e9.sec_" + "0" * 20, "1.sec_" + "A" * 20,
+                "9" * 17 + ".sec_" + "0" * 20, "1.sec_" + "0" * 20 + "\n", "1", ".", "١.sec_x",
+            )
+        ),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_cursor_that_was_tampered_with_is_refused(member, issue, cursor):
+    issue(1)
+    answer = member.get(f"/secrets?cursor={cursor}")
+    assert answer.status_code == 400
+    assert answer.json["detail"] == "cursor is none that this list gave"
+    assert "errors" not in answer.json
+
+
+@pytest.mark.parametrize("microseconds", ["0", "1", "9" * 16])
+def test_a_made_up_cursor_shows_the_callers_own_list_at_most(member, issue, microseconds):
+    issue(2)
+    cursor = urlsafe_b64encode(f"{microseconds}.sec_{'z' * 20}".encode()).decode()
+    assert set(names(member.get(f"/secrets?cursor={cursor}"))) <= {"n0", "n1"}
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["0", "1001", "-1", "", "x", "1.5", "%201", "%2B1", "1_0", "１", "1e2", "99999", "0x1", "null"],
+)
+def test_a_bad_limit_is_refused(member, limit):
+    answer = member.get(f"/secrets?limit={limit}")
+    assert (answer.status_code, answer.json["detail"]) == (400, "limit must be 1-1000")
+
+
+@pytest.mark.parametrize("query", ["limit=1&limit=2", "cursor=a&cursor=b", "limit=1&limit=1"])
+def test_a_parameter_that_is_given_twice_is_refused(member, query):
+    assert member.get(f"/secrets?{query}").status_code == 400
+
+
+def test_a_parameter_that_nobody_knows_is_passed_over(member, issue):
+    issue(1)
+    assert names(member.get("/secrets?colour=red&colour=blue")) == ["n0"]
+
+
+@pytest.fixture
+def trail_path(service):
+    origin = Origin(actor="ada", request_id="req")
+    issued = service.issue(unit_id="unit_demo", name="x", origin=origin)
+    for number in range(5):
+        service.update(
+            unit_id="unit_demo",
+            secret_id=issued.secret_id,
+            trust_upstream_consent=number % 2 == 0,
+            name=None,
+            origin=origin,
+        )
+    return f"/secrets/{issued.secret_id}/events"
+
+
+def test_the_pages_of_a_trail_make_it_up(member, trail_path):
+    whole = member.get(trail_path)
+    assert len(whole.json) == 6
+    assert "Link" not in whole.headers
+    shown, path = [], f"{trail_path}?limit=4"
+    while path:
+        answer = member.get(path)
+        shown.append(answer.json)
+        path = next_of(answer)
+    assert [len(page) for page in shown] == [4, 2]
+    assert joined(shown) == whole.json
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "LTE=", "MS4w", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "é"])
+def test_a_cursor_of_a_trail_that_was_tampered_with_is_refused(member, trail_path, cursor):
+    assert member.get(f"{trail_path}?cursor={cursor}").status_code == 400

@@ -1,0 +1,157 @@
+"""`credentials`, as an operator and as a script would use it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import environment
+from tests.server import clean_environment
+from tests.verifying import works
+
+CREDENTIALS = Path(sys.executable).parent / "credentials"
+UNIT = ("--unit", "unit_demo")
+
+
+@pytest.fixture
+def run(settings, rows):
+    """Return a function that runs the command with the three settings that it needs."""
+    needed = ("DATABASE_URL", "DIGEST_KEY")
+    variables = {name: value for name, value in environment(settings).items() if name in needed}
+
+    def run(*arguments, **changes):
+        return subprocess.run(
+            [CREDENTIALS, *arguments],
+            env=clean_environment() | {"USER": "grace"} | variables | changes,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def issued(run):
+    return json.loads(run("issue", "CRM backend", *UNIT, "--json").stdout)
+
+
+def test_issue_prints_the_secret_once(run, rows):
+    done = run("issue", "CRM backend", *UNIT)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert list(shown) == [
+        "secret_id", "unit_id", "client_id", "client_secret", "name", "trust_upstream_consent",
+        "created_at",
+    ]  # fmt: skip
+    assert shown["name"] == "CRM backend"
+    assert works(rows, shown["client_secret"])
+    assert shown["client_secret"] not in run("list", *UNIT).stdout
+
+
+def test_list_is_a_table_for_people_and_json_for_scripts(run, issued, member):
+    header, _, row = run("list", *UNIT).stdout.splitlines()
+    assert header.split() == [
+        "secret_id", "unit_id", "client_id", "name", "trust_upstream_consent", "created_at"
+    ]  # fmt: skip
+    assert row.startswith(issued["secret_id"])
+    assert json.loads(run("list", *UNIT, "--json").stdout) == member.get("/secrets").json
+
+
+def test_the_list_of_a_unit_without_credentials_is_empty(run):
+    assert json.loads(run("list", *UNIT, "--json").stdout) == []
+    assert run("list", *UNIT).returncode == 0
+
+
+def test_rotate_prints_the_new_secret_once(run, issued, rows):
+    done = run("rotate", issued["secret_id"], *UNIT, "--overlap-seconds", "0", "--json")
+    rotated = json.loads(done.stdout)
+    assert works(rows, rotated["client_secret"])
+    assert not works(rows, issued["client_secret"])
+
+
+def test_rotate_keeps_the_former_secret_for_a_day_unless_told_otherwise(run, issued, rows):
+    run("rotate", issued["secret_id"], *UNIT)
+    query = "SELECT expires_at > now() + interval '23 hours' AS day FROM client_secrets"
+    assert [each["day"] for each in rows(f"{query} WHERE expires_at IS NOT NULL")] == [True]
+
+
+def test_revoke_ends_a_credential(run, issued, rows):
+    done = run("revoke", issued["secret_id"], *UNIT)
+    assert (done.returncode, done.stdout) == (0, f"revoked {issued['secret_id']}\n")
+    assert not works(rows, issued["client_secret"])
+
+
+def test_events_tell_who_did_what(run, issued):
+    run("revoke", issued["secret_id"], *UNIT, "--actor", "incident 42")
+    events = json.loads(run("events", issued["secret_id"], *UNIT, "--json").stdout)
+    assert [(each["event"], each["actor"]) for each in events] == [
+        ("revoked", "incident 42"),
+        ("issued", "cli:grace"),
+    ]
+    table = run("events", issued["secret_id"], *UNIT).stdout
+    assert table.splitlines()[0].split() == ["event", "actor", "at", "request_id", "detail"]
+
+
+@pytest.mark.parametrize("command", ["rotate", "revoke", "events"])
+@pytest.mark.parametrize("whose", ["nobody's", "another unit's"])
+def test_a_credential_that_the_unit_has_not_is_status_3(run, issued, command, whose):
+    secret_id, unit = (
+        ("sec_x", "unit_demo") if whose == "nobody's" else (issued["secret_id"], "unit_other")
+    )
+    failed = run(command, secret_id, "--unit", unit)
+    assert (failed.returncode, failed.stdout) == (3, "")
+    assert failed.stderr == "Error: The unit has no such credential.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("burn",),
+        ("list",),
+        ("list", "--unit", ""),
+        ("list", "--unit", "a\nb"),
+        ("issue", *UNIT),
+        ("issue", "", *UNIT),
+        ("issue", "x" * 51, *UNIT),
+        ("issue", "a\x1bb", *UNIT),
+        ("issue", b"\xff", *UNIT),
+        ("issue", "x", *UNIT, "--actor", ""),
+        ("rotate", "sec_x", *UNIT, "--overlap-seconds", "-1"),
+        ("rotate", "sec_x", *UNIT, "--overlap-seconds", "2592001"),
+        ("rotate", b"\xff", *UNIT),
+        ("revoke", *UNIT),
+    ],
+    ids=ascii,
+)
+def test_a_command_called_wrongly_is_status_2_and_stores_nothing(run, rows, arguments):
+    failed = run(*arguments)
+    assert failed.returncode == 2
+    assert "Traceback" not in failed.stderr
+    assert rows.count("credentials") == 0
+
+
+def test_settings_that_are_missing_are_named_at_once_with_status_2(run):
+    failed = run("list", *UNIT, DATABASE_URL="", DIGEST_KEY="x", BCRYPT_ROUNDS="1")
+    assert failed.returncode == 2
+    for name in ("DATABASE_URL", "DIGEST_KEY", "BCRYPT_ROUNDS"):
+        assert name in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_database_out_of_reach_is_status_4(run):
+    failed = run("list", *UNIT, DATABASE_URL="postgresql://app:s3cret@127.0.0.1:1/x")
+    assert failed.returncode == 4
+    assert failed.stderr.startswith("Error: The database is unavailable")
+    assert failed.stderr.count("\n") == 1
+    assert "s3cret" not in failed.stderr
+
+
+def test_the_help_tells_the_exit_statuses(run):
+    shown = run("--help").stdout
+    assert "Exit status: 0 done" in shown
+    for command in ("migrate", "list", "issue", "rotate", "revoke", "events"):
+        assert command in shown

@@ -1,0 +1,131 @@
+"""Two callers at the same moment, on real connections of their own."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from app.credentials.errors import CredentialNotFound
+from app.credentials.model import Origin
+from tests.server import wait_until
+from tests.verifying import works
+
+ORIGIN = Origin(actor="ada", request_id="req")
+UNIT = "unit_demo"
+
+
+@pytest.fixture
+def issued(service):
+    return service.issue(unit_id=UNIT, name="x", origin=ORIGIN)
+
+
+@pytest.fixture
+def at_once(database_url, issued, rows):
+    """Return a function that runs calls so that all of them wait for the credential's row lock.
+
+    A third session holds the row until every call is in the queue, so the race is certain.
+    """
+
+    def at_once(*calls):
+        with (
+            psycopg.connect(database_url) as holder,
+            ThreadPoolExecutor(len(calls)) as pool,
+        ):
+            holder.execute("SELECT FROM credentials FOR UPDATE")
+            running = [pool.submit(outcome, call) for call in calls]
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                "AND datname = current_database()"
+            )
+            wait_until(lambda: rows(waiting)[0]["count"] == len(calls), 3)
+            holder.rollback()
+            return [call.result() for call in running]
+
+    return at_once
+
+
+def outcome(call):
+    try:
+        return call()
+    except CredentialNotFound:
+        return CredentialNotFound
+
+
+def rotate(service, issued, overlap_seconds=0):
+    return lambda: service.rotate(
+        unit_id=UNIT, secret_id=issued.secret_id, overlap_seconds=overlap_seconds, origin=ORIGIN
+    )
+
+
+def revoke(service, issued):
+    return lambda: service.revoke(unit_id=UNIT, secret_id=issued.secret_id, origin=ORIGIN)
+
+
+def update(service, issued, name):
+    return lambda: service.update(
+        unit_id=UNIT,
+        secret_id=issued.secret_id,
+        trust_upstream_consent=True,
+        name=name,
+        origin=ORIGIN,
+    )
+
+
+def trail(rows):
+    events = rows("SELECT event FROM credential_events ORDER BY event_id")
+    return [each["event"] for each in events]
+
+
+def test_of_two_rotations_without_overlap_one_secret_works(service, issued, at_once, rows):
+    first, second = at_once(rotate(service, issued), rotate(service, issued))
+    handed_out = [issued, first, second]
+    assert sum(works(rows, each.client_secret) for each in handed_out) == 1
+    assert not works(rows, issued.client_secret)
+    assert trail(rows) == ["issued", "rotated", "rotated"]
+
+
+def test_of_four_rotations_with_overlap_two_secrets_work(service, issued, at_once, rows):
+    rotated = at_once(*[rotate(service, issued, 3600)] * 4)
+    assert sum(works(rows, each.client_secret) for each in [issued, *rotated]) == 2
+    assert not works(rows, issued.client_secret)
+
+
+def test_a_rotation_and_a_revocation_leave_nothing_that_works(service, issued, at_once, rows):
+    rotated, revoked = at_once(rotate(service, issued, 3600), revoke(service, issued))
+    assert revoked is None
+    assert not works(rows, issued.client_secret)
+    if rotated is CredentialNotFound:
+        assert trail(rows) == ["issued", "revoked"]
+    else:
+        assert not works(rows, rotated.client_secret)
+        assert trail(rows) == ["issued", "rotated", "revoked"]
+    assert rows.count("client_secrets") == 0
+
+
+def test_an_update_and_a_revocation_leave_a_trail_in_order(service, issued, at_once, rows):
+    updated, revoked = at_once(update(service, issued, "new"), revoke(service, issued))
+    assert revoked is None
+    if updated is CredentialNotFound:
+        assert trail(rows) == ["issued", "revoked"]
+    else:
+        assert trail(rows) == ["issued", "updated", "revoked"]
+    assert rows.count("credentials") == 0
+
+
+def test_a_credential_is_revoked_once(service, issued, at_once, rows):
+    outcomes = at_once(*[revoke(service, issued)] * 3)
+    assert sorted(map(str, outcomes)) == sorted(map(str, [None, *[CredentialNotFound] * 2]))
+    assert trail(rows) == ["issued", "revoked"]
+
+
+def test_two_updates_leave_events_that_follow_on_each_other(service, issued, at_once, rows):
+    at_once(update(service, issued, "a"), update(service, issued, "b"))
+    first, second = (
+        each["detail"]["name"]
+        for each in rows(
+            "SELECT detail FROM credential_events WHERE event = 'updated' ORDER BY event_id"
+        )
+    )
+    assert first["from"] == "x"
+    assert second["from"] == first["to"]
+    assert rows("SELECT name FROM credentials")[0]["name"] == second["to"]

@@ -1,0 +1,168 @@
+"""Random sequences of all verbs over two units, against a small model and the real database."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.credentials.errors import CredentialNotFound
+from app.credentials.generator import generate_secret_id
+from app.credentials.model import Origin
+from app.credentials.service import CredentialService
+from tests.conftest import Rows
+from tests.verifying import works
+
+ORIGIN = Origin(actor="ada", request_id="req")
+UNITS = st.sampled_from(["unit_a", "unit_b"])
+NAMES = st.sampled_from(["one", "two", "three"])
+
+
+@dataclass
+class Modelled:
+    """What the model knows of a credential. `live` holds its secrets from old to new."""
+
+    unit_id: str
+    name: str
+    live: list[str]
+    expiring: set[str] = field(default_factory=set)
+    ended: list[str] = field(default_factory=list)
+    trust: bool = False
+    revoked: bool = False
+    events: list[str] = field(default_factory=lambda: ["issued"])
+
+    def end(self, secret):
+        self.live.remove(secret)
+        self.expiring.discard(secret)
+        self.ended.append(secret)
+
+
+class Credentials(RuleBasedStateMachine):
+    service: CredentialService
+    rows: Rows
+    secret_ids = Bundle("secret_ids")
+
+    def __init__(self):
+        super().__init__()
+        self.model = {}
+
+    @rule(target=secret_ids, unit_id=UNITS, name=NAMES)
+    def issue(self, unit_id, name):
+        issued = self.service.issue(unit_id=unit_id, name=name, origin=ORIGIN)
+        self.model[issued.secret_id] = Modelled(unit_id, name, [issued.client_secret])
+        return issued.secret_id
+
+    @rule(target=secret_ids)
+    def make_up(self):
+        return generate_secret_id()
+
+    @rule(unit_id=UNITS, secret_id=secret_ids, trust=st.booleans(), name=st.none() | NAMES)
+    def update(self, unit_id, secret_id, trust, name):
+        known = self.attempt(
+            unit_id, secret_id, self.service.update, trust_upstream_consent=trust, name=name
+        )
+        if known:
+            before = (known.trust, known.name)
+            known.trust, known.name = trust, name or known.name
+            if (known.trust, known.name) != before:
+                known.events.append("updated")
+
+    @rule(unit_id=UNITS, secret_id=secret_ids, overlap=st.sampled_from([0, 3600, 86400]))
+    def rotate(self, unit_id, secret_id, overlap):
+        known = self.attempt(unit_id, secret_id, self.service.rotate, overlap_seconds=overlap)
+        if known:
+            for oldest in known.live[:-1]:
+                known.end(oldest)
+            if overlap == 0:
+                for former in list(known.live):
+                    known.end(former)
+            known.expiring |= set(known.live)
+            known.live.append(self.result.client_secret)
+            known.events.append("rotated")
+
+    @rule(unit_id=UNITS, secret_id=secret_ids)
+    def revoke(self, unit_id, secret_id):
+        known = self.attempt(unit_id, secret_id, self.service.revoke)
+        if known:
+            for secret in list(known.live):
+                known.end(secret)
+            known.revoked = True
+            known.events.append("revoked")
+
+    @rule()
+    def let_every_overlap_end(self):
+        self.rows(
+            "UPDATE client_secrets SET expires_at = now() WHERE expires_at > now() RETURNING 1"
+        )
+        for known in self.model.values():
+            for secret in list(known.expiring):
+                known.end(secret)
+
+    @rule(unit_id=UNITS, secret_id=secret_ids)
+    def read(self, unit_id, secret_id):
+        known = self.attempt(unit_id, secret_id, self.service.get, origin=None)
+        if known:
+            shown = self.result
+            assert (shown.name, shown.trust_upstream_consent) == (known.name, known.trust)
+            hints = [secret[-4:] for secret in reversed(known.live)]
+            assert [secret.hint for secret in shown.secrets] == hints
+
+    @rule(unit_id=UNITS, secret_id=secret_ids)
+    def read_the_trail(self, unit_id, secret_id):
+        known = self.model.get(secret_id)
+        if known is None or known.unit_id != unit_id:
+            with pytest.raises(CredentialNotFound):
+                self.service.events(unit_id=unit_id, secret_id=secret_id)
+            return
+        trail = self.service.events(unit_id=unit_id, secret_id=secret_id).items
+        assert [each.event for each in reversed(trail)] == known.events
+
+    def attempt(self, unit_id, secret_id, verb, origin=ORIGIN, **arguments):
+        """Call the verb; return what the model knows if the unit has the credential."""
+        known = self.model.get(secret_id)
+        mine = known is not None and known.unit_id == unit_id and not known.revoked
+        arguments |= {"origin": origin} if origin else {}
+        if not mine:
+            with pytest.raises(CredentialNotFound):
+                verb(unit_id=unit_id, secret_id=secret_id, **arguments)
+            return None
+        self.result = verb(unit_id=unit_id, secret_id=secret_id, **arguments)
+        return known
+
+    @invariant()
+    def each_unit_lists_its_own(self):
+        for unit_id in ("unit_a", "unit_b"):
+            listed = {each.secret_id for each in self.service.list(unit_id=unit_id).items}
+            assert listed >= {
+                secret_id
+                for secret_id, known in self.model.items()
+                if known.unit_id == unit_id and not known.revoked
+            }
+
+    @invariant()
+    def the_live_secrets_work_and_no_others(self):
+        for known in self.model.values():
+            assert len(known.live) <= 2
+            assert all(works(self.rows, secret) for secret in known.live)
+            assert not any(works(self.rows, secret) for secret in known.ended)
+
+
+def test_any_sequence_of_verbs_does_what_the_model_says(service, rows, monkeypatch):
+    monkeypatch.setattr(Credentials, "service", service, raising=False)
+    monkeypatch.setattr(Credentials, "rows", rows, raising=False)
+    run_state_machine_as_test(
+        Credentials,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

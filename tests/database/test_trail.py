@@ -1,0 +1,51 @@
+import pytest
+from psycopg import errors
+
+from app.credentials.model import Origin
+
+
+@pytest.fixture
+def event(service, rows):
+    service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "req-1"))
+    return rows("SELECT * FROM credential_events")[0]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE credential_events SET actor = 'eve' RETURNING 1",
+        "UPDATE credential_events SET actor = 'eve' WHERE false RETURNING 1",
+        "DELETE FROM credential_events RETURNING 1",
+        "TRUNCATE credential_events",
+    ],
+)
+def test_the_trail_is_append_only(rows, event, statement):
+    with pytest.raises(errors.RestrictViolation, match="append-only"):
+        rows(statement)
+    assert rows("SELECT * FROM credential_events") == [event]
+
+
+@pytest.mark.parametrize("verb", ["update", "rotate", "revoke"])
+def test_a_change_whose_event_cannot_be_stored_is_no_change(service, rows, verb):
+    """The event fails last, by an actor that its constraint refuses: all before it is undone."""
+    issued = service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "req-1"))
+    before = rows(
+        "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"
+    )
+    arguments = {
+        "update": {"trust_upstream_consent": True, "name": "new"},
+        "rotate": {"overlap_seconds": 0},
+        "revoke": {},
+    }
+    with pytest.raises(Exception, match="credential_events_actor_length"):
+        getattr(service, verb)(
+            unit_id="unit_demo",
+            secret_id=issued.secret_id,
+            origin=Origin(actor="", request_id="req-2"),
+            **arguments[verb],
+        )
+    after = rows(
+        "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"
+    )
+    assert after == before
+    assert rows.count("credential_events") == 1
