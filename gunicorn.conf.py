@@ -38,6 +38,7 @@ def post_worker_init(worker: "Worker") -> None:
 
 
 def worker_exit(_: "Arbiter", worker: "Worker") -> None:
+    worker.wsgi.extensions["usage"].flush()
     worker.wsgi.extensions["database"].close()
 
 

@@ -5,9 +5,11 @@ import logging.config
 from flask import Flask
 
 from app import logs
-from app.api import auth, documentation, errors, health, requests, secrets
+from app.api import auth, documentation, errors, health, requests, secrets, verify
+from app.api.limits import FailureLimit
 from app.credentials.hashing import Hasher
 from app.credentials.service import CredentialService
+from app.credentials.usage import UsageRecorder
 from app.database import Database
 from app.settings import Settings
 
@@ -25,17 +27,24 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
 
-    database = Database(settings.database_url, connections=settings.threads)
-    hasher = Hasher(settings.bcrypt_rounds, settings.digest_key)
+    # one connection for each thread, and one for the last uses that are written behind them
+    database = Database(settings.database_url, connections=settings.threads + 1)
+    hasher = Hasher(settings.bcrypt_rounds, settings.digest_key, threads=settings.threads)
+    usage = UsageRecorder(database)
     app.extensions["database"] = database
-    app.extensions["credentials"] = CredentialService(database, hasher)
+    app.extensions["usage"] = usage
+    app.extensions["credentials"] = CredentialService(database, hasher, usage)
 
     logs.init_app(app)
     requests.init_app(app)
     auth.init_app(app, settings)
+    app.extensions["failure_limit"] = FailureLimit(
+        settings.verify_failure_limit, settings.ratelimit_storage_url
+    )
 
     api = documentation.init_app(app)
     api.register_blueprint(secrets.blueprint)
+    api.register_blueprint(verify.blueprint)
     api.register_blueprint(health.blueprint)
     errors.init_app(app)
     return app

@@ -21,6 +21,7 @@ from app.credentials.service import (
     MAX_OVERLAP_SECONDS,
     CredentialService,
 )
+from app.credentials.usage import UsageRecorder
 from app.database import Database, DatabaseUnavailable
 from app.migrations import MigrationFailed, migrate
 from app.settings import DomainSettings, SettingsError, database_url_from_environment
@@ -183,7 +184,8 @@ def _service() -> Iterator[CredentialService]:
     database = Database(settings.database_url, connections=1)
     database.open()
     try:
-        yield CredentialService(database, Hasher(settings.bcrypt_rounds, settings.digest_key))
+        hasher = Hasher(settings.bcrypt_rounds, settings.digest_key)
+        yield CredentialService(database, hasher, UsageRecorder(database))
     except CredentialNotFound:
         raise _NotFound("The unit has no such credential.") from None
     except DatabaseUnavailable as error:

@@ -63,6 +63,8 @@ class Settings(DomainSettings):
     port: int
     web_concurrency: int
     threads: int
+    verify_failure_limit: int
+    ratelimit_storage_url: str = field(repr=False)
     log_level: str
 
     @classmethod
@@ -90,6 +92,10 @@ class Settings(DomainSettings):
                 "WEB_CONCURRENCY", os.cpu_count() or 1, validate=Range(1, 1024)
             ),
             threads=env.int("THREADS", 4, validate=Range(1, 1024)),
+            verify_failure_limit=env.int("VERIFY_FAILURE_LIMIT", 60, validate=Range(0, 1_000_000)),
+            ratelimit_storage_url=env.str(
+                "RATELIMIT_STORAGE_URL", "memory://", validate=_check_storage_url
+            ),
             log_level=env.str("LOG_LEVEL", "info", validate=OneOf(LOG_LEVELS)),
         )
         _raise_problems(env, _key_source_problems(settings))
@@ -160,6 +166,11 @@ def _check_http_url(url: str | None) -> None:
         raise ValidationError("Is no URL.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValidationError("Is no http or https URL.")
+
+
+def _check_storage_url(url: str) -> None:
+    if url != "memory://" and not url.startswith(("redis://", "rediss://")):
+        raise ValidationError("Is neither memory:// nor a redis URL.")
 
 
 def _parse_digest_key(text: str) -> bytes:

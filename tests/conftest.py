@@ -112,6 +112,8 @@ def settings(
         port=8000,
         web_concurrency=1,
         threads=4,
+        verify_failure_limit=60,
+        ratelimit_storage_url="memory://",
         log_level="info",
     )
 
@@ -198,5 +200,9 @@ def environment(settings: Settings, **changes: Any) -> dict[str, str]:
         "JWT_AUDIENCE": settings.jwt_audience,
         "DIGEST_KEY": b64encode(settings.digest_key).decode(),
         "WEB_CONCURRENCY": str(settings.web_concurrency),
+        "THREADS": str(settings.threads),
+        "BCRYPT_ROUNDS": str(settings.bcrypt_rounds),
+        "VERIFY_FAILURE_LIMIT": str(settings.verify_failure_limit),
+        "RATELIMIT_STORAGE_URL": settings.ratelimit_storage_url,
         "LOG_LEVEL": settings.log_level,
     }

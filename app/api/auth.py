@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from flask import Flask, Request, current_app, g, request
+from flask import Flask, Request, g, request
 from werkzeug.exceptions import BadRequest, Forbidden
 
 from app.api.blueprint import Blueprint
 from app.api.documentation import problem_response
 from app.api.errors import Unauthenticated
 from app.api.tokens import Claims, InvalidToken, TokenVerifier
+from app.api.wiring import token_verifier
 from app.keys import KeyFile, KeySource, KeyUrl
 from app.settings import Settings
 
@@ -87,9 +88,8 @@ def _bearer_token(message: Request) -> str:
 
 
 def _verify(token: str) -> Claims:
-    verifier: TokenVerifier = current_app.extensions["token_verifier"]
     try:
-        return verifier.verify(token)
+        return token_verifier().verify(token)
     except InvalidToken as reason:
         _logger.info("token refused: %s", reason, extra={"request_id": g.request_id})
         raise Unauthenticated(_INVALID_TOKEN_CHALLENGE) from None

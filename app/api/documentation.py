@@ -114,6 +114,11 @@ def _add_components(components: Any) -> None:
         problem_response(415, not_json="The request body must be application/json"),
     )
     components.response(
+        "TooManyRequests",
+        problem_response(429, too_many="Too many refused verifications")
+        | {"headers": {"Retry-After": _header("Seconds to wait.", "42")}},
+    )
+    components.response(
         "ServiceUnavailable",
         problem_response(503, unavailable="The service is unavailable for the moment")
         | {"headers": {"Retry-After": _header("Seconds to wait.", str(RETRY_AFTER_SECONDS))}},

@@ -8,7 +8,7 @@ from flask import Flask, Response, g, json
 from werkzeug.exceptions import BadRequest, HTTPException, Unauthorized
 from werkzeug.http import HTTP_STATUS_CODES
 
-from app.credentials.errors import CredentialNotFound
+from app.credentials.errors import CredentialNotFound, HashingBusy
 from app.database import DatabaseUnavailable
 from app.keys import KeysUnavailable
 
@@ -21,6 +21,7 @@ NOT_FOUND = "There is nothing at this address"
 # What a domain error means to a caller: the status, and the detail.
 DOMAIN_ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     CredentialNotFound: (404, NOT_FOUND),
+    HashingBusy: (503, "The service is unavailable for the moment"),
     DatabaseUnavailable: (503, "The service is unavailable for the moment"),
     KeysUnavailable: (503, "The service is unavailable for the moment"),
 }

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from flask import current_app
 from werkzeug.exceptions import ServiceUnavailable
 
 from app.api.blueprint import Blueprint
 from app.api.errors import RETRY_AFTER_SECONDS
 from app.api.schemas import StatusSchema
+from app.api.wiring import database
 from app.database import takes_writes
 from app.migrations import is_migrated
 
@@ -33,7 +33,7 @@ def readyz() -> dict[str, Any]:
 
     200 when the database answers, takes writes, and has the schema that this code needs.
     """
-    with current_app.extensions["database"].connection() as connection:
+    with database().connection() as connection:
         ready = takes_writes(connection) and is_migrated(connection)
     if not ready:
         raise ServiceUnavailable(

@@ -148,6 +148,16 @@ class CredentialSchema(Schema):
     created_at = _created_at()
 
 
+class VerifiedCredentialSchema(Schema):
+    """Whose credential a good pair is, and what the platform believes of its events."""
+
+    secret_id = _secret_id()
+    unit_id = _unit_id()
+    client_id = _client_id()
+    name = _name()
+    trust_upstream_consent = _trust_upstream_consent()
+
+
 class IssuedCredentialSchema(Schema):
     """A new credential with its client secret, which is shown this once."""
 

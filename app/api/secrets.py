@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import current_app, g
+from flask import g
 
 from app.api.auth import Caller, bearer_auth
 from app.api.blueprint import Blueprint
@@ -28,6 +28,7 @@ from app.api.schemas import (
     StrictBooleanField,
     StrictSecondsField,
 )
+from app.api.wiring import credential_service
 from app.credentials.model import (
     Credential,
     DetailedCredential,
@@ -35,7 +36,6 @@ from app.credentials.model import (
     IssuedCredential,
     Origin,
 )
-from app.credentials.service import CredentialService
 
 blueprint = Blueprint(
     "Credentials",
@@ -62,7 +62,9 @@ def list_credentials(
     The credentials of the caller's active unit, newest first. Never their client secrets.
     """
     limit = page.get("limit")
-    credentials = _service().list(unit_id=caller.unit_id, limit=limit, after=page.get("cursor"))
+    credentials = credential_service().list(
+        unit_id=caller.unit_id, limit=limit, after=page.get("cursor")
+    )
     return credentials.items, link_to_next(credentials, limit, position_of)
 
 
@@ -80,7 +82,9 @@ def issue_credential(caller: Caller, new: dict[str, Any]) -> IssuedCredential:
     Makes a credential for the caller's active unit. The answer is the only one that ever shows the
     client secret.
     """
-    return _service().issue(unit_id=caller.unit_id, name=new["name"], origin=_origin(caller))
+    return credential_service().issue(
+        unit_id=caller.unit_id, name=new["name"], origin=_origin(caller)
+    )
 
 
 @blueprint.route("/<secret_id>")
@@ -92,7 +96,7 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 
     With what is known of its live client secrets: two while a rotation overlaps, else one.
     """
-    return _service().get(unit_id=caller.unit_id, secret_id=secret_id)
+    return credential_service().get(unit_id=caller.unit_id, secret_id=secret_id)
 
 
 @blueprint.route("/<secret_id>", methods=["PUT"])
@@ -112,7 +116,7 @@ def update_credential(caller: Caller, update: dict[str, Any], secret_id: str) ->
 
     Sets `trust_upstream_consent`, and the name if there is one.
     """
-    _service().update(
+    credential_service().update(
         unit_id=caller.unit_id,
         secret_id=secret_id,
         trust_upstream_consent=update["trust_upstream_consent"],
@@ -130,7 +134,7 @@ def revoke_credential(caller: Caller, secret_id: str) -> None:
 
     From the moment of the answer on, nothing verifies it. Its audit trail stays.
     """
-    _service().revoke(unit_id=caller.unit_id, secret_id=secret_id, origin=_origin(caller))
+    credential_service().revoke(unit_id=caller.unit_id, secret_id=secret_id, origin=_origin(caller))
 
 
 @blueprint.route("/<secret_id>/rotate", methods=["POST"])
@@ -152,7 +156,7 @@ def rotate_credential(caller: Caller, rotation: dict[str, Any], secret_id: str) 
     ends, so that every sender can change over without an outage. At most two are live: rotating
     during an overlap ends the oldest at once.
     """
-    return _service().rotate(
+    return credential_service().rotate(
         unit_id=caller.unit_id,
         secret_id=secret_id,
         overlap_seconds=rotation["overlap_seconds"],
@@ -173,15 +177,10 @@ def list_events(
     What happened to it, newest first; also after it was revoked.
     """
     limit = page.get("limit")
-    events = _service().events(
+    events = credential_service().events(
         unit_id=caller.unit_id, secret_id=secret_id, limit=limit, before=page.get("cursor")
     )
     return events.items, link_to_next(events, limit, event_id_of)
-
-
-def _service() -> CredentialService:
-    service: CredentialService = current_app.extensions["credentials"]
-    return service
 
 
 def _origin(caller: Caller) -> Origin:

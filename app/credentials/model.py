@@ -83,6 +83,30 @@ class HashedSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifiedCredential:
+    """What the bearer of a good pair is told, and what the platform believes of its events."""
+
+    secret_id: str
+    unit_id: str
+    client_id: str
+    name: str
+    trust_upstream_consent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret(VerifiedCredential):
+    """A live client secret, as stored, with the credential that it is of.
+
+    `is_use_unrecorded` says that its last use was recorded more than a minute ago, or never.
+    """
+
+    client_secret_id: int
+    secret_hash: str
+    digest: bytes | None
+    is_use_unrecorded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Who asked for a change, and in which request: what its audit event records."""
 

@@ -15,6 +15,7 @@ from app.credentials.model import (
     HashedSecret,
     Origin,
     Position,
+    StoredSecret,
 )
 
 MAX_EVENT_ID = 2**63 - 1  # bigint's
@@ -146,6 +147,44 @@ def select_client_secrets(
     """
     with connection.cursor(row_factory=class_row(ClientSecret)) as cursor:
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
+
+
+def select_stored_secrets(
+    connection: Connection[TupleRow], *, client_id: str
+) -> list[StoredSecret]:
+    """Return the live client secrets under the client ID: the one read of a verification."""
+    query = """
+        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
+               client_secret_id, secret_hash, digest,
+               coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_unrecorded
+        FROM credentials JOIN client_secrets USING (secret_id)
+        WHERE client_id = %(client_id)s AND (expires_at IS NULL OR expires_at > now())
+    """
+    with connection.cursor(row_factory=class_row(StoredSecret)) as cursor:
+        return cursor.execute(query, {"client_id": client_id}).fetchall()
+
+
+def update_digest(
+    connection: Connection[TupleRow], *, client_secret_id: int, digest: bytes
+) -> bool:
+    """Store the digest, and tell whether the client secret is still live."""
+    query = """
+        UPDATE client_secrets SET digest = %(digest)s
+        WHERE client_secret_id = %(client_secret_id)s
+          AND (expires_at IS NULL OR expires_at > now())
+    """
+    parameters = {"client_secret_id": client_secret_id, "digest": digest}
+    return connection.execute(query, parameters).rowcount == 1
+
+
+def update_last_use(connection: Connection[TupleRow], client_secret_ids: list[int]) -> None:
+    """Record that the client secrets were used now, but not twice in a minute."""
+    query = """
+        UPDATE client_secrets SET last_used_at = now()
+        WHERE client_secret_id = ANY(%(client_secret_ids)s)
+          AND coalesce(last_used_at < now() - interval '1 minute', true)
+    """
+    connection.execute(query, {"client_secret_ids": client_secret_ids})
 
 
 def delete_expired_client_secrets(connection: Connection[TupleRow], *, secret_id: str) -> None:

@@ -2,11 +2,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from app.credentials import repository
-from app.credentials.errors import CredentialNotFound
+from app.credentials.errors import CredentialNotFound, VerificationRefused
 from app.credentials.generator import (
     generate_client_id,
     generate_client_secret,
     generate_secret_id,
+    is_client_id,
+    is_client_secret,
 )
 from app.credentials.hashing import Hasher
 from app.credentials.model import (
@@ -17,8 +19,11 @@ from app.credentials.model import (
     Origin,
     Page,
     Position,
+    StoredSecret,
     T,
+    VerifiedCredential,
 )
+from app.credentials.usage import UsageRecorder
 from app.database import Database
 
 DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
@@ -37,6 +42,7 @@ class CredentialService:
 
     database: Database
     hasher: Hasher
+    usage: UsageRecorder
 
     def issue(self, *, unit_id: str, name: str, origin: Origin) -> IssuedCredential:
         """Make a credential for the unit, and hand out its client secret this once.
@@ -143,6 +149,24 @@ class CredentialService:
             repository.delete_credential(connection, unit_id=unit_id, secret_id=secret_id)
             repository.insert_event(connection, credential, "revoked", detail={}, origin=origin)
 
+    def verify(self, *, client_id: str, client_secret: str) -> VerifiedCredential:
+        """Return the credential that the pair is of, as it is stored at this moment.
+
+        Raises VerificationRefused for a pair that is unknown, wrong, expired or revoked, and
+        HashingBusy when bcrypt would have to decide and cannot now.
+        """
+        if not (is_client_id(client_id) and is_client_secret(client_secret)):
+            raise VerificationRefused
+        with self.database.connection() as connection:
+            stored_secrets = repository.select_stored_secrets(connection, client_id=client_id)
+        digest = self.hasher.digest(client_secret)
+        for stored in stored_secrets:
+            if self._matches(client_secret, digest, stored):
+                if stored.is_use_unrecorded:
+                    self.usage.record(stored.client_secret_id)
+                return stored
+        raise VerificationRefused
+
     def events(
         self, *, unit_id: str, secret_id: str, limit: int | None = None, before: int | None = None
     ) -> Page[Event]:
@@ -161,6 +185,18 @@ class CredentialService:
         if not events:
             raise CredentialNotFound  # every credential has been issued
         return _page(events, limit)
+
+    def _matches(self, client_secret: str, digest: bytes, stored: StoredSecret) -> bool:
+        """Compare by the digest if it is by our key, else by bcrypt, and then learn the digest."""
+        if self.hasher.has_own_digest(stored):
+            return self.hasher.matches_digest(digest, stored)
+        if not self.hasher.matches_hash(client_secret, stored):
+            return False
+        with self.database.connection() as connection:
+            # tells too whether the secret has ended while bcrypt was at work
+            return repository.update_digest(
+                connection, client_secret_id=stored.client_secret_id, digest=digest
+            )
 
 
 def _found(credential: C | None) -> C:

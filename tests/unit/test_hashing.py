@@ -12,7 +12,7 @@ SECRET = "lv_cs_" + "a" * 49
 
 @pytest.fixture
 def hasher():
-    return Hasher(rounds=10, digest_key=KEY)
+    return Hasher(10, KEY)
 
 
 def test_the_hash_is_bcrypts_of_the_secret_at_the_given_cost(hasher):
@@ -34,7 +34,7 @@ def test_the_digest_ends_in_the_hmac_sha_256_of_the_secret(hasher):
 
 
 def test_the_digest_begins_with_what_tells_its_key_from_another(hasher):
-    other = Hasher(rounds=10, digest_key=b"o" * 32)
+    other = Hasher(10, b"o" * 32)
     assert hasher.digest(SECRET)[:8] == hasher.digest("another secret")[:8]
     assert hasher.digest(SECRET)[:8] != other.digest(SECRET)[:8]
 

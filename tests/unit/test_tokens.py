@@ -130,7 +130,7 @@ def test_a_token_may_have_several_audiences(verifier, issuer):
 
 
 WRONG_TYPES = [
-    *(("exp", value) for value in (str(int(time()) + 600), True, [], {}, 1e30, 10**30, -1)),
+    *(("exp", value) for value in ("4102444800", True, [], {}, 1e30, 10**30, -1)),
     *(("exp", float(value)) for value in ("inf", "nan")),
     *((name, value) for name in ("nbf", "iat") for value in ("0", True, [], -1, None)),
     *(("sub", value) for value in (5, None, [], {}, "", "a\x00b", "a\nb", "\ud800", "x" * 256)),

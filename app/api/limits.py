@@ -1,0 +1,66 @@
+"""A limit on refused verifications; one that succeeds is never counted and never refused."""
+
+import hashlib
+import logging
+import math
+from functools import cached_property
+from time import time
+
+from limits import RateLimitItemPerMinute
+from limits.errors import StorageError
+from limits.storage import storage_from_string
+from limits.strategies import FixedWindowRateLimiter
+from werkzeug.exceptions import TooManyRequests
+
+_STORAGE_TIMEOUT_SECONDS = 0.2
+
+# A flood of made-up client IDs must not fill the memory, so they share this many counters. Who
+# shares one with a flood reads 429 instead of 401, and is refused either way.
+_COUNTERS = 4096
+
+_logger = logging.getLogger(__name__)
+
+
+class FailureLimit:
+    """Counts refused verifications for each client address and client ID, a minute at a time.
+
+    `per_minute` is how many are answered as what they are; 0 is no limit. Where the storage is out
+    of reach, nothing is counted: the limit spares us work, it is not what keeps a guesser out.
+    """
+
+    def __init__(self, per_minute: int, storage_url: str) -> None:
+        self._per_minute = per_minute
+        self._storage_url = storage_url
+
+    def count(self, address: str, client_id: str) -> None:
+        """Count a refusal, and raise TooManyRequests for one beyond the limit."""
+        if self._per_minute == 0:
+            return
+        item = RateLimitItemPerMinute(self._per_minute, namespace="leadvibe-credentials")
+        counter = _counter(address, client_id)
+        try:
+            if self._limiter.hit(item, "refused", counter):
+                return
+            reset_at = self._limiter.get_window_stats(item, "refused", counter).reset_time
+        except StorageError:
+            _logger.warning("refused verifications are not counted: the storage is out of reach")
+            return
+        raise TooManyRequests(
+            "Too many refused verifications", retry_after=max(1, math.ceil(reset_at - time()))
+        )
+
+    @cached_property
+    def _limiter(self) -> FixedWindowRateLimiter:
+        """Made on first use: the storage starts a thread or a connection, not to cross a fork."""
+        storage = storage_from_string(
+            self._storage_url,
+            wrap_exceptions=True,
+            socket_timeout=_STORAGE_TIMEOUT_SECONDS,
+            socket_connect_timeout=_STORAGE_TIMEOUT_SECONDS,
+        )
+        return FixedWindowRateLimiter(storage)
+
+
+def _counter(address: str, client_id: str) -> str:
+    digest = hashlib.blake2b(f"{address}\n{client_id}".encode(), digest_size=4).digest()
+    return str(int.from_bytes(digest) % _COUNTERS)

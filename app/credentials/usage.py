@@ -1,0 +1,44 @@
+import logging
+from threading import Lock, Timer
+
+from app.credentials import repository
+from app.database import Database, DatabaseUnavailable
+
+_FLUSH_SECONDS = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+class UsageRecorder:
+    """Records the last use of client secrets, a second later and in the background.
+
+    A verification neither waits for it nor fails with it; what is not recorded when the process
+    dies is the use of its last second.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = Lock()
+        self._used: set[int] = set()
+
+    def record(self, client_secret_id: int) -> None:
+        """Remember the use, and see to it that it is written soon."""
+        with self._lock:
+            is_first = not self._used
+            self._used.add(client_secret_id)
+        if is_first:
+            timer = Timer(_FLUSH_SECONDS, self.flush)
+            timer.daemon = True
+            timer.start()
+
+    def flush(self) -> None:
+        """Write what is remembered. A process that ends calls it too."""
+        with self._lock:
+            used, self._used = self._used, set()
+        if not used:
+            return
+        try:
+            with self._database.connection() as connection:
+                repository.update_last_use(connection, sorted(used))
+        except DatabaseUnavailable:
+            _logger.warning("last use not recorded")
