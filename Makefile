@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test token lint lock clean
+.PHONY: help run test token bench lint lock clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: $(READY) lint ## Run the linters and every test
 
 token: $(READY) ## Print a development token; UNIT=unit_emea make token for another unit
 	@$(BIN)/python -m app.dev.token var
+
+bench: $(READY) ## Measure /verify with wrk, and write var/bench.json
+	@$(BIN)/python -m bench.verify
 
 lint: $(READY) ## Check style, types and who imports whom
 	@$(BIN)/ruff check .

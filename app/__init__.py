@@ -6,7 +6,6 @@ from flask import Flask
 
 from app import logs
 from app.api import auth, documentation, errors, health, requests, secrets, verify
-from app.api.limits import FailureLimit
 from app.credentials.hashing import Hasher
 from app.credentials.service import CredentialService
 from app.credentials.usage import UsageRecorder
@@ -27,20 +26,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
 
-    # one connection for each thread, and one for the last uses that are written behind them
-    database = Database(settings.database_url, connections=settings.threads + 1)
-    hasher = Hasher(settings.bcrypt_rounds, settings.digest_key, threads=settings.threads)
-    usage = UsageRecorder(database)
-    app.extensions["database"] = database
-    app.extensions["usage"] = usage
-    app.extensions["credentials"] = CredentialService(database, hasher, usage)
-
-    logs.init_app(app)
+    _make_credential_service(app, settings)
     requests.init_app(app)
     auth.init_app(app, settings)
-    app.extensions["failure_limit"] = FailureLimit(
-        settings.verify_failure_limit, settings.ratelimit_storage_url
-    )
+    verify.init_app(app, settings)
 
     api = documentation.init_app(app)
     api.register_blueprint(secrets.blueprint)
@@ -48,3 +37,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     api.register_blueprint(health.blueprint)
     errors.init_app(app)
     return app
+
+
+def _make_credential_service(app: Flask, settings: Settings) -> None:
+    # one connection for each thread, and one for the last uses that are written behind them
+    database = Database(settings.database_url, connections=settings.threads + 1)
+    hasher = Hasher(settings.bcrypt_rounds, settings.digest_key, threads=settings.threads)
+    usage = UsageRecorder(database)
+    app.extensions["database"] = database
+    app.extensions["usage"] = usage
+    app.extensions["credentials"] = CredentialService(database, hasher, usage)

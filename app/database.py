@@ -103,15 +103,18 @@ class Database:
         """
         deadline = monotonic() + ANSWER_SECONDS
         try:
-            with self._pool.connection() as connection:
-                connection.deadline = deadline
-                try:
-                    yield connection
-                except errors.ReadOnlySqlTransaction:
-                    connection.pgconn.finish()
-                    raise
-                finally:
-                    connection.deadline = None
+            connection = self._pool.getconn()
+            connection.deadline = deadline
+            try:
+                yield connection
+            except errors.ReadOnlySqlTransaction:
+                connection.pgconn.finish()
+                raise
+            finally:
+                connection.deadline = None
+                # not through the pool's own context manager, which commits: a wait for nothing
+                # on each verification, since every connection is in autocommit mode
+                self._pool.putconn(connection)
         except _UNAVAILABLE as error:
             _logger.warning("database unavailable: %s", _describe(error))
             if monotonic() < deadline - CHECKOUT_SECONDS:

@@ -91,7 +91,8 @@ def _verify(token: str) -> Claims:
     try:
         return token_verifier().verify(token)
     except InvalidToken as reason:
-        _logger.info("token refused: %s", reason, extra={"request_id": g.request_id})
+        fields = {"request_id": g.request_id, "reason": str(reason)}
+        _logger.info("token refused", extra={"fields": fields})
         raise Unauthenticated(_INVALID_TOKEN_CHALLENGE) from None
 
 

@@ -15,6 +15,8 @@ from app.keys import KeysUnavailable
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
+UNAUTHENTICATED = "Check authentication credentials"
+
 # The same for an unknown address, an unknown credential, and another unit's.
 NOT_FOUND = "There is nothing at this address"
 
@@ -51,7 +53,7 @@ class Unauthenticated(Unauthorized):
     """No valid credentials; `challenge` is the value of WWW-Authenticate (RFC 9110, 11.6.1)."""
 
     def __init__(self, challenge: str) -> None:
-        super().__init__("Check authentication credentials")
+        super().__init__(UNAUTHENTICATED)
         self.challenge = challenge
 
     def get_headers(self, *_: Any) -> list[tuple[str, str]]:
@@ -98,7 +100,8 @@ def _answer_domain_error(error: Exception) -> Response:
 
 
 def _answer_unexpected_error(error: Exception) -> Response:
-    _logger.error("unexpected error", exc_info=error, extra={"request_id": g.request_id})
+    fields = {"request_id": g.request_id}
+    _logger.error("unexpected error", exc_info=error, extra={"fields": fields})
     return _response(problem(500, _DETAILS[500]))
 
 

@@ -10,7 +10,6 @@ from limits import RateLimitItemPerMinute
 from limits.errors import StorageError
 from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
-from werkzeug.exceptions import TooManyRequests
 
 _STORAGE_TIMEOUT_SECONDS = 0.2
 
@@ -32,22 +31,20 @@ class FailureLimit:
         self._per_minute = per_minute
         self._storage_url = storage_url
 
-    def count(self, address: str, client_id: str) -> None:
-        """Count a refusal, and raise TooManyRequests for one beyond the limit."""
+    def count(self, address: str, client_id: str) -> int | None:
+        """Count a refusal; for one beyond the limit return the seconds until it counts anew."""
         if self._per_minute == 0:
-            return
+            return None
         item = RateLimitItemPerMinute(self._per_minute, namespace="leadvibe-credentials")
         counter = _counter(address, client_id)
         try:
             if self._limiter.hit(item, "refused", counter):
-                return
+                return None
             reset_at = self._limiter.get_window_stats(item, "refused", counter).reset_time
         except StorageError:
             _logger.warning("refused verifications are not counted: the storage is out of reach")
-            return
-        raise TooManyRequests(
-            "Too many refused verifications", retry_after=max(1, math.ceil(reset_at - time()))
-        )
+            return None
+        return max(1, math.ceil(reset_at - time()))
 
     @cached_property
     def _limiter(self) -> FixedWindowRateLimiter:

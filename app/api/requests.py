@@ -1,44 +1,89 @@
 """What holds for every request and every response."""
 
+from __future__ import annotations
+
+import logging
 import re
 import uuid
+from time import perf_counter
+from typing import TYPE_CHECKING
 
 from flask import Flask, Request, Response, g, request
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from app.api.auth import Caller
+
 MAX_BODY_BYTES = 16 * 1024
+
+COMMON_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+_logger = logging.getLogger(__name__)
+
 
 def init_app(app: Flask) -> None:
-    """Give each request an identifier and a body that is whole; keep answers out of caches."""
-    app.before_request(_identify_request)
-    app.before_request(_require_host)
-    app.before_request(_refuse_nul)
-    app.before_request(_read_body)
-    app.after_request(_add_headers)
+    """Identify each request and read its body whole; keep answers out of caches, and log them."""
+    app.before_request(_begin)
+    app.after_request(_end)
 
 
-def _identify_request() -> None:
-    offered = request.headers.get("X-Request-Id", "")
-    g.request_id = offered if _REQUEST_ID.fullmatch(offered) else str(uuid.uuid4())
+def request_id_of(environ: WSGIEnvironment) -> str:
+    """Return the caller's own X-Request-Id if it is a good one, else a new one."""
+    offered = environ.get("HTTP_X_REQUEST_ID", "")
+    return offered if _REQUEST_ID.fullmatch(offered) else str(uuid.uuid4())
 
 
-def _require_host() -> None:
-    """RFC 9112, 3.2: gunicorn lets a request without Host pass."""
+def log_request(  # noqa: PLR0913  each is a field of the line
+    *,
+    request_id: str,
+    method: str,
+    route: str | None,
+    status: int,
+    started_at: float,
+    caller: Caller | None,
+) -> None:
+    """Log an answered request. `started_at` is by `perf_counter`."""
+    fields = {
+        "request_id": request_id,
+        "method": method,
+        "route": route,
+        "status": status,
+        "duration_ms": round((perf_counter() - started_at) * 1000, 1),
+        "actor": caller.actor if caller else None,
+        "unit": caller.unit_id if caller else None,
+    }
+    _logger.info("request", extra={"fields": fields})
+
+
+def _begin() -> None:
+    g.started_at = perf_counter()
+    g.request_id = request_id_of(request.environ)
+    g.caller = None
     if "HTTP_HOST" not in request.environ:
-        raise BadRequest("The Host header is missing")
-
-
-def _refuse_nul() -> None:
-    """No address of ours has a NUL, and Postgres would take offence at one."""
+        raise BadRequest("The Host header is missing")  # RFC 9112, 3.2; gunicorn lets it pass
     if "\0" in request.path:
-        raise NotFound
-
-
-def _read_body() -> None:
+        raise NotFound  # no address of ours has a NUL, and Postgres would take offence at one
     g.body = read_body(request)
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    for name, value in COMMON_HEADERS:
+        response.headers.setdefault(name, value)
+    log_request(
+        request_id=g.request_id,
+        method=request.method,
+        # the pattern, never the path: what a client puts there may be a secret
+        route=request.url_rule.rule if request.url_rule else None,
+        status=response.status_code,
+        started_at=g.started_at,
+        caller=g.caller,
+    )
+    return response
 
 
 def read_body(message: Request) -> bytes:
@@ -64,10 +109,3 @@ def read_body(message: Request) -> bytes:
 
 def _too_large() -> RequestEntityTooLarge:
     return RequestEntityTooLarge(f"The request body is over {MAX_BODY_BYTES} bytes")
-
-
-def _add_headers(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.request_id
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    return response

@@ -96,4 +96,4 @@ def test_an_unexpected_error_says_nothing_of_itself(app, member, monkeypatch, ca
     assert "KeyError" not in answer.text
     assert "credentials" not in answer.text
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert (record.request_id, record.exc_info[0]) == ("req-1", KeyError)
+    assert (record.fields["request_id"], record.exc_info[0]) == ("req-1", KeyError)

@@ -108,7 +108,7 @@ def test_each_request_is_one_json_line_of_the_log(server, issuer):
     assert line.pop("time").endswith("+00:00")
     assert line == {
         "level": "INFO",
-        "logger": "app.requests",
+        "logger": "app.api.requests",
         "message": "request",
         "request_id": "one-line",
         "method": "POST",

@@ -1,9 +1,11 @@
+import json
 import logging
 import logging.config
 import os
 import pty
 import subprocess
 import sys
+from datetime import datetime, timedelta
 
 from app import logs
 from tests.server import ROOT
@@ -12,7 +14,7 @@ LOG_ONE_REQUEST = (
     "import logging, logging.config\n"
     "from app import logs\n"
     "logging.config.dictConfig(logs.configuration('info'))\n"
-    "logging.getLogger('app.requests').info('request', extra={'status': 200, 'actor': None})\n"
+    "logging.getLogger('app.requests').info('request', extra={'fields': {'status': 200, 'actor': None}})\n"
     "logging.getLogger('app').debug('too much')\n"
 )
 
@@ -28,8 +30,10 @@ def test_on_a_terminal_a_line_is_made_to_be_read():
 
 def test_elsewhere_a_line_is_json():
     line = subprocess.check_output([sys.executable, "-c", LOG_ONE_REQUEST], cwd=ROOT, text=True)
-    assert line.startswith('{"level": "INFO", "logger": "app.requests", "message": "request"')
     assert line.count("\n") == 1
+    logged = json.loads(line)
+    assert list(logged) == ["time", "level", "logger", "message", "status", "actor"]
+    assert datetime.fromisoformat(logged["time"]).utcoffset() == timedelta(0)
 
 
 def test_what_gunicorn_quotes_of_a_request_is_cut():
