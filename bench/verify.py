@@ -156,7 +156,7 @@ def write_script(path: Path, pairs: list[tuple[str, str]]) -> Path:
         for client_id, secret in pairs
     ]
     path.write_text(
-        "local headers = {%s}\n" % ",\n".join(requests) + "local turn = 0\n"
+        "local headers = {\n" + ",\n".join(requests) + "\n}\nlocal turn = 0\n"
         "function request()\n"
         "  turn = turn % #headers + 1\n"
         '  return wrk.format("GET", "/verify", headers[turn])\n'
@@ -198,9 +198,7 @@ def serving(application: str, database_url: str, keys: DevelopmentKeys) -> Itera
         yield port
         workers = psutil.Process(server.pid).children()
         memory = max(worker.memory_info().rss for worker in workers) // 2**20
-        print(
-            f"{application} on {database_url.split('/')[3].split('?', maxsplit=1)[0]}: {memory} MiB a worker"
-        )
+        print(f"{application} on {database_name(database_url)}: {memory} MiB a worker")
     finally:
         server.terminate()
         server.wait(40)

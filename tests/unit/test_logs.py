@@ -14,7 +14,8 @@ LOG_ONE_REQUEST = (
     "import logging, logging.config\n"
     "from app import logs\n"
     "logging.config.dictConfig(logs.configuration('info'))\n"
-    "logging.getLogger('app.requests').info('request', extra={'fields': {'status': 200, 'actor': None}})\n"
+    "fields = {'status': 200, 'actor': None}\n"
+    "logging.getLogger('app.requests').info('request', extra={'fields': fields})\n"
     "logging.getLogger('app').debug('too much')\n"
 )
 

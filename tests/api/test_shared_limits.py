@@ -1,0 +1,87 @@
+"""Limits that several hosts share, on a real Redis."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from app import create_app
+from app.credentials.generator import generate_client_secret
+from tests.api.test_verify import basic
+from tests.server import free_port, wait_until
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None and "CI" not in os.environ,
+    reason="Redis is not installed (apt-get install redis-server)",
+)
+CLIENT_ID = "lv_ci_" + "a" * 20
+
+
+@pytest.fixture
+def redis(tmp_path):
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            "redis-server",
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            tmp_path,
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    ping = ["redis-cli", "-p", str(port), "ping"]
+    wait_until(lambda: subprocess.run(ping, capture_output=True, check=False).stdout, 10)
+    wait_until(lambda: b"PONG" in subprocess.run(ping, capture_output=True, check=False).stdout, 10)
+    yield f"redis://127.0.0.1:{port}/0", process
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture
+def host(settings, rows):
+    """Return a function: a client of a host of its own, with its limits in the storage."""
+    apps = []
+
+    def host(storage):
+        changed = replace(settings, verify_failure_limit=3, ratelimit_storage_url=storage)
+        app = create_app(changed)
+        app.extensions["database"].open()
+        apps.append(app)
+        return app.test_client()
+
+    yield host
+    for app in apps:
+        app.extensions["database"].close()
+
+
+def refuse(client):
+    headers = basic(CLIENT_ID, generate_client_secret())
+    return client.get("/verify", headers=headers).status_code
+
+
+def test_hosts_with_one_redis_count_together(redis, host):
+    storage, _ = redis
+    first, second = host(storage), host(storage)
+    assert [refuse(first), refuse(second), refuse(first)] == [401] * 3
+    assert [refuse(first), refuse(second)] == [429] * 2
+
+
+def test_without_its_redis_a_host_counts_nothing_and_serves(redis, host):
+    storage, process = redis
+    client = host(storage)
+    assert refuse(client) == 401
+    process.terminate()
+    process.wait(10)
+    assert [refuse(client) for _ in range(5)] == [401] * 5
+
+
+def test_a_redis_that_was_never_there_is_no_harm(host):
+    client = host(f"redis://127.0.0.1:{free_port()}/0")
+    assert [refuse(client) for _ in range(5)] == [401] * 5

@@ -1,0 +1,437 @@
+from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import bcrypt
+import psycopg
+import pytest
+
+from app import create_app
+from app.credentials.generator import generate_client_id, generate_client_secret
+from app.credentials.hashing import Hasher
+from app.credentials.model import Origin
+from tests.conftest import client_of
+from tests.server import wait_until
+
+FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent"]
+CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
+REFUSED = {
+    "type": "about:blank",
+    "title": "Unauthorized",
+    "status": 401,
+    "detail": "Check authentication credentials",
+}
+ORIGIN = Origin(actor="ada", request_id="req")
+
+
+@pytest.fixture
+def issued(service):
+    return service.issue(unit_id="unit_demo", name="CRM backend", origin=ORIGIN)
+
+
+@pytest.fixture
+def app_with(settings, rows):
+    """Return a function: the service with other settings, on the same database."""
+    apps = []
+
+    def app_with(**changes):
+        app = create_app(replace(settings, **changes))
+        app.extensions["database"].open()
+        apps.append(app)
+        return app
+
+    yield app_with
+    for app in apps:
+        app.extensions["database"].close()
+
+
+def basic(client_id, client_secret):
+    pair = f"{client_id}:{client_secret}".encode()
+    return {"Authorization": f"Basic {b64encode(pair).decode()}"}
+
+
+def verify(client, credential, secret=None, **changes):
+    headers = basic(credential.client_id, secret or credential.client_secret)
+    return client.open("/verify", headers=headers | {"X-Request-Id": "same"}, **changes)
+
+
+def refusals_of(answers):
+    """All that is told of refusals: one, if they are alike."""
+    return {(answer.status, answer.data, str(answer.headers)) for answer in answers}
+
+
+# A good pair
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_good_pair_is_told_whose_it_is(client, issued, method):
+    answer = verify(client, issued, method=method)
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert list(answer.json) == FIELDS
+    assert answer.json == {
+        "secret_id": issued.secret_id,
+        "unit_id": "unit_demo",
+        "client_id": issued.client_id,
+        "name": "CRM backend",
+        "trust_upstream_consent": False,
+    }
+
+
+def test_the_answer_to_head_is_that_to_get_without_its_body(client, issued):
+    get, head = verify(client, issued, method="GET"), verify(client, issued, method="HEAD")
+    assert head.status_code == 200
+    assert head.data == b""
+    assert head.headers == get.headers
+
+
+def test_the_answer_is_in_the_headers_too(client, issued, service):
+    for trust in (False, True):
+        service.update(
+            unit_id="unit_demo",
+            secret_id=issued.secret_id,
+            trust_upstream_consent=trust,
+            name=None,
+            origin=ORIGIN,
+        )
+        headers = verify(client, issued).headers
+        assert headers["X-LeadVibe-Secret-Id"] == issued.secret_id
+        assert headers["X-LeadVibe-Unit-Id"] == "unit_demo"
+        assert headers["X-LeadVibe-Client-Id"] == issued.client_id
+        assert headers["X-LeadVibe-Trust-Upstream-Consent"] == ("true" if trust else "false")
+        assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("unit_id", "header"),
+    [("unit 1", "unit%201"), (" unit", "%20unit"), ("ünit", "%C3%BCnit"),
+     ("単位", "%E5%8D%98%E4%BD%8D"),
+     ("a%20b", "a%2520b"), ("a,b;c=\"d\"", "a,b;c=\"d\""), ("\u2028", "%E2%80%A8")],
+)  # fmt: skip
+def test_no_two_units_look_alike_in_the_header(client, service, unit_id, header):
+    issued = service.issue(unit_id=unit_id, name="x", origin=ORIGIN)
+    answer = verify(client, issued)
+    assert answer.json["unit_id"] == unit_id
+    assert answer.headers["X-LeadVibe-Unit-Id"] == header
+
+
+def test_a_name_of_any_script_is_told(client, service):
+    issued = service.issue(unit_id="u", name="Zoë \N{FOX FACE}", origin=ORIGIN)
+    assert verify(client, issued).json["name"] == "Zoë \N{FOX FACE}"
+
+
+def test_the_scheme_is_case_insensitive(client, issued):
+    headers = basic(issued.client_id, issued.client_secret)
+    headers["Authorization"] = headers["Authorization"].replace("Basic", "bAsIc")
+    assert client.get("/verify", headers=headers).status_code == 200
+
+
+def test_a_request_with_a_body_is_verified_all_the_same(client, issued):
+    answer = verify(client, issued, method="POST", data=b"an event", content_type="text/plain")
+    assert answer.status_code == 200
+    assert answer.json["client_id"] == issued.client_id
+    assert answer.headers["X-LeadVibe-Unit-Id"] == "unit_demo"
+
+
+def test_the_way_through_flask_gives_the_same_answer(client, issued):
+    """The door serves what is ordinary, the view what is not: a body makes the difference."""
+    for secret in (issued.client_secret, generate_client_secret()):
+        door = verify(client, issued, secret, method="POST")
+        view = verify(client, issued, secret, method="POST", data=b"x")
+        assert (door.status, door.data) == (view.status, view.data)
+        assert sorted(door.headers) == sorted(view.headers)
+
+
+# All that is refused
+
+
+def test_all_that_is_refused_is_refused_alike(client, issued, service, rows):
+    revoked = service.issue(unit_id="unit_demo", name="x", origin=ORIGIN)
+    service.revoke(unit_id="unit_demo", secret_id=revoked.secret_id, origin=ORIGIN)
+    expired = service.issue(unit_id="unit_demo", name="x", origin=ORIGIN)
+    rows(
+        "UPDATE client_secrets SET expires_at = now() WHERE secret_id = %(id)s RETURNING 1",
+        id=expired.secret_id,
+    )
+    unknown = replace(issued, client_id=generate_client_id())
+    typo = issued.client_secret[:-1] + ("1" if issued.client_secret[-1] == "0" else "0")
+    answers = [
+        verify(client, issued, generate_client_secret()),
+        verify(client, issued, revoked.client_secret),
+        verify(client, issued, typo),
+        verify(client, issued, "password"),
+        verify(client, unknown),
+        verify(client, revoked),
+        verify(client, expired),
+        client.get("/verify", headers={"X-Request-Id": "same"}),
+    ]
+    ((status, _, _),) = refusals_of(answers)
+    assert status.startswith("401 ")
+    assert answers[0].json == REFUSED
+    assert answers[0].content_type == "application/problem+json"
+    assert answers[0].headers["WWW-Authenticate"] == CHALLENGE
+
+
+MALFORMED = [
+    "", "Basic", "Basic ", "Basic !", "Basic YQ", "Basic YTpi YTpi", "Basic YTpi, Basic YTpi",
+    "Basic YTpi=", "Basic /w==", "Basic " + b64encode(b"\xff:\xff").decode(), "Bearer x", "é",
+    "Basic " + b64encode(b"no colon").decode(), "Basic " + b64encode(b":").decode(),
+    "Basic " + b64encode(b"\x00:\x00").decode(), "Basic " + b64encode(b"a:b" * 900).decode(),
+    "Basic\tYTpi", "Digest username=x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("authorization", MALFORMED, ids=lambda text: ascii(text[:30]))
+def test_a_malformed_header_is_refused_in_the_same_words(client, authorization):
+    answer = client.get("/verify", headers={"Authorization": authorization})
+    assert (answer.status_code, answer.json) == (401, REFUSED)
+    assert answer.headers["WWW-Authenticate"] == CHALLENGE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda pair: (pair[0] + "\x00", pair[1]), lambda pair: (pair[0], pair[1] + "\n"),
+     lambda pair: (pair[0].upper(), pair[1]), lambda pair: (" " + pair[0], pair[1]),
+     lambda pair: (pair[0], ":" + pair[1]), lambda pair: (pair[1], pair[0])],
+)  # fmt: skip
+def test_a_pair_that_is_nearly_right_is_refused(client, issued, change):
+    headers = basic(*change((issued.client_id, issued.client_secret)))
+    assert client.get("/verify", headers=headers).status_code == 401
+
+
+def test_a_secret_of_another_client_is_refused(client, service, issued):
+    other = service.issue(unit_id="unit_demo", name="x", origin=ORIGIN)
+    assert verify(client, issued, other.client_secret).status_code == 401
+
+
+def test_a_bearer_token_does_not_verify(app, issuer):
+    assert client_of(app, issuer.sign()).get("/verify").status_code == 401
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_a_wrong_method_is_answered_with_those_allowed(client, issued, method):
+    answer = verify(client, issued, method=method)
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
+
+
+def test_a_body_over_16_kib_is_too_large(client, issued):
+    answer = verify(client, issued, method="POST", data=b"x" * (16 * 1024 + 1))
+    assert answer.status_code == 413
+
+
+def test_a_revocation_holds_on_every_instance_at_once(app_with, issued, service):
+    instances = [app_with().test_client() for _ in range(2)]
+    assert {verify(each, issued).status_code for each in instances} == {200}
+    service.revoke(unit_id="unit_demo", secret_id=issued.secret_id, origin=ORIGIN)
+    assert {verify(each, issued).status_code for each in instances} == {401}
+
+
+def test_both_secrets_verify_during_an_overlap_and_the_former_no_longer_after(
+    client, issued, service, rows
+):
+    rotated = service.rotate(
+        unit_id="unit_demo", secret_id=issued.secret_id, overlap_seconds=60, origin=ORIGIN
+    )
+    assert verify(client, issued).status_code == verify(client, rotated).status_code == 200
+    rows("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL RETURNING 1")
+    assert verify(client, issued).status_code == 401
+    assert verify(client, rotated).status_code == 200
+
+
+# The work of a verification
+
+
+@pytest.fixture
+def bcrypt_calls(monkeypatch):
+    """How often bcrypt compared, which it goes on doing."""
+    calls = []
+    checkpw = bcrypt.checkpw
+
+    def counting(*arguments):
+        calls.append(arguments)
+        return checkpw(*arguments)
+
+    monkeypatch.setattr("app.credentials.hashing.bcrypt.checkpw", counting)
+    return calls
+
+
+def test_neither_a_good_nor_a_refused_pair_costs_bcrypt(client, issued, bcrypt_calls):
+    assert verify(client, issued).status_code == 200
+    for secret in (generate_client_secret(), "x"):
+        assert verify(client, issued, secret).status_code == 401
+    assert verify(client, replace(issued, client_id=generate_client_id())).status_code == 401
+    assert bcrypt_calls == []
+
+
+def test_a_secret_with_a_wrong_checksum_is_refused_before_the_database_is_asked(settings, issued):
+    unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
+    client = create_app(unreachable).test_client()
+    assert verify(client, issued, issued.client_secret[:-1] + "_").status_code == 401
+    assert verify(client, issued).status_code == 503
+
+
+def test_bcrypt_decides_where_the_digest_is_by_another_key_and_it_is_learned_anew(
+    app_with, issued, rows, bcrypt_calls
+):
+    new_key = b"another digest key of the tests."
+    client = app_with(digest_key=new_key).test_client()
+    assert verify(client, issued).status_code == 200
+    assert len(bcrypt_calls) == 1
+    (stored,) = rows("SELECT digest FROM client_secrets")
+    assert bytes(stored["digest"]) == Hasher(10, new_key).digest(issued.client_secret)
+    assert verify(client, issued).status_code == 200
+    assert len(bcrypt_calls) == 1
+
+
+def test_bcrypt_decides_where_there_is_no_digest(client, issued, rows, bcrypt_calls):
+    rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
+    assert verify(client, issued, generate_client_secret()).status_code == 401
+    assert rows("SELECT digest FROM client_secrets") == [{"digest": None}]
+    assert verify(client, issued).status_code == 200
+    assert verify(client, issued).status_code == 200
+    assert len(bcrypt_calls) == 2
+
+
+def test_a_secret_that_ends_while_bcrypt_is_at_work_is_refused(
+    client, issued, service, rows, monkeypatch
+):
+    rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
+    checkpw = bcrypt.checkpw
+
+    def revoked_meanwhile(*arguments):
+        service.revoke(unit_id="unit_demo", secret_id=issued.secret_id, origin=ORIGIN)
+        return checkpw(*arguments)
+
+    monkeypatch.setattr("app.credentials.hashing.bcrypt.checkpw", revoked_meanwhile)
+    assert verify(client, issued).status_code == 401
+
+
+def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_the_good(app_with, service, rows):
+    """Of four threads three may wait for bcrypt; the rest is told to come again at once."""
+    needing_bcrypt = service.issue(unit_id="u", name="x", origin=ORIGIN)
+    rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
+    good = service.issue(unit_id="u", name="x", origin=ORIGIN)
+    app = app_with(threads=4, verify_failure_limit=0)
+
+    def attack(_):
+        return verify(app.test_client(), needing_bcrypt, generate_client_secret())
+
+    with ThreadPoolExecutor(8) as pool:
+        attacks = [pool.submit(attack, number) for number in range(24)]
+        assert verify(app.test_client(), good).status_code == 200
+        answers = [each.result() for each in attacks]
+    assert {answer.status_code for answer in answers} == {401, 503}
+    busy = next(answer for answer in answers if answer.status_code == 503)
+    assert int(busy.headers["Retry-After"]) > 0
+    assert busy.json["title"] == "Service Unavailable"
+    assert verify(app.test_client(), needing_bcrypt).status_code == 200
+
+
+# Last use
+
+
+def last_uses(rows):
+    return [each["last_used_at"] for each in rows("SELECT last_used_at FROM client_secrets")]
+
+
+def test_a_use_is_recorded_soon_after(member, client, issued, rows):
+    verify(client, issued)
+    wait_until(lambda: last_uses(rows) != [None], 5)
+    shown = member.get(f"/secrets/{issued.secret_id}").json
+    assert shown["last_used_at"] == shown["secrets"][0]["last_used_at"] is not None
+
+
+def test_a_refused_attempt_leaves_no_mark(app, client, issued, rows):
+    verify(client, issued, generate_client_secret())
+    app.extensions["usage"].flush()
+    assert last_uses(rows) == [None]
+
+
+def test_uses_are_written_once_a_minute_at_most(app, client, issued, rows):
+    def use():
+        verify(client, issued)
+        app.extensions["usage"].flush()
+        return last_uses(rows)
+
+    first = use()
+    assert use() == use() == first
+    rows("UPDATE client_secrets SET last_used_at = now() - interval '59 s' RETURNING 1")
+    assert use() == last_uses(rows) == use()
+    rows("UPDATE client_secrets SET last_used_at = now() - interval '61 s' RETURNING 1")
+    before = last_uses(rows)
+    assert use() > before
+
+
+def test_two_instances_do_not_both_write(app_with, issued, rows):
+    instances = [app_with(), app_with()]
+    for app in instances:
+        verify(app.test_client(), issued)
+    instances[0].extensions["usage"].flush()
+    (first,) = last_uses(rows)
+    instances[1].extensions["usage"].flush()
+    assert last_uses(rows) == [first] != [None]
+
+
+def test_a_use_that_cannot_be_written_fails_nothing(app, client, issued, database_url, rows):
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM client_secrets FOR UPDATE")
+        assert verify(client, issued).status_code == 200
+        app.extensions["usage"].flush()  # waits for the lock until the statement's timeout
+        assert verify(client, issued).status_code == 200
+
+
+# Limits
+
+
+@pytest.fixture
+def limited(app_with):
+    return app_with(verify_failure_limit=3).test_client()
+
+
+def refuse(client, credential, times, **changes):
+    return [
+        verify(client, credential, generate_client_secret(), **changes).status_code
+        for _ in range(times)
+    ]
+
+
+def test_refusals_beyond_the_limit_are_answered_429(limited, issued):
+    assert refuse(limited, issued, 5) == [401, 401, 401, 429, 429]
+    answer = verify(limited, issued, generate_client_secret())
+    assert 0 < int(answer.headers["Retry-After"]) <= 60
+    assert answer.content_type == "application/problem+json"
+    assert answer.json["title"] == "Too Many Requests"
+    assert answer.headers["X-Request-Id"] == "same"
+
+
+def test_a_good_pair_is_never_refused_by_the_limit(limited, issued):
+    refuse(limited, issued, 10)
+    assert {verify(limited, issued).status_code for _ in range(10)} == {200}
+
+
+def test_good_pairs_are_not_counted(limited, issued):
+    assert {verify(limited, issued).status_code for _ in range(10)} == {200}
+    assert refuse(limited, issued, 3) == [401] * 3
+
+
+def test_each_client_id_and_each_address_is_counted_for_itself(limited, issued, service):
+    other = service.issue(unit_id="u", name="x", origin=ORIGIN)
+    assert refuse(limited, issued, 4)[-1] == 429
+    assert refuse(limited, other, 3) == [401] * 3
+    elsewhere = {"environ_base": {"REMOTE_ADDR": "127.0.0.9"}}
+    assert refuse(limited, issued, 3, **elsewhere) == [401] * 3
+
+
+def test_malformed_pairs_are_counted_too(limited):
+    answers = [limited.get("/verify").status_code for _ in range(4)]
+    assert answers == [401, 401, 401, 429]
+
+
+def test_a_limit_of_0_is_no_limit(app_with, issued):
+    client = app_with(verify_failure_limit=0).test_client()
+    assert refuse(client, issued, 100) == [401] * 100
+
+
+def test_the_limit_is_60_a_minute_by_default(client, issued):
+    assert refuse(client, issued, 62) == [401] * 60 + [429] * 2
