@@ -1,0 +1,82 @@
+"""The README's examples, run as they stand there."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from base64 import b64encode
+from dataclasses import fields
+from urllib.error import HTTPError
+
+import pytest
+
+from app.credentials.generator import generate_client_secret
+from app.credentials.model import Origin
+from tests.server import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def example(language):
+    (block,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return block
+
+
+@pytest.fixture
+def issued(service):
+    return service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "req"))
+
+
+def basic(client_id, client_secret):
+    return "Basic " + b64encode(f"{client_id}:{client_secret}".encode()).decode()
+
+
+@pytest.fixture
+def good(issued):
+    return basic(issued.client_id, issued.client_secret)
+
+
+@pytest.fixture
+def bad(issued):
+    return basic(issued.client_id, generate_client_secret())
+
+
+def test_the_python_example_verifies(server, good, bad):
+    namespace = {"SERVICE": f"http://127.0.0.1:{server.port}"}
+    exec(example("python"), namespace)  # noqa: S102  the README is ours
+    assert namespace["verify"](good)["unit_id"] == "unit_demo"
+    with pytest.raises(HTTPError, match="401") as error:
+        namespace["verify"](bad)
+    error.value.close()
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None and "CI" not in os.environ, reason="Node is not installed"
+)
+def test_the_javascript_example_verifies(server, good, bad):
+    script = f"""
+        const SERVICE = "http://127.0.0.1:{server.port}";
+        {example("javascript")}
+        const refused = await verify({json.dumps(bad)}).catch((error) => error.message);
+        console.log(JSON.stringify([await verify({json.dumps(good)}), refused]));
+    """
+    command = ["node", "--input-type=module", "--eval", script]
+    verified, refused = json.loads(subprocess.check_output(command, text=True))
+    assert verified["unit_id"] == "unit_demo"
+    assert refused == "not verified: 401"
+
+
+def test_the_curl_example_verifies(server, issued):
+    (command,) = re.findall(r"```sh\n(curl --user.*)\n```", README)
+    command = command.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
+    variables = {"CLIENT_ID": issued.client_id, "CLIENT_SECRET": issued.client_secret}
+    answer = subprocess.check_output(
+        ["sh", "-c", f"{command} --silent"], env=os.environ | variables, text=True
+    )
+    assert json.loads(answer)["client_id"] == issued.client_id
+
+
+def test_the_readme_names_every_setting(settings):
+    stated = set(re.findall(r"`([A-Z][A-Z_]+)`", README[README.index("## Configuration") :]))
+    assert {field.name.upper() for field in fields(settings)} <= stated
