@@ -10,7 +10,7 @@ from flask import Flask, Request, g, request
 from werkzeug.exceptions import BadRequest, Forbidden
 
 from app.api.blueprint import Blueprint
-from app.api.documentation import problem_response
+from app.api.components import problem_response, unauthorized_response
 from app.api.errors import Unauthenticated
 from app.api.tokens import Claims, InvalidToken, TokenVerifier
 from app.api.wiring import token_verifier
@@ -29,7 +29,7 @@ _document = Blueprint.doc(
     security=[{"bearerAuth": []}],
     responses={
         400: problem_response(400, no_active_unit="Active OU must be set"),
-        401: "Unauthorized",
+        401: unauthorized_response(_INVALID_TOKEN_CHALLENGE),
         403: "Forbidden",
         503: "ServiceUnavailable",
     },

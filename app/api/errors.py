@@ -15,6 +15,7 @@ from app.keys import KeysUnavailable
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
+UNAVAILABLE = "The service is unavailable for the moment"
 UNAUTHENTICATED = "Check authentication credentials"
 
 # The same for an unknown address, an unknown credential, and another unit's.
@@ -23,9 +24,9 @@ NOT_FOUND = "There is nothing at this address"
 # What a domain error means to a caller: the status, and the detail.
 DOMAIN_ERRORS: Mapping[type[Exception], tuple[int, str]] = {
     CredentialNotFound: (404, NOT_FOUND),
-    HashingBusy: (503, "The service is unavailable for the moment"),
-    DatabaseUnavailable: (503, "The service is unavailable for the moment"),
-    KeysUnavailable: (503, "The service is unavailable for the moment"),
+    HashingBusy: (503, UNAVAILABLE),
+    DatabaseUnavailable: (503, UNAVAILABLE),
+    KeysUnavailable: (503, UNAVAILABLE),
 }
 
 # What HTTP itself has to say, where werkzeug says it at more length.

@@ -14,26 +14,13 @@ from urllib.parse import urlencode
 from flask import request
 from marshmallow import Schema, ValidationError, fields, validate
 
+from app.api.fields import MAX_LIMIT, LimitField
 from app.credentials.model import Credential, Event, Page, Position, T
-
-MAX_LIMIT = 1000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _POSITION = re.compile(r"([0-9]{1,16})\.(sec_[0-9a-z]{20})")
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
-
-
-class LimitField(fields.Integer):
-    """The size of a page, in plain digits."""
-
-    problem = f"limit must be 1-{MAX_LIMIT}"
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        # int() would take "+1", " 1", "1_0" and digits of other scripts
-        if not re.fullmatch("[0-9]{1,4}", value):
-            raise self.make_error("invalid")
-        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class CursorField(fields.String):
@@ -96,14 +83,19 @@ def _read_event_id(text: str) -> int:
 def _limit() -> LimitField:
     return LimitField(
         validate=validate.Range(1, MAX_LIMIT),
-        metadata={"description": "How many to show at most; without it, all.", "example": 100},
+        metadata={"description": "How many to show at most; without it, all."},
     )
 
 
 def _cursor(read: Callable[[str], Any]) -> CursorField:
     return CursorField(
         read,
-        metadata={"description": "Where to go on, from the Link of the page before: opaque."},
+        metadata={
+            "minLength": 1,
+            "maxLength": 100,
+            "description": "Where to go on: opaque, from the `Link` of the page before.",
+            "pattern": "^[A-Za-z0-9_-]+={0,2}$",
+        },
     )
 
 

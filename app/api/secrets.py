@@ -4,14 +4,15 @@ from typing import Any
 
 from flask import g
 
+from app.api import examples
 from app.api.auth import Caller, bearer_auth
 from app.api.blueprint import Blueprint
-from app.api.documentation import LINK_HEADER, problem_response
+from app.api.components import LINK_HEADER, SECRET_ID_PARAMETER, problem_response
+from app.api.fields import LimitField, NameField, StrictBooleanField, StrictSecondsField
 from app.api.pages import (
     CredentialPageSchema,
     CursorField,
     EventPageSchema,
-    LimitField,
     event_id_of,
     link_to_next,
     position_of,
@@ -22,11 +23,8 @@ from app.api.schemas import (
     DetailedCredentialSchema,
     EventSchema,
     IssuedCredentialSchema,
-    NameField,
     NewCredentialSchema,
     RotationSchema,
-    StrictBooleanField,
-    StrictSecondsField,
 )
 from app.api.wiring import credential_service
 from app.credentials.model import (
@@ -53,13 +51,17 @@ _NOT_FOUND = {404: "NotFound"}
 @bearer_auth
 @blueprint.doc(operationId="listCredentials", responses={400: _BAD_PAGE})
 @blueprint.arguments(CredentialPageSchema, location="query")
-@blueprint.response(200, CredentialSchema(many=True), headers=LINK_HEADER)
+@blueprint.response(
+    200, CredentialSchema(many=True), headers=LINK_HEADER, example=[examples.CREDENTIAL]
+)
 def list_credentials(
     caller: Caller, page: dict[str, Any]
 ) -> tuple[list[Credential], dict[str, str]]:
     """List credentials
 
-    The credentials of the caller's active unit, newest first. Never their client secrets.
+    The credentials of your active unit, newest first; never their client secrets. Use it to show
+    people what there is. Without `limit` the list is whole; with it, follow the `Link` header to
+    the next page until there is none.
     """
     limit = page.get("limit")
     credentials = credential_service().list(
@@ -74,32 +76,34 @@ def list_credentials(
     operationId="issueCredential",
     responses={400: problem_response(400, bad_name=NameField.problem), **_BODY_ERRORS},
 )
-@blueprint.arguments(NewCredentialSchema)
-@blueprint.response(200, IssuedCredentialSchema)
+@blueprint.arguments(NewCredentialSchema, example=examples.NEW_CREDENTIAL)
+@blueprint.response(200, IssuedCredentialSchema, example=examples.ISSUED_CREDENTIAL)
 def issue_credential(caller: Caller, new: dict[str, Any]) -> IssuedCredential:
     """Issue a credential
 
-    Makes a credential for the caller's active unit. The answer is the only one that ever shows the
-    client secret.
+    Makes a credential for your active unit, one for each backend or partner that will send events.
+    The answer is the only one that ever shows the client secret: hand it to the sender and keep it
+    nowhere else.
     """
     return credential_service().issue(
         unit_id=caller.unit_id, name=new["name"], origin=_origin(caller)
     )
 
 
-@blueprint.route("/<secret_id>")
+@blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER)
 @bearer_auth
 @blueprint.doc(operationId="getCredential", responses=_NOT_FOUND)
-@blueprint.response(200, DetailedCredentialSchema)
+@blueprint.response(200, DetailedCredentialSchema, example=examples.DETAILED_CREDENTIAL)
 def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
     """Get a credential
 
-    With what is known of its live client secrets: two while a rotation overlaps, else one.
+    A credential with what is known of its live client secrets: two while a rotation overlaps, else
+    one. Use it to see when each was last used, and so whether a former one can go.
     """
     return credential_service().get(unit_id=caller.unit_id, secret_id=secret_id)
 
 
-@blueprint.route("/<secret_id>", methods=["PUT"])
+@blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["PUT"])
 @bearer_auth
 @blueprint.doc(
     operationId="updateCredential",
@@ -109,12 +113,13 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
         **_BODY_ERRORS,
     },
 )
-@blueprint.arguments(CredentialUpdateSchema)
+@blueprint.arguments(CredentialUpdateSchema, example=examples.CREDENTIAL_UPDATE)
 @blueprint.response(204)
 def update_credential(caller: Caller, update: dict[str, Any], secret_id: str) -> None:
     """Update a credential
 
-    Sets `trust_upstream_consent`, and the name if there is one.
+    Sets `trust_upstream_consent`, and the name if there is one. What is already as asked for is no
+    change, and leaves no trace in the trail.
     """
     credential_service().update(
         unit_id=caller.unit_id,
@@ -125,19 +130,20 @@ def update_credential(caller: Caller, update: dict[str, Any], secret_id: str) ->
     )
 
 
-@blueprint.route("/<secret_id>", methods=["DELETE"])
+@blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["DELETE"])
 @bearer_auth
 @blueprint.doc(operationId="revokeCredential", responses=_NOT_FOUND)
 @blueprint.response(204)
 def revoke_credential(caller: Caller, secret_id: str) -> None:
     """Revoke a credential
 
-    From the moment of the answer on, nothing verifies it. Its audit trail stays.
+    Ends the credential and its client secrets: from the moment of the answer on, no instance
+    verifies it. Use it when a sender goes, or a secret has leaked. Its audit trail stays.
     """
     credential_service().revoke(unit_id=caller.unit_id, secret_id=secret_id, origin=_origin(caller))
 
 
-@blueprint.route("/<secret_id>/rotate", methods=["POST"])
+@blueprint.route("/<secret_id>/rotate", parameters=SECRET_ID_PARAMETER, methods=["POST"])
 @bearer_auth
 @blueprint.doc(
     operationId="rotateCredential",
@@ -147,8 +153,8 @@ def revoke_credential(caller: Caller, secret_id: str) -> None:
         **_BODY_ERRORS,
     },
 )
-@blueprint.arguments(RotationSchema, required=False)
-@blueprint.response(200, IssuedCredentialSchema)
+@blueprint.arguments(RotationSchema, required=False, example=examples.ROTATION)
+@blueprint.response(200, IssuedCredentialSchema, example=examples.ISSUED_CREDENTIAL)
 def rotate_credential(caller: Caller, rotation: dict[str, Any], secret_id: str) -> IssuedCredential:
     """Rotate a credential's client secret
 
@@ -164,17 +170,18 @@ def rotate_credential(caller: Caller, rotation: dict[str, Any], secret_id: str) 
     )
 
 
-@blueprint.route("/<secret_id>/events")
+@blueprint.route("/<secret_id>/events", parameters=SECRET_ID_PARAMETER)
 @bearer_auth
 @blueprint.doc(operationId="listEvents", responses={400: _BAD_PAGE, **_NOT_FOUND})
 @blueprint.arguments(EventPageSchema, location="query")
-@blueprint.response(200, EventSchema(many=True), headers=LINK_HEADER)
+@blueprint.response(200, EventSchema(many=True), headers=LINK_HEADER, example=examples.EVENTS)
 def list_events(
     caller: Caller, page: dict[str, Any], secret_id: str
 ) -> tuple[list[Event], dict[str, str]]:
     """List a credential's audit trail
 
-    What happened to it, newest first; also after it was revoked.
+    What happened to the credential, who did it and in which request, newest first; also after it
+    was revoked. Without `limit` the trail is whole.
     """
     limit = page.get("limit")
     events = credential_service().events(

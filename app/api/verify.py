@@ -15,8 +15,10 @@ from urllib.parse import quote
 
 from flask import Response, g, request
 
+from app.api import examples
 from app.api.auth import Caller
 from app.api.blueprint import Blueprint
+from app.api.components import header, unauthorized_response
 from app.api.errors import PROBLEM_JSON, UNAUTHENTICATED, problem
 from app.api.limits import FailureLimit
 from app.api.requests import COMMON_HEADERS, log_request, request_id_of
@@ -48,16 +50,31 @@ blueprint = Blueprint("Verification", __name__, description="For those who recei
 
 _document = blueprint.doc(
     security=[{"basicAuth": []}],
-    responses={401: "Unauthorized", 429: "TooManyRequests", 503: "ServiceUnavailable"},
+    responses={
+        401: unauthorized_response(CHALLENGE),
+        429: "TooManyRequests",
+        503: "ServiceUnavailable",
+    },
 )
 _HEADERS = {
-    f"X-LeadVibe-{name}": {"description": description, "schema": {"type": "string"}}
-    for name, description in {
-        "Secret-Id": "As `secret_id`.",
-        "Unit-Id": "As `unit_id`; what is not visible ASCII in it is percent-encoded.",
-        "Client-Id": "As `client_id`.",
-        "Trust-Upstream-Consent": "`true` or `false`.",
-    }.items()
+    "X-LeadVibe-Secret-Id": header(
+        "As `secret_id`.",
+        {"type": "string", "pattern": "^sec_[0-9a-z]{20}$"},
+        examples.VERIFIED_CREDENTIAL["secret_id"],
+    ),
+    "X-LeadVibe-Unit-Id": header(
+        "As `unit_id`; what is not visible ASCII in it is percent-encoded.",
+        {"type": "string", "pattern": "^[!-~]+$"},
+        examples.VERIFIED_CREDENTIAL["unit_id"],
+    ),
+    "X-LeadVibe-Client-Id": header(
+        "As `client_id`.",
+        {"type": "string", "pattern": "^lv_ci_[0-9a-z]{20}$"},
+        examples.VERIFIED_CREDENTIAL["client_id"],
+    ),
+    "X-LeadVibe-Trust-Upstream-Consent": header(
+        "As `trust_upstream_consent`.", {"type": "string", "enum": ["true", "false"]}, "false"
+    ),
 }
 
 
@@ -127,12 +144,16 @@ class Door:
 @blueprint.route(ROUTE)
 @_document
 @blueprint.doc(operationId="verify")
-@blueprint.response(200, VerifiedCredentialSchema, headers=_HEADERS)
+@blueprint.response(
+    200, VerifiedCredentialSchema, headers=_HEADERS, example=examples.VERIFIED_CREDENTIAL
+)
 def verify() -> Response:
     """Verify a credential
 
-    Tells whose credential a client ID and client secret are. Whatever is not, or no longer, the
-    pair of a credential is refused in the same words. A proxy finds the answer in the headers too.
+    Tells whose credential a client ID and client secret are. Ask it about every event, with the
+    Authorization header as the sender sent it, and let the event in on 200 alone. Whatever is not,
+    or no longer, the pair of a credential is refused in the same words. A proxy finds the answer in
+    the headers too.
     """
     if _ERROR in request.environ:
         raise request.environ[_ERROR]
@@ -143,12 +164,14 @@ def verify() -> Response:
 
 @blueprint.route(ROUTE, methods=["POST"])
 @_document
-@blueprint.doc(operationId="verifyByPost")
-@blueprint.response(200, VerifiedCredentialSchema, headers=_HEADERS)
+@blueprint.doc(operationId="verifyByPost", responses={413: "ContentTooLarge"})
+@blueprint.response(
+    200, VerifiedCredentialSchema, headers=_HEADERS, example=examples.VERIFIED_CREDENTIAL
+)
 def verify_by_post() -> Any:
-    """Verify a credential, for proxies that keep the method
+    """Verify a credential by POST
 
-    As GET; the body is not looked at.
+    As GET, for proxies that keep the method of the event; the body is not looked at.
     """
     return verify()
 

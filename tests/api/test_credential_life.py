@@ -199,9 +199,14 @@ def overlap_left(rows):
 
 
 @pytest.mark.parametrize(
-    ("body", "seconds"), [({}, 86400), ({"overlap_seconds": 60}, 60),
-                          ({"overlap_seconds": 2592000}, 2592000)]
-)  # fmt: skip
+    ("body", "seconds"),
+    [
+        ({}, 86400),
+        ({"overlap_seconds": 60}, 60),
+        ({"overlap_seconds": 60.0}, 60),
+        ({"overlap_seconds": 2592000}, 2592000),
+    ],
+)
 def test_the_former_secret_works_until_the_overlap_ends(member, path, rotate, rows, body, seconds):
     rotate(**body)
     left = overlap_left(rows)
@@ -249,7 +254,7 @@ def test_secrets_that_have_ended_are_not_kept_for_ever(rotate, rows):
 
 
 @pytest.mark.parametrize(
-    "overlap", [-1, 2592001, 10**30, 1.5, 60.0, "60", True, None, [], {}], ids=ascii
+    "overlap", [-1, 2592001, 10**30, 1.5, "60", True, None, [], {}], ids=ascii
 )
 def test_a_bad_overlap_is_refused_and_changes_nothing(member, path, rows, trail, overlap):
     answer = member.post(f"{path}/rotate", json={"overlap_seconds": overlap})

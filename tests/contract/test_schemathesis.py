@@ -1,0 +1,42 @@
+"""The document is true: schemathesis sends what it allows, what it forbids, and sequences of both."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from app.credentials.model import Origin
+
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+
+
+def test_the_service_does_what_the_document_says(server, service, issuer, tmp_path):
+    issued = service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "req"))
+    configuration = tmp_path / "schemathesis.toml"
+    configuration.write_text(
+        f"{CONFIGURATION.read_text()}\n"
+        "[auth.openapi]\n"
+        f"bearerAuth = {{ bearer = {json.dumps(issuer.sign())} }}\n"
+        f"basicAuth = {{ username = {json.dumps(issued.client_id)}, "
+        f"password = {json.dumps(issued.client_secret)} }}\n"
+    )
+    run = subprocess.run(
+        [
+            SCHEMATHESIS,
+            f"--config-file={configuration}",
+            "--no-color",
+            "run",
+            f"http://127.0.0.1:{server.port}/openapi.json",
+            "--max-examples=20",
+            "--max-time=25",
+            "--generation-database=:memory:",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):
+        assert f"✅ {phase}" in run.stdout
