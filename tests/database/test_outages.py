@@ -17,6 +17,7 @@ import pytest
 from app import create_app
 from app.dev.postgres import embedded_postgres
 from app.migrations import migrate
+from tests.api.test_verify import basic
 from tests.conftest import client_of, execute
 from tests.server import wait_until
 
@@ -103,6 +104,33 @@ def test_a_frozen_database_is_a_503_within_five_seconds(postgres, member):
         for call in calls:
             call.result()
     assert_serves_again(member)
+
+
+@pytest.mark.parametrize(
+    ("method", "suffix", "body"),
+    [("PUT", "", {"trust_upstream_consent": True}), ("POST", "/rotate", {}), ("DELETE", "", None)],
+)
+def test_a_change_in_a_frozen_database_is_a_503_and_no_half_of_it_is_stored(
+    postgres, member, method, suffix, body
+):
+    issued = issue(member).json
+    path = f"/secrets/{issued['secret_id']}"
+    with postgres.frozen():
+        assert_unavailable(lambda: member.open(f"{path}{suffix}", method=method, json=body))
+    assert_serves_again(member)
+    shown = member.get(path)
+    assert shown.status_code == 200
+    assert shown.json["trust_upstream_consent"] is False
+    assert [secret["hint"] for secret in shown.json["secrets"]] == [issued["client_secret"][-4:]]
+    assert len(member.get(f"{path}/events").json) == 1
+
+
+def test_a_verification_in_a_frozen_database_is_a_503(postgres, member):
+    issued = issue(member).json
+    headers = basic(issued["client_id"], issued["client_secret"])
+    with postgres.frozen():
+        assert_unavailable(lambda: member.get("/verify", headers=headers))
+    wait_until(lambda: member.get("/verify", headers=headers).status_code == 200, 5)
 
 
 def test_connections_that_the_server_ended_cost_one_answer_at_most(postgres, member):
