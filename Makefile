@@ -5,18 +5,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NODE_READY := node_modules/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test token bench lint lock clean
+.PHONY: help run test token bench lint screenshots lock clean
 
 help: ## Show this list
-	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## Run the service on an embedded Postgres
 	@exec $(BIN)/python -m app.dev.run var
 
-test: $(READY) lint ## Run the linters and every test
+test: $(READY) $(NODE_READY) lint ## Run the linters and every test
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 token: $(READY) ## Print a development token; UNIT=unit_emea make token for another unit
@@ -31,12 +32,15 @@ lint: $(READY) ## Check style, types and who imports whom
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+screenshots: $(READY) ## Take the pictures of the docs page anew, in docs/img
+	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
+
 lock: $(READY) ## Bring the locked dependencies up to date with setup.cfg
 	@$(BIN)/pip-compile --output-file requirements/production.txt setup.cfg
 	@$(BIN)/pip-compile --extra dev --output-file requirements/development.txt setup.cfg
 
 clean: ## Remove the virtual environment, the data and the caches
-	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) node_modules var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # Set-up talks on standard error, so that standard output stays a target's own.
 $(READY): requirements/development.txt setup.cfg
@@ -46,3 +50,10 @@ $(READY): requirements/development.txt setup.cfg
 	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r $< >&2
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@
+
+# Without npm, the tests that need its tools are skipped, and say so.
+$(NODE_READY): package.json package-lock.json .npmrc
+	@if command -v npm >/dev/null; then \
+	  echo "Installing into node_modules …" >&2; \
+	  npm ci --loglevel=error >/dev/null && touch $@; \
+	fi

@@ -12,7 +12,7 @@ import click
 from marshmallow import Schema
 from tabulate import tabulate
 
-from app.api.schemas import CredentialSchema, EventSchema, IssuedCredentialSchema
+from app.api.schemas import AuditEventSchema, CredentialSchema, IssuedCredentialSchema
 from app.credentials.errors import CredentialNotFound, InvalidName
 from app.credentials.hashing import Hasher
 from app.credentials.model import Origin, is_identifier, parse_name
@@ -171,7 +171,7 @@ def events_command(*, secret_id: str, unit: str, as_json: bool) -> None:
     """Show the audit trail of a credential, newest first; also after it was revoked."""
     with _service() as service:
         events = service.events(unit_id=unit, secret_id=secret_id).items
-    _print_table(EventSchema(many=True), events, as_json=as_json)
+    _print_table(AuditEventSchema(many=True), events, as_json=as_json)
 
 
 @contextmanager

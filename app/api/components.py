@@ -20,8 +20,15 @@ _REQUEST_ID_EXAMPLE = "821d546f-574f-4c77-b480-f4530d166e7d"
 _SECONDS = {"type": "string", "pattern": "^[0-9]{1,5}$"}
 
 
-def header(description: str, schema: dict[str, Any], example: object) -> dict[str, Any]:
-    return {"description": description, "schema": schema, "example": example}
+def header(
+    description: str, schema: dict[str, Any], example: object, *, required: bool = True
+) -> dict[str, Any]:
+    return {
+        "description": description,
+        "required": required,
+        "schema": schema,
+        "example": example,
+    }
 
 
 LINK_HEADER = {
@@ -29,6 +36,7 @@ LINK_HEADER = {
         "With more to come: the address of the next page (RFC 8288), relative to this one's.",
         {"type": "string", "pattern": '^<[^>]+>; rel="next"$'},
         '</secrets?limit=100&cursor=MTc0ODc3MjAwMDAwMDAwMC5zZWNfNnE%3D>; rel="next"',
+        required=False,
     )
 }
 

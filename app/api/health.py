@@ -7,7 +7,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from app.api import examples
 from app.api.blueprint import Blueprint
 from app.api.errors import RETRY_AFTER_SECONDS
-from app.api.schemas import StatusSchema
+from app.api.schemas import HealthSchema
 from app.api.wiring import database
 from app.database import takes_writes
 from app.migrations import is_migrated
@@ -17,7 +17,7 @@ blueprint = Blueprint("Operations", __name__, description="For those who run the
 
 @blueprint.route("/healthz")
 @blueprint.doc(operationId="getHealth", security=[])
-@blueprint.response(200, StatusSchema, example=examples.STATUS)
+@blueprint.response(200, HealthSchema, example=examples.STATUS)
 def healthz() -> dict[str, Any]:
     """Tell whether the process serves
 
@@ -28,7 +28,7 @@ def healthz() -> dict[str, Any]:
 
 @blueprint.route("/readyz")
 @blueprint.doc(operationId="getReadiness", security=[], responses={503: "ServiceUnavailable"})
-@blueprint.response(200, StatusSchema, example=examples.STATUS)
+@blueprint.response(200, HealthSchema, example=examples.STATUS)
 def readyz() -> dict[str, Any]:
     """Tell whether the service can do its work
 

@@ -182,7 +182,7 @@ class DetailedCredentialSchema(CredentialSchema):
     )
 
 
-class EventSchema(_ClosedSchema):
+class AuditEventSchema(_ClosedSchema):
     """An entry of the audit trail."""
 
     event = fields.String(
@@ -242,7 +242,7 @@ class ProblemSchema(_ClosedSchema):
     )
 
 
-class StatusSchema(_ClosedSchema):
+class HealthSchema(_ClosedSchema):
     """That all is well."""
 
     status = fields.String(

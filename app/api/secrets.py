@@ -18,10 +18,10 @@ from app.api.pages import (
     position_of,
 )
 from app.api.schemas import (
+    AuditEventSchema,
     CredentialSchema,
     CredentialUpdateSchema,
     DetailedCredentialSchema,
-    EventSchema,
     IssuedCredentialSchema,
     NewCredentialSchema,
     RotationSchema,
@@ -174,7 +174,7 @@ def rotate_credential(caller: Caller, rotation: dict[str, Any], secret_id: str) 
 @bearer_auth
 @blueprint.doc(operationId="listEvents", responses={400: _BAD_PAGE, **_NOT_FOUND})
 @blueprint.arguments(EventPageSchema, location="query")
-@blueprint.response(200, EventSchema(many=True), headers=LINK_HEADER, example=examples.EVENTS)
+@blueprint.response(200, AuditEventSchema(many=True), headers=LINK_HEADER, example=examples.EVENTS)
 def list_events(
     caller: Caller, page: dict[str, Any], secret_id: str
 ) -> tuple[list[Event], dict[str, str]]:

@@ -1,0 +1,11 @@
+from tests.server import ROOT
+
+
+def test_the_document_breaks_no_rule_of_redocly(node_tools, address, run):
+    run(
+        node_tools / "redocly",
+        "lint",
+        f"{address}/openapi.json",
+        cwd=ROOT,
+        REDOCLY_SUPPRESS_UPDATE_NOTICE="true",
+    )
