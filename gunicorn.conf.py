@@ -4,6 +4,7 @@ import json
 import socket
 import sys
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import gunicorn.util
@@ -29,6 +30,7 @@ worker_class = "gthread"
 threads = settings.threads
 preload_app = True  # a fault shows before any worker starts, and workers share the code's memory
 control_socket_disable = True
+forwarder_headers = ""  # by default a header SCRIPT_NAME from this host would move our addresses
 logconfig_dict = logs.configuration(settings.log_level)
 
 
@@ -42,14 +44,17 @@ def worker_exit(_: "Arbiter", worker: "Worker") -> None:
     worker.wsgi.extensions["database"].close()
 
 
-def write_problem(client: socket.socket, status: int, reason: str, _: str) -> None:
+def write_problem(client: socket.socket, status: int, _reason: str, _message: str) -> None:
     """Answer what is no HTTP with a problem document.
 
     gunicorn's own answer is HTML, and quotes the line at fault.
     """
-    body = json.dumps(problem(status, "The request is not valid HTTP"))
+    is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = "The request cannot be served" if is_ours else "The request is not valid HTTP"
+    document = problem(status, detail)
+    body = json.dumps(document)
     head = (
-        f"HTTP/1.1 {status} {reason}\r\n"
+        f"HTTP/1.1 {status} {document['title']}\r\n"
         "Connection: close\r\n"
         f"Content-Type: {PROBLEM_JSON}\r\n"
         f"Content-Length: {len(body)}\r\n"

@@ -5,7 +5,7 @@ import logging.config
 from flask import Flask
 
 from app import logs
-from app.api import auth, documentation, errors, health, requests, secrets, verify
+from app.api import auth, documentation, errors, health, page, requests, secrets, verify
 from app.credentials.hashing import Hasher
 from app.credentials.service import CredentialService
 from app.credentials.usage import UsageRecorder
@@ -35,6 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     api.register_blueprint(secrets.blueprint)
     api.register_blueprint(verify.blueprint)
     api.register_blueprint(health.blueprint)
+    app.register_blueprint(page.docs)
     errors.init_app(app)
     return app
 

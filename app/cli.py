@@ -3,6 +3,7 @@
 import getpass
 import json
 import logging
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from app.credentials.service import (
     CredentialService,
 )
 from app.credentials.usage import UsageRecorder
-from app.database import Database, DatabaseUnavailable
+from app.database import Database, DatabaseFault, DatabaseUnavailable
 from app.migrations import MigrationFailed, migrate
 from app.settings import DomainSettings, SettingsError, database_url_from_environment
 
@@ -75,7 +76,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as 
 _actor = click.option(
     "--actor",
     type=_Identifier(),
-    default=lambda: f"cli:{getpass.getuser()}",
+    default=lambda: f"cli:{_user_name()}",
     show_default="cli:<your user name>",
     help="Who the audit trail says it was.",
 )
@@ -188,10 +189,19 @@ def _service() -> Iterator[CredentialService]:
         yield CredentialService(database, hasher, UsageRecorder(database))
     except CredentialNotFound:
         raise _NotFound("The unit has no such credential.") from None
+    except DatabaseFault as error:
+        raise click.ClickException(f"The database refused a statement ({error}).") from None
     except DatabaseUnavailable as error:
         raise _Unavailable(f"The database is unavailable ({error}).") from None
     finally:
         database.close()
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have a number alone
+        return f"uid-{os.getuid()}"
 
 
 def _origin(actor: str) -> Origin:

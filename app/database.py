@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock, Thread
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -69,15 +70,9 @@ class Database:
     """
 
     def __init__(self, url: str, *, connections: int) -> None:
-        parameters: dict[str, Any] = {
-            "target_session_attrs": "read-write",
-            "fallback_application_name": "leadvibe-credentials",
-            **conninfo_to_dict(url),
-            "connect_timeout": CONNECT_SECONDS,
-            "autocommit": True,
-        }
+        self._checking = Lock()
         self._pool = ConnectionPool(
-            kwargs=parameters,
+            kwargs={**connection_parameters(url), "autocommit": True},
             connection_class=_BoundedConnection,
             configure=_configure,
             min_size=connections,
@@ -117,12 +112,22 @@ class Database:
                 self._pool.putconn(connection)
         except _UNAVAILABLE as error:
             _logger.warning("database unavailable: %s", _describe(error))
-            if monotonic() < deadline - CHECKOUT_SECONDS:
-                # One connection broke at once, so the others may be as dead.
-                self._pool.check()
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+                self._check_others()
             raise DatabaseUnavailable(_describe(error)) from None
         except psycopg.Error as error:
             raise DatabaseFault(_describe(error)) from None
+
+    def _check_others(self) -> None:
+        """Replace the connections that are as dead as the one that broke, in the background."""
+        if self._checking.acquire(blocking=False):
+            Thread(target=self._check, daemon=True).start()
+
+    def _check(self) -> None:
+        try:
+            self._pool.check()
+        finally:
+            self._checking.release()
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
@@ -131,15 +136,29 @@ class Database:
             yield connection
 
 
+def connection_parameters(url: str) -> dict[str, Any]:
+    """Return libpq's parameters of the URI, with ours where it has none.
+
+    Raises psycopg.ProgrammingError for what is no connection URI.
+    """
+    return {
+        "target_session_attrs": "read-write",
+        "fallback_application_name": "leadvibe-credentials",
+        **conninfo_to_dict(url),
+        "connect_timeout": CONNECT_SECONDS,
+    }
+
+
 def is_connection_uri(text: str) -> bool:
     """Tell whether libpq would understand the text as a connection URI."""
     if not text.startswith(("postgresql://", "postgres://")):
         return False
     try:
-        conninfo_to_dict(text)
+        ports = str(conninfo_to_dict(text).get("port", ""))
     except psycopg.Error:
         return False
-    return True
+    # libpq itself looks at the ports when it connects, and not before
+    return all(not port or port.isdecimal() for port in ports.split(","))
 
 
 def takes_writes(connection: psycopg.Connection[TupleRow]) -> bool:

@@ -12,7 +12,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 from yoyo.migrations import MigrationList, default_migration_table
 
-from app.database import CONNECT_SECONDS
+from app.database import connection_parameters
 
 _DIRECTORY = Path(__file__).parent.parent / "migrations_sql"
 _ADVISORY_LOCK = 0x6C65616476696265  # "leadvibe"
@@ -56,7 +56,7 @@ def is_migrated(connection: psycopg.Connection[TupleRow]) -> bool:
 
 def _apply_missing(database_url: str) -> list[str]:
     # left to libpq, since yoyo's own parser of URIs knows one host only
-    arguments = {"conninfo": database_url, "connect_timeout": CONNECT_SECONDS}
+    arguments = connection_parameters(database_url)
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, arguments)
     with _Backend(uri, default_migration_table) as backend, backend.lock():
         missing = backend.to_apply(_shipped())

@@ -2,14 +2,16 @@
 
 import base64
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import AI_PASSIVE, getaddrinfo
 from typing import Any, Self, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import environs
 from marshmallow import ValidationError
-from marshmallow.validate import ContainsOnly, Length, OneOf, Range
+from marshmallow.validate import ContainsOnly, Length, Range
 
 from app.database import is_connection_uri
 from app.keys import InvalidKeys, read_key_file
@@ -86,7 +88,7 @@ class Settings(DomainSettings):
                 )
                 or ()
             ),
-            host=env.str("HOST", "127.0.0.1", validate=_NOT_EMPTY),
+            host=env.str("HOST", "127.0.0.1", validate=[_NOT_EMPTY, _check_host]),
             port=env.int("PORT", 8000, validate=Range(1, 65535)),
             web_concurrency=env.int(
                 "WEB_CONCURRENCY", os.cpu_count() or 1, validate=Range(1, 1024)
@@ -96,7 +98,7 @@ class Settings(DomainSettings):
             ratelimit_storage_url=env.str(
                 "RATELIMIT_STORAGE_URL", "memory://", validate=_check_storage_url
             ),
-            log_level=env.str("LOG_LEVEL", "info", validate=OneOf(LOG_LEVELS)),
+            log_level=env.log_level_name("LOG_LEVEL", "info"),
         )
         _raise_problems(env, _key_source_problems(settings))
         return settings
@@ -113,6 +115,7 @@ def database_url_from_environment() -> str:
 def _environment() -> environs.Env:
     env = environs.Env(eager=False)  # collects problems until it is sealed
     env.add_parser("base64", _parse_digest_key)
+    env.add_parser("log_level_name", _parse_log_level)
     return env
 
 
@@ -163,19 +166,46 @@ def _check_http_url(url: str | None) -> None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ValidationError("Is no URL.") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValidationError("Is no http or https URL.") from None
+    if parts.scheme not in ("http", "https") or not _names_a_server(parts):
         raise ValidationError("Is no http or https URL.")
 
 
+def _names_a_server(parts: SplitResult) -> bool:
+    try:
+        return bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", parts.geturl())
+    except ValueError:  # a port that is no number
+        return False
+
+
 def _check_storage_url(url: str) -> None:
-    if url != "memory://" and not url.startswith(("redis://", "rediss://")):
+    if url == "memory://":
+        return
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValidationError("Is neither memory:// nor a redis URL.") from None
+    if parts.scheme not in ("redis", "rediss") or not _names_a_server(parts):
         raise ValidationError("Is neither memory:// nor a redis URL.")
+
+
+def _check_host(host: str) -> None:
+    try:
+        getaddrinfo(host, None, flags=AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise ValidationError("Is no address of this machine.") from None
+
+
+def _parse_log_level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValidationError(f"Must be one of: {', '.join(LOG_LEVELS)}.")
+    return text.lower()
 
 
 def _parse_digest_key(text: str) -> bytes:
     try:
-        key = base64.b64decode(text, validate=True)
+        # openssl wraps its lines
+        key = base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
         raise ValidationError("Is no base64.") from None
     if len(key) < _DIGEST_KEY_MIN_BYTES:

@@ -1,6 +1,7 @@
 """Who asks, and for which unit."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -18,6 +19,9 @@ from app.keys import KeyFile, KeySource, KeyUrl
 from app.settings import Settings
 
 ACTIVE_UNIT_COOKIE = "activeOu"
+
+# A second Cookie header: gunicorn joins the two with a comma, which no cookie's name begins with.
+_HIDDEN_COOKIE = re.compile(rf",\s*{ACTIVE_UNIT_COOKIE}\s*=")
 
 _CHALLENGE = 'Bearer realm="LeadVibe"'
 _INVALID_TOKEN_CHALLENGE = f'{_CHALLENGE}, error="invalid_token"'
@@ -98,7 +102,7 @@ def _verify(token: str) -> Claims:
 
 def _active_unit(message: Request, claims: Claims) -> str:
     cookies = set(message.cookies.getlist(ACTIVE_UNIT_COOKIE))
-    if len(cookies) > 1:
+    if len(cookies) > 1 or _HIDDEN_COOKIE.search(message.headers.get("Cookie", "")):
         raise BadRequest("Active OU must be set")  # to one, not to several
     unit_id = cookies.pop() if cookies else claims.unit_id
     if not unit_id:

@@ -17,6 +17,8 @@ from marshmallow import Schema, ValidationError, fields, validate
 from app.api.fields import MAX_LIMIT, LimitField
 from app.credentials.model import Credential, Event, Page, Position, T
 
+_CURSOR = "[A-Za-z0-9_-]+={0,2}"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _POSITION = re.compile(r"([0-9]{1,16})\.(sec_[0-9a-z]{20})")
@@ -35,9 +37,13 @@ class CursorField(fields.String):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
-            return self._read(urlsafe_b64decode(text.encode("ascii")).decode("ascii"))
+            place = urlsafe_b64decode(text.encode("ascii")).decode("ascii")
+            read = self._read(place)
         except ValueError:
             raise ValidationError(self.problem) from None
+        if _encode(place) != text:  # the decoder passes over what is no base64
+            raise ValidationError(self.problem)
+        return read
 
 
 def position_of(credential: Credential) -> str:
@@ -94,7 +100,7 @@ def _cursor(read: Callable[[str], Any]) -> CursorField:
             "minLength": 1,
             "maxLength": 100,
             "description": "Where to go on: opaque, from the `Link` of the page before.",
-            "pattern": "^[A-Za-z0-9_-]+={0,2}$",
+            "pattern": f"^{_CURSOR}$",
         },
     )
 

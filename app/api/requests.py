@@ -8,7 +8,7 @@ import uuid
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response, abort, g, request
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def read_body(message: Request) -> bytes:
     length = message.content_length
     if length is None and "Transfer-Encoding" not in message.headers:
         return b""
+    if message.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        abort(501, "The Transfer-Encoding must be chunked")  # RFC 9112, 6.1
     if length is not None and length > MAX_BODY_BYTES:
         raise _too_large()
     try:

@@ -17,11 +17,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from app.settings import Settings
+
 ISSUER = "https://issuer.localhost"
 AUDIENCE = "leadvibe-credentials"
 UNIT = "unit_demo"
 
 _TOKEN_SECONDS = 12 * 60 * 60
+
+_PRIVATE_KEY, _PUBLIC_KEY, _DIGEST_KEY = "private.pem", "public.pem", "digest.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,27 @@ class DevelopmentKeys:
 def development_keys(directory: Path) -> DevelopmentKeys:
     """Return the keys in the directory, after making those that are missing."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    private_key = _read_or_write(directory / "private.pem", _new_private_key())
+    private_key = _read_or_write(directory / _PRIVATE_KEY, _new_private_key())
     public_key = load_pem_private_key(private_key, password=None).public_key()
-    public_key_file = directory / "public.pem"
+    public_key_file = directory / _PUBLIC_KEY
     _read_or_write(
         public_key_file, public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
-    digest_key = _read_or_write(directory / "digest.key", base64.b64encode(secrets.token_bytes(32)))
+    digest_key = _read_or_write(directory / _DIGEST_KEY, base64.b64encode(secrets.token_bytes(32)))
     return DevelopmentKeys(private_key, public_key_file, digest_key.decode())
+
+
+def development_token(settings: Settings) -> str | None:
+    """Return a token that the service believes, or None where it believes another's keys."""
+    public_key_file = settings.jwt_public_key_file
+    if public_key_file is None or public_key_file.name != _PUBLIC_KEY:
+        return None
+    directory = public_key_file.parent
+    if not ((directory / _PRIVATE_KEY).exists() and (directory / _DIGEST_KEY).exists()):
+        return None
+    return development_keys(directory).sign(
+        unit_id=UNIT, issuer=settings.jwt_issuer, audience=settings.jwt_audience
+    )
 
 
 def _new_private_key() -> bytes:

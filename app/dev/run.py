@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from app.dev.keys import AUDIENCE, ISSUER, UNIT, DevelopmentKeys, development_keys
+from app.dev.keys import AUDIENCE, ISSUER, development_keys, development_token
 from app.dev.postgres import embedded_postgres
 from app.migrations import MigrationFailed, migrate
 from app.settings import Settings, SettingsError
@@ -80,7 +81,7 @@ def main() -> None:
 def run(var: Path, stop: StopSignal) -> None:
     """Serve until the signal comes. Raises CannotRun, or SettingsError for a bad variable."""
     with ExitStack() as stack:
-        keys = _prepare_keys(var)
+        _prepare_keys(var)
         if "DATABASE_URL" not in os.environ:
             os.environ["DATABASE_URL"] = stack.enter_context(_postgres(var))
         settings = Settings.from_environment()
@@ -92,13 +93,13 @@ def run(var: Path, stop: StopSignal) -> None:
         server = stack.enter_context(_gunicorn())
         _await_ready(server, settings, stop)
         if not stop.received:
-            print(_banner(settings, keys), flush=True)
+            print(_banner(settings), flush=True)
         while not stop.received:
             _require_running(server)
             sleep(_PAUSE_SECONDS)
 
 
-def _prepare_keys(var: Path) -> DevelopmentKeys:
+def _prepare_keys(var: Path) -> None:
     """Complete the environment with development keys where it names none."""
     try:
         keys = development_keys(var / "keys")
@@ -109,11 +110,12 @@ def _prepare_keys(var: Path) -> DevelopmentKeys:
     os.environ.setdefault("JWT_ISSUER", ISSUER)
     os.environ.setdefault("JWT_AUDIENCE", AUDIENCE)
     os.environ.setdefault("DIGEST_KEY", keys.digest_key)
-    return keys
 
 
 @contextmanager
 def _postgres(var: Path) -> Iterator[str]:
+    if re.search(r"\s", str(var)):
+        raise CannotRun(f"the embedded Postgres takes no path with white space: {var}")
     with (var / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,7 +145,7 @@ def _require_free_port(settings: Settings) -> None:
 
 @contextmanager
 def _gunicorn() -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT), "wsgi:app"]
+    command = [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT), "app.dev.wsgi:app"]
     # in a session of its own, so that Ctrl-C reaches it through us alone
     server = subprocess.Popen(  # noqa: S603  our own arguments
         [*command, "--config", str(ROOT / "gunicorn.conf.py")], start_new_session=True
@@ -178,10 +180,8 @@ def _require_running(server: "subprocess.Popen[bytes]") -> None:
         raise CannotRun(f"gunicorn ended with status {server.returncode}")
 
 
-def _banner(settings: Settings, keys: DevelopmentKeys) -> str:
-    token = "<a token of your issuer>"  # noqa: S105  a placeholder
-    if settings.jwt_public_key_file == keys.public_key_file:
-        token = keys.sign(unit_id=UNIT, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+def _banner(settings: Settings) -> str:
+    token = development_token(settings) or "<a token of your issuer>"
     return _BANNER.format(address=_address(settings), token=token)
 
 

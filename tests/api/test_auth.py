@@ -115,6 +115,12 @@ def test_two_cookies_that_disagree_are_no_active_unit(app, issuer):
     assert active_unit(app, token, "activeOu=unit_a; activeOu=unit_demo") == 400
 
 
+def test_a_second_cookie_header_is_not_lost(app, issuer):
+    """gunicorn joins the two with a comma."""
+    token = issuer.sign(unit_ids=["unit_a"])
+    assert active_unit(app, token, "a=1,activeOu=unit_a") == 400
+
+
 def test_the_service_takes_its_keys_from_a_url(settings, issuer):
     with serving_keys(issuer.jwks()) as jwks:
         by_url = create_app(replace(settings, jwt_public_key_file=None, jwt_jwks_url=jwks.url))

@@ -253,9 +253,7 @@ def test_secrets_that_have_ended_are_not_kept_for_ever(rotate, rows):
     assert rows.count("client_secrets") <= 2
 
 
-@pytest.mark.parametrize(
-    "overlap", [-1, 2592001, 10**30, 1.5, "60", True, None, [], {}], ids=ascii
-)
+@pytest.mark.parametrize("overlap", [-1, 2592001, 10**30, 1.5, "60", True, None, [], {}], ids=ascii)
 def test_a_bad_overlap_is_refused_and_changes_nothing(member, path, rows, trail, overlap):
     answer = member.post(f"{path}/rotate", json={"overlap_seconds": overlap})
     assert answer.status_code == 400

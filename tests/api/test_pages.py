@@ -1,6 +1,7 @@
 import re
 from base64 import urlsafe_b64encode
 from itertools import chain
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -107,6 +108,14 @@ def test_a_cursor_that_was_tampered_with_is_refused(member, issue, cursor):
     assert answer.status_code == 400
     assert answer.json["detail"] == "cursor is none that this list gave"
     assert "errors" not in answer.json
+
+
+@pytest.mark.parametrize("change", ["!{}", "{}!", "{} ", "{}=", "%0A{}"])
+def test_a_good_cursor_with_something_added_is_refused(member, issue, change):
+    issue(3)
+    good = parse_qs(urlsplit(next_of(member.get("/secrets?limit=1"))).query)["cursor"][0]
+    assert member.get(f"/secrets?cursor={quote(good)}").status_code == 200
+    assert member.get(f"/secrets?cursor={change.format(quote(good))}").status_code == 400
 
 
 @pytest.mark.parametrize("microseconds", ["0", "1", "9" * 16])

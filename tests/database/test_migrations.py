@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from app.migrations import MigrationFailed, migrate
+from tests.conftest import new_postgres
 from tests.server import ROOT, clean_environment, wait_until
 
 SHIPPED = sorted(path.stem for path in (ROOT / "migrations_sql").glob("*.sql"))
@@ -110,6 +111,19 @@ def test_a_uri_may_name_several_hosts(empty_database):
     socket = psycopg.conninfo.conninfo_to_dict(empty_database)
     several = f"postgresql://postgres@/{socket['dbname']}?host=/nonexistent,{socket['host']}"
     assert migrate(several) == SHIPPED
+
+
+def test_a_server_that_takes_no_writes_is_passed_over(empty_database):
+    primary = psycopg.conninfo.conninfo_to_dict(empty_database)
+    with new_postgres(default_transaction_read_only="on") as standby:
+        execute_writing = psycopg.connect(
+            standby, autocommit=True, options="-c default_transaction_read_only=off"
+        )
+        with execute_writing as connection:
+            connection.execute(f"CREATE DATABASE {primary['dbname']}")
+        hosts = f"{psycopg.conninfo.conninfo_to_dict(standby)['host']},{primary['host']}"
+        several = f"postgresql://postgres@/{primary['dbname']}?host={hosts}"
+        assert migrate(several) == SHIPPED
 
 
 def test_a_uri_that_libpq_does_not_understand_is_a_failure():

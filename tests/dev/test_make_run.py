@@ -157,6 +157,13 @@ def test_a_database_that_another_run_holds_is_one_clear_line(var):
     assert printed == f"make run: another make run holds the database in {var}\n"
 
 
+def test_a_path_with_white_space_is_one_clear_line(tmp_path):
+    status, printed = ended(tmp_path / "v a r")
+    assert status == 1
+    assert "white space" in printed
+    assert printed.count("\n") == 1
+
+
 def test_a_postgres_that_does_not_start_is_one_clear_line(var):
     (var / "postgres").mkdir()
     (var / "postgres" / "PG_VERSION").write_text("9\n")

@@ -60,6 +60,20 @@ def test_a_body_over_16_kib_is_refused_before_it_is_sent(server, issuer):
     assert_problem(answer, 413)
 
 
+def test_a_transfer_coding_besides_chunked_is_not_taken(server, issuer, rows):
+    body = chunk(b'{"name":"x"}') + chunk(b"")
+    assert_problem(server.send(head(issuer, "Transfer-Encoding: gzip, chunked") + body), 501)
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "SCRIPT-NAME"])
+def test_a_header_does_not_move_the_addresses(server, issuer, name):
+    answer = server.send(head(issuer, f"{name}: /secrets", method="GET", path="/nothing"))
+    assert status(answer) in (400, 404)
+    answer = server.send(head(issuer, f"{name}: /v", method="GET", path="/v/secrets"))
+    assert status(answer) in (400, 404)
+
+
 def test_a_body_shorter_than_it_says_is_a_bad_request(server, issuer, rows):
     answer = server.send(head(issuer, "Content-Length: 100") + b'{"name":"x"}')
     assert_problem(answer, 400)

@@ -1,6 +1,9 @@
+import contextlib
 import json
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from time import monotonic
 
 import pytest
@@ -138,9 +141,34 @@ def test_an_rsa_key_serves_each_rsa_algorithm_that_is_allowed(issuer):
     assert [key.algorithm for key in found] == ["RS256", "PS256"]
 
 
+def test_a_secret_of_hmac_in_a_jwks_is_passed_over(issuer):
+    secret = {"kty": "oct", "kid": "hmac", "k": "AAAA"}
+    found = parse_jwks(jwks_of(secret, issuer.jwk("ES256")), ALGORITHMS)
+    assert [key.key_id for key in found] == ["ES256"]
+
+
+def test_a_key_of_that_very_key_id_goes_before_one_without(issuer, tmp_path):
+    nameless = {name: value for name, value in issuer.jwk("RS256").items() if name != "kid"}
+    other = RSAAlgorithm.to_jwk(
+        rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key(), as_dict=True
+    )
+    path = tmp_path / "jwks.json"
+    path.write_bytes(jwks_of(nameless, other | {"kid": "a"}))
+    source = keys.KeyFile(path, ALGORITHMS)
+    assert source.find(key_id="a", algorithm="RS256").key_id == "a"
+    assert source.find(key_id="b", algorithm="RS256").key_id is None
+
+
+def test_a_key_that_is_listed_twice_is_one_key(issuer, tmp_path):
+    path = tmp_path / "jwks.json"
+    path.write_bytes(jwks_of(issuer.jwk("ES256"), issuer.jwk("ES256")))
+    assert keys.KeyFile(path, ALGORITHMS).find(key_id="ES256", algorithm="ES256")
+
+
 def test_without_key_id_two_suitable_keys_are_no_key(issuer, tmp_path):
     path = tmp_path / "jwks.json"
-    path.write_bytes(jwks_of(issuer.jwk("ES256") | {"kid": "a"}, issuer.jwk("ES256")))
+    other = ec.generate_private_key(ec.SECP256R1()).public_key()
+    path.write_bytes(jwks_of(issuer.jwk("ES256"), ECAlgorithm.to_jwk(other, as_dict=True)))
     assert keys.KeyFile(path, ALGORITHMS).find(key_id=None, algorithm="ES256") is None
 
 
@@ -218,6 +246,58 @@ def test_a_url_that_does_not_answer_is_given_up_after_three_seconds(issuer):
         with pytest.raises(KeysUnavailable):
             find(KeyUrl(server.url, ALGORITHMS))
         assert monotonic() - started < 4
+
+
+@contextmanager
+def raw_server(*pieces):
+    """Answer every connection with these bytes, one piece after another, until nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(65536)
+                        for piece in pieces:
+                            connection.sendall(piece)
+                            stopped.wait(0.2)
+
+        stopped = threading.Event()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/jwks.json"
+        stopped.set()
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"SSH-2.0-OpenSSH\r\n", b"", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{", b"HTTP/1.1 999\r\n\r\n"],
+    ids=lambda answer: ascii(answer[:20]),
+)  # fmt: skip
+def test_a_url_that_answers_no_http_is_unavailable(answer):
+    with raw_server(answer) as url, pytest.raises(KeysUnavailable):
+        find(KeyUrl(url, ALGORITHMS))
+
+
+def test_a_url_that_drips_its_answer_is_given_up_after_three_seconds():
+    dripping = [b"HTTP/1.1 200 OK\r\n", *[b"X"] * 40]
+    with raw_server(*dripping) as url:
+        started = monotonic()
+        with pytest.raises(KeysUnavailable):
+            find(KeyUrl(url, ALGORITHMS))
+        assert monotonic() - started < 4
+
+
+def test_a_redirect_is_not_followed(issuer):
+    with serving_keys(issuer.jwks()) as elsewhere:
+        redirect = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere.url}\r\nContent-Length: 0\r\n\r\n"
+        with raw_server(redirect.encode()) as url, pytest.raises(KeysUnavailable):
+            find(KeyUrl(url, ALGORITHMS))
+        assert elsewhere.requests == 0
 
 
 def test_one_thread_fetches_and_the_others_go_on_with_the_keys_at_hand(

@@ -59,6 +59,7 @@ def test_all_that_is_missing_is_named_at_once(environment):
         ("DATABASE_URL", "mysql://db/credentials"),
         ("DATABASE_URL", "host=db dbname=credentials"),
         ("DATABASE_URL", "postgresql://db/credentials?s3cret=1"),
+        ("DATABASE_URL", "postgresql://db:s3cret/credentials"),
         ("JWT_PUBLIC_KEY_FILE", "/nonexistent"),
         ("JWT_PUBLIC_KEY_FILE", "/etc"),
         ("JWT_PUBLIC_KEY_FILE", "/etc/passwd"),
@@ -75,6 +76,14 @@ def test_all_that_is_missing_is_named_at_once(environment):
         ("BCRYPT_ROUNDS", "17"),
         ("BCRYPT_ROUNDS", "ten"),
         ("HOST", ""),
+        ("HOST", "foo bar"),
+        ("HOST", "256.1.1.1"),
+        ("VERIFY_FAILURE_LIMIT", "-1"),
+        ("VERIFY_FAILURE_LIMIT", "x"),
+        ("RATELIMIT_STORAGE_URL", ""),
+        ("RATELIMIT_STORAGE_URL", "memcached://s3cret"),
+        ("RATELIMIT_STORAGE_URL", "redis://s3cret:port/0"),
+        ("RATELIMIT_STORAGE_URL", "redis://"),
         ("PORT", "0"),
         ("PORT", "65536"),
         ("PORT", "8000.5"),
@@ -99,7 +108,16 @@ def test_every_bad_value_is_named_at_once(environment):
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://h/jwks", "jwks", "http://", "http://["]
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://h/jwks",
+        "jwks",
+        "http://",
+        "http://[",
+        "http://h:x/",
+        "http://h/a b",
+    ],
 )
 def test_the_jwks_url_is_http_or_https(environment, url):
     environment.delenv("JWT_PUBLIC_KEY_FILE")
@@ -121,6 +139,17 @@ def test_settings_do_not_show_their_secrets(environment):
     shown = repr(Settings.from_environment())
     assert "s3cret" not in shown
     assert "kkkk" not in shown
+
+
+@pytest.mark.parametrize("level", ["INFO", "Warning", "debug"])
+def test_a_log_level_may_be_written_in_capitals(environment, level):
+    environment.setenv("LOG_LEVEL", level)
+    assert Settings.from_environment().log_level == level.lower()
+
+
+def test_a_digest_key_may_be_wrapped_as_openssl_wraps_it(environment):
+    environment.setenv("DIGEST_KEY", f"{KEY[:20]}\n{KEY[20:]}\n")
+    assert Settings.from_environment().digest_key == b"k" * 32
 
 
 def test_a_migration_needs_the_database_url_alone(environment):

@@ -1,0 +1,55 @@
+"""`/docs`: a short guide, and Swagger UI on our OpenAPI document below it."""
+
+import json
+from pathlib import Path
+
+import flask_swagger_ui
+from flask import Blueprint, Response, make_response, render_template, send_from_directory
+
+from app.api import examples
+
+# Swagger UI's files come out of a wheel: the page asks nothing of any other host.
+_SWAGGER_UI_DIRECTORY = Path(flask_swagger_ui.__file__).parent / "dist"
+
+_STATIC_DIRECTORY = Path(__file__).parent / "static"
+_MAX_AGE_SECONDS = 60 * 60
+
+# Scripts and styles are files of ours or of the wheel; none stands in the page itself.
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+docs = Blueprint(
+    "docs",
+    __name__,
+    url_prefix="/docs",
+    template_folder="templates",
+)
+
+
+@docs.get("")
+def page() -> Response:
+    answers = {
+        "issued": json.dumps(examples.ISSUED_CREDENTIAL, indent=2),
+        "verified": json.dumps(examples.VERIFIED_CREDENTIAL, indent=2),
+    }
+    response = make_response(render_template("docs.html", **answers))
+    response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+    return response
+
+
+@docs.get("/static/<name>")
+def static_file(name: str) -> Response:
+    return _send(_STATIC_DIRECTORY, name)
+
+
+@docs.get("/swagger-ui/<name>")
+def swagger_ui(name: str) -> Response:
+    return _send(_SWAGGER_UI_DIRECTORY, name)
+
+
+def _send(directory: Path, name: str) -> Response:
+    # not conditional: werkzeug answers an If-Modified-Since of the far future with an OverflowError
+    return send_from_directory(directory, name, conditional=False, max_age=_MAX_AGE_SECONDS)

@@ -1,0 +1,14 @@
+"""What gunicorn serves on `make run`: the service, with a development token on its docs page."""
+
+from functools import partial
+
+from app import create_app
+from app.dev.keys import development_token
+from app.settings import Settings
+
+_settings = Settings.from_environment()
+
+app = create_app(_settings)
+# whoever can open a page on another address is not the developer
+if _settings.host in {"127.0.0.1", "::1", "localhost"}:
+    app.jinja_env.globals["development_token"] = partial(development_token, _settings)

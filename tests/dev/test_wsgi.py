@@ -1,0 +1,47 @@
+"""The docs page of `make run`, which may know a development token."""
+
+import subprocess
+import sys
+
+import pytest
+
+from app.dev.keys import development_keys
+from tests.conftest import environment
+from tests.server import ROOT, clean_environment
+
+SHOW_PAGE = "from app.dev.wsgi import app; print(app.test_client().get('/docs').text)"
+
+
+@pytest.fixture
+def shown(settings):
+    """Return a function that renders the page under some variables."""
+
+    def shown(**variables):
+        return subprocess.check_output(
+            [sys.executable, "-c", SHOW_PAGE],
+            cwd=ROOT,
+            env=clean_environment() | environment(settings) | variables,
+            text=True,
+        )
+
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("host", "is_offered"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False)],  # noqa: S104
+)
+def test_a_token_is_offered_where_nobody_else_can_reach_the_service(
+    shown, tmp_path, host, is_offered
+):
+    keys = development_keys(tmp_path)
+    page = shown(HOST=host, JWT_PUBLIC_KEY_FILE=str(keys.public_key_file))
+    assert ("development-token" in page) is is_offered
+    assert ("export TOKEN='eyJhbGci" in page) is is_offered
+
+
+def test_no_token_is_offered_where_the_keys_are_another_issuers(shown, tmp_path, issuer):
+    (tmp_path / "public.pem").write_bytes(issuer.pem("EdDSA"))
+    (tmp_path / "private.pem").write_text("somebody else's")
+    assert "development" not in shown()
+    assert "development" not in shown(JWT_PUBLIC_KEY_FILE=str(tmp_path / "public.pem"))
