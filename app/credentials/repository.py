@@ -187,13 +187,20 @@ def update_last_use(connection: Connection[TupleRow], client_secret_ids: list[in
     connection.execute(query, {"client_secret_ids": client_secret_ids})
 
 
-def delete_expired_client_secrets(connection: Connection[TupleRow], *, secret_id: str) -> None:
-    query = "DELETE FROM client_secrets WHERE secret_id = %(secret_id)s AND expires_at <= now()"
-    connection.execute(query, {"secret_id": secret_id})
+def delete_expired_client_secrets(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
+) -> None:
+    query = """
+        DELETE FROM client_secrets USING credentials
+        WHERE credentials.secret_id = client_secrets.secret_id
+          AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
+          AND expires_at <= now()
+    """
+    connection.execute(query, {"unit_id": unit_id, "secret_id": secret_id})
 
 
 def expire_client_secrets(
-    connection: Connection[TupleRow], *, secret_id: str, overlap_seconds: int
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str, overlap_seconds: int
 ) -> None:
     """Let the newest client secret live on for the overlap, and end any other now.
 
@@ -213,9 +220,16 @@ def expire_client_secrets(
                 ELSE interval '0'
             END
         )
-        WHERE secret_id = %(secret_id)s
+        FROM credentials
+        WHERE credentials.secret_id = client_secrets.secret_id
+          AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
     """
-    connection.execute(query, {"secret_id": secret_id, "overlap_seconds": overlap_seconds})
+    parameters = {
+        "unit_id": unit_id,
+        "secret_id": secret_id,
+        "overlap_seconds": overlap_seconds,
+    }
+    connection.execute(query, parameters)
 
 
 def insert_client_secret(

@@ -82,6 +82,8 @@ class CredentialService:
             secrets = repository.select_client_secrets(
                 connection, unit_id=unit_id, secret_id=secret_id
             )
+        if not secrets:
+            raise CredentialNotFound  # revoked between the two statements
         return replace(credential, secrets=secrets)
 
     def update(
@@ -126,9 +128,14 @@ class CredentialService:
             credential = _found(
                 repository.lock_credential(connection, unit_id=unit_id, secret_id=secret_id)
             )
-            repository.delete_expired_client_secrets(connection, secret_id=secret_id)
+            repository.delete_expired_client_secrets(
+                connection, unit_id=unit_id, secret_id=secret_id
+            )
             repository.expire_client_secrets(
-                connection, secret_id=secret_id, overlap_seconds=overlap_seconds
+                connection,
+                unit_id=unit_id,
+                secret_id=secret_id,
+                overlap_seconds=overlap_seconds,
             )
             repository.insert_client_secret(connection, secret_id=secret_id, secret=secret)
             repository.insert_event(
