@@ -267,7 +267,8 @@ def test_neither_a_good_nor_a_refused_pair_costs_bcrypt(client, issued, bcrypt_c
 def test_a_secret_with_a_wrong_checksum_is_refused_before_the_database_is_asked(settings, issued):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
     client = create_app(unreachable).test_client()
-    assert verify(client, issued, issued.client_secret[:-1] + "_").status_code == 401
+    typo = issued.client_secret[:-1] + ("1" if issued.client_secret[-1] == "0" else "0")
+    assert verify(client, issued, typo).status_code == 401
     assert verify(client, issued).status_code == 503
 
 
@@ -361,6 +362,23 @@ def test_uses_are_written_once_a_minute_at_most(app, client, issued, rows):
     rows("UPDATE client_secrets SET last_used_at = now() - interval '61 s' RETURNING 1")
     before = last_uses(rows)
     assert use() > before
+
+
+def test_a_use_that_was_recorded_within_the_minute_is_not_handed_on(app, issued, service):
+    class Recorder:
+        used = 0
+
+        def record(self, client_secret_id):
+            self.used += 1
+
+    recorder = Recorder()
+    watched = replace(service, usage=recorder)
+    pair = {"client_id": issued.client_id, "client_secret": issued.client_secret}
+    watched.verify(**pair)
+    service.verify(**pair)
+    app.extensions["usage"].flush()
+    watched.verify(**pair)
+    assert recorder.used == 1
 
 
 def test_two_instances_do_not_both_write(app_with, issued, rows):

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -57,10 +56,22 @@ def test_the_command_tells_what_it_applied(empty_database):
 
 
 def test_several_hosts_may_migrate_at_once(empty_database):
-    with ThreadPoolExecutor(4) as pool:
-        runs = list(pool.map(run, [empty_database] * 4))
-    assert [each.returncode for each in runs] == [0] * 4, [each.stderr for each in runs]
-    applied = [line for each in runs for line in each.stdout.splitlines() if "applied" in line]
+    """One is stopped in the middle of its work until the others wait for it."""
+    with (
+        psycopg.connect(empty_database) as blocker,
+        psycopg.connect(empty_database, autocommit=True) as observer,
+    ):
+        blocker.execute("CREATE TABLE credential_events ()")
+        hosts = [start(empty_database) for _ in range(4)]
+        waiting = (
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid "
+            "WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+        )
+        wait_until(lambda: observer.execute(waiting).fetchone() == (3,), 20)
+        blocker.rollback()
+        told = [host.communicate() for host in hosts]
+    assert [host.returncode for host in hosts] == [0] * 4, told
+    applied = [line for out, _ in told for line in out.splitlines() if "applied" in line]
     assert applied == [f"applied {name}" for name in SHIPPED]
 
 
