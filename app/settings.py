@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import AI_PASSIVE, getaddrinfo
 from typing import Any, Self, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import environs
 from marshmallow import ValidationError
@@ -161,32 +161,23 @@ def _check_database_url(url: str) -> None:
 
 
 def _check_http_url(url: str | None) -> None:
-    if url is None:
-        return
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValidationError("Is no http or https URL.") from None
-    if parts.scheme not in ("http", "https") or not _names_a_server(parts):
+    if url is not None and not _is_url(url, "http", "https"):
         raise ValidationError("Is no http or https URL.")
 
 
-def _names_a_server(parts: SplitResult) -> bool:
-    try:
-        return bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", parts.geturl())
-    except ValueError:  # a port that is no number
-        return False
-
-
 def _check_storage_url(url: str) -> None:
-    if url == "memory://":
-        return
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValidationError("Is neither memory:// nor a redis URL.") from None
-    if parts.scheme not in ("redis", "rediss") or not _names_a_server(parts):
+    if url != "memory://" and not _is_url(url, "redis", "rediss"):
         raise ValidationError("Is neither memory:// nor a redis URL.")
+
+
+def _is_url(text: str, *schemes: str) -> bool:
+    """Tell whether the text is a URL of one of the schemes that names a server."""
+    try:
+        parts = urlsplit(text)
+        names_a_server = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False  # a host or a port that is none
+    return parts.scheme in schemes and names_a_server and not re.search(r"\s", text)
 
 
 def _check_host(host: str) -> None:

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +130,22 @@ def _running_app(settings: Settings) -> Iterator[Flask]:
 def app(_running_app: Flask, rows: "Rows") -> Flask:
     """The service, on a database without rows."""
     return _running_app
+
+
+@pytest.fixture
+def app_with(settings: Settings, rows: "Rows") -> Iterator[Callable[..., Flask]]:
+    """Return a function: the service with other settings, as another host would run it."""
+    apps = []
+
+    def app_with(**changes: Any) -> Flask:
+        app = create_app(replace(settings, **changes))
+        app.extensions["database"].open()
+        apps.append(app)
+        return app
+
+    yield app_with
+    for app in apps:
+        app.extensions["database"].close()
 
 
 @pytest.fixture

@@ -1,27 +1,14 @@
-from dataclasses import replace
-
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app import create_app
 from app.migrations import migrate
 from tests.conftest import execute
 
 
 @pytest.fixture
-def client_on(settings):
+def client_on(app_with):
     """Return a function: a client of a service of its own, on the database at the URL."""
-    apps = []
-
-    def client_on(database_url):
-        app = create_app(replace(settings, database_url=database_url))
-        app.extensions["database"].open()
-        apps.append(app)
-        return app.test_client()
-
-    yield client_on
-    for app in apps:
-        app.extensions["database"].close()
+    return lambda database_url: app_with(database_url=database_url).test_client()
 
 
 def test_the_process_is_healthy(client):

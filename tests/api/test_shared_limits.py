@@ -3,11 +3,9 @@
 import os
 import shutil
 import subprocess
-from dataclasses import replace
 
 import pytest
 
-from app import create_app
 from app.credentials.generator import generate_client_secret
 from tests.api.test_verify import basic
 from tests.server import free_port, wait_until
@@ -45,20 +43,14 @@ def redis(tmp_path):
 
 
 @pytest.fixture
-def host(settings, rows):
+def host(app_with):
     """Return a function: a client of a host of its own, with its limits in the storage."""
-    apps = []
 
     def host(storage):
-        changed = replace(settings, verify_failure_limit=3, ratelimit_storage_url=storage)
-        app = create_app(changed)
-        app.extensions["database"].open()
-        apps.append(app)
-        return app.test_client()
+        changes = {"verify_failure_limit": 3, "ratelimit_storage_url": storage}
+        return app_with(**changes).test_client()
 
-    yield host
-    for app in apps:
-        app.extensions["database"].close()
+    return host
 
 
 def refuse(client):

@@ -29,22 +29,6 @@ def issued(service):
     return service.issue(unit_id="unit_demo", name="CRM backend", origin=ORIGIN)
 
 
-@pytest.fixture
-def app_with(settings, rows):
-    """Return a function: the service with other settings, on the same database."""
-    apps = []
-
-    def app_with(**changes):
-        app = create_app(replace(settings, **changes))
-        app.extensions["database"].open()
-        apps.append(app)
-        return app
-
-    yield app_with
-    for app in apps:
-        app.extensions["database"].close()
-
-
 def basic(client_id, client_secret):
     pair = f"{client_id}:{client_secret}".encode()
     return {"Authorization": f"Basic {b64encode(pair).decode()}"}
