@@ -122,7 +122,7 @@ def update_credential(connection: Connection[TupleRow], credential: Credential) 
         UPDATE credentials
         SET name = %(name)s,
             trust_upstream_consent = %(trust_upstream_consent)s,
-            updated_at = now()
+            updated_at = clock_timestamp()
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
     """
     connection.execute(query, asdict(credential))
@@ -187,18 +187,6 @@ def update_last_use(connection: Connection[TupleRow], client_secret_ids: list[in
     connection.execute(query, {"client_secret_ids": client_secret_ids})
 
 
-def delete_expired_client_secrets(
-    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
-) -> None:
-    query = """
-        DELETE FROM client_secrets USING credentials
-        WHERE credentials.secret_id = client_secrets.secret_id
-          AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
-          AND expires_at <= now()
-    """
-    connection.execute(query, {"unit_id": unit_id, "secret_id": secret_id})
-
-
 def expire_client_secrets(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str, overlap_seconds: int
 ) -> None:
@@ -223,6 +211,7 @@ def expire_client_secrets(
         FROM credentials
         WHERE credentials.secret_id = client_secrets.secret_id
           AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
+          AND (expires_at IS NULL OR expires_at > clock_timestamp())
     """
     parameters = {
         "unit_id": unit_id,
@@ -236,8 +225,8 @@ def insert_client_secret(
     connection: Connection[TupleRow], *, secret_id: str, secret: HashedSecret
 ) -> None:
     query = """
-        INSERT INTO client_secrets (secret_id, secret_hash, digest, hint)
-        VALUES (%(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s)
+        INSERT INTO client_secrets (secret_id, secret_hash, digest, hint, created_at)
+        VALUES (%(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s, clock_timestamp())
     """
     connection.execute(query, {"secret_id": secret_id, **asdict(secret)})
 
@@ -250,10 +239,16 @@ def insert_event(
     detail: dict[str, Any],
     origin: Origin,
 ) -> None:
-    """Add to the credential's trail. Stands in the transaction of what it tells of."""
+    """Add to the credential's trail. Stands in the transaction of what it tells of.
+
+    The time is the clock's: the transaction may have begun before another's that it waited for.
+    """
     query = """
-        INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id, detail)
-        VALUES (%(secret_id)s, %(unit_id)s, %(event)s, %(actor)s, %(request_id)s, %(detail)s)
+        INSERT INTO credential_events (secret_id, unit_id, event, actor, at, request_id, detail)
+        VALUES (
+            %(secret_id)s, %(unit_id)s, %(event)s, %(actor)s, clock_timestamp(),
+            %(request_id)s, %(detail)s
+        )
     """
     parameters = {
         "secret_id": credential.secret_id,

@@ -128,9 +128,6 @@ class CredentialService:
             credential = _found(
                 repository.lock_credential(connection, unit_id=unit_id, secret_id=secret_id)
             )
-            repository.delete_expired_client_secrets(
-                connection, unit_id=unit_id, secret_id=secret_id
-            )
             repository.expire_client_secrets(
                 connection,
                 unit_id=unit_id,

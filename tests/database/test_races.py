@@ -112,6 +112,12 @@ def test_an_update_and_a_revocation_leave_a_trail_in_order(service, issued, at_o
     assert rows.count("credentials") == 0
 
 
+def test_the_times_of_a_trail_agree_with_its_order(service, issued, at_once, rows):
+    at_once(*[update(service, issued, name) for name in ("a", "b", "c")])
+    in_order = rows("SELECT at FROM credential_events ORDER BY event_id")
+    assert in_order == sorted(in_order, key=lambda event: event["at"])
+
+
 def test_a_credential_is_revoked_once(service, issued, at_once, rows):
     outcomes = at_once(*[revoke(service, issued)] * 3)
     assert sorted(map(str, outcomes)) == sorted(map(str, [None, *[CredentialNotFound] * 2]))
