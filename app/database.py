@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import psycopg
@@ -12,7 +12,7 @@ from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 # Together they keep the contract's promise of an answer within five seconds.
 ANSWER_SECONDS = 4.0
@@ -22,6 +22,7 @@ STATEMENT_TIMEOUT = "3s"
 
 # For what the pool itself asks of a connection that nobody holds.
 _IDLE_ANSWER_SECONDS = 1.0
+_PROBE_PAUSE_SECONDS = 0.2
 
 _UNAVAILABLE = (
     psycopg.OperationalError,
@@ -70,7 +71,9 @@ class Database:
     """
 
     def __init__(self, url: str, *, connections: int) -> None:
-        self._checking = Lock()
+        self._recovering = Lock()
+        # Whoever found out has waited for seconds; the rest of them need not, thread by thread.
+        self._is_away = False
         self._pool = ConnectionPool(
             kwargs={**connection_parameters(url), "autocommit": True},
             connection_class=_BoundedConnection,
@@ -96,6 +99,7 @@ class Database:
         Raises DatabaseUnavailable when none is to be had or the server fails, and DatabaseFault for
         any other error of the database that is not handled inside.
         """
+        self.require()
         deadline = monotonic() + ANSWER_SECONDS
         try:
             connection = self._pool.getconn()
@@ -112,22 +116,43 @@ class Database:
                 self._pool.putconn(connection)
         except _UNAVAILABLE as error:
             _logger.warning("database unavailable: %s", _describe(error))
+            if isinstance(error, PoolTimeout | errors._WaitTimeout):  # noqa: SLF001  as above
+                self._is_away = True
             if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-                self._check_others()
+                self._recover()
             raise DatabaseUnavailable(_describe(error)) from None
         except psycopg.Error as error:
             raise DatabaseFault(_describe(error)) from None
 
-    def _check_others(self) -> None:
-        """Replace the connections that are as dead as the one that broke, in the background."""
-        if self._checking.acquire(blocking=False):
-            Thread(target=self._check, daemon=True).start()
+    def require(self) -> None:
+        """Raise DatabaseUnavailable at once if the database is known to be away."""
+        if self._is_away:
+            raise DatabaseUnavailable("known to be away")
 
-    def _check(self) -> None:
+    def _recover(self) -> None:
+        """Replace dead connections until one works, in a single background thread."""
+        if self._recovering.acquire(blocking=False):
+            Thread(target=self._recover_in_background, daemon=True).start()
+
+    def _recover_in_background(self) -> None:
+        try:
+            while not self._pool.closed and not self._probe():
+                sleep(_PROBE_PAUSE_SECONDS)
+            self._is_away = False
+        finally:
+            self._recovering.release()
+
+    def _probe(self) -> bool:
         try:
             self._pool.check()
-        finally:
-            self._checking.release()
+            connection = self._pool.getconn(_IDLE_ANSWER_SECONDS)
+            try:
+                connection.execute("SELECT 1")
+            finally:
+                self._pool.putconn(connection)
+        except psycopg.Error:
+            return False
+        return True
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:

@@ -49,6 +49,7 @@ class CredentialService:
 
         `name` is as `parse_name` returns it.
         """
+        self.database.require()  # before the hash, which takes its time
         client_secret = generate_client_secret()
         secret = self.hasher.hash(client_secret)
         with self.database.connection() as connection:
@@ -122,6 +123,7 @@ class CredentialService:
 
         At most two client secrets are live: during an earlier overlap the oldest ends at once.
         """
+        self.database.require()  # before the hash, which takes its time
         client_secret = generate_client_secret()
         secret = self.hasher.hash(client_secret)
         with self.database.transaction() as connection:

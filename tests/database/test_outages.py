@@ -15,11 +15,12 @@ import psycopg
 import pytest
 
 from app import create_app
+from app.credentials.generator import generate_client_id, generate_client_secret
 from app.dev.postgres import embedded_postgres
 from app.migrations import migrate
 from tests.api.test_verify import basic
-from tests.conftest import client_of, execute
-from tests.server import wait_until
+from tests.conftest import client_of, environment, execute
+from tests.server import running_server, wait_until
 
 
 class Postgres:
@@ -131,6 +132,37 @@ def test_a_verification_in_a_frozen_database_is_a_503(postgres, member):
     with postgres.frozen():
         assert_unavailable(lambda: member.get("/verify", headers=headers))
     wait_until(lambda: member.get("/verify", headers=headers).status_code == 200, 5)
+
+
+def assert_all_answered_in_time(server, headers):
+    """Forty callers at once, ten for each thread of the server, and an orchestrator."""
+
+    def call(path):
+        started = monotonic()
+        answer = server.request("GET", path, **headers)
+        return path, answer.status, monotonic() - started
+
+    with ThreadPoolExecutor(41) as pool:
+        answers = list(pool.map(call, ["/verify"] * 40 + ["/healthz"]))
+    assert {(path, status) for path, status, _ in answers} == {("/verify", 503), ("/healthz", 200)}
+    assert max(seconds for _, _, seconds in answers) < 5
+
+
+def test_more_callers_than_threads_are_all_answered_in_time(settings):
+    away = environment(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
+    headers = basic(generate_client_id(), generate_client_secret())
+    with running_server(away) as server:
+        assert_all_answered_in_time(server, headers)
+        assert_all_answered_in_time(server, headers)
+
+
+def test_more_callers_than_threads_are_answered_in_time_by_a_frozen_database(postgres, settings):
+    headers = basic(generate_client_id(), generate_client_secret())
+    with running_server(environment(settings, database_url=postgres.uri)) as server:
+        assert server.request("GET", "/verify", **headers).status == 401
+        with postgres.frozen():
+            assert_all_answered_in_time(server, headers)
+        wait_until(lambda: server.request("GET", "/verify", **headers).status == 401, 5)
 
 
 def test_connections_that_the_server_ended_cost_one_answer_at_most(postgres, member):
