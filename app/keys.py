@@ -89,7 +89,7 @@ class KeyUrl:
     def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
         key = _choose(self._keys, key_id, algorithm)
         if key is None or self._is_stale():
-            self._refresh(wait=key is None)
+            self._refresh(wait=not self._keys)
             key = _choose(self._keys, key_id, algorithm)
         if key is None and self._failing:
             raise KeysUnavailable(self._url)

@@ -123,6 +123,7 @@ def _running_app(settings: Settings) -> Iterator[Flask]:
     app = create_app(settings)
     app.extensions["database"].open()
     yield app
+    app.extensions["usage"].flush()
     app.extensions["database"].close()
 
 
@@ -145,6 +146,7 @@ def app_with(settings: Settings, rows: "Rows") -> Iterator[Callable[..., Flask]]
 
     yield app_with
     for app in apps:
+        app.extensions["usage"].flush()
         app.extensions["database"].close()
 
 

@@ -1,7 +1,7 @@
 """Pages of a list: `limit`, an opaque `cursor`, and the Link to the next page (RFC 8288).
 
 A cursor is a place in a list and no permission: whatever it says, the caller's unit limits what is
-shown. It holds nothing that the page before it did not show.
+shown.
 """
 
 import re

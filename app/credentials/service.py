@@ -194,10 +194,12 @@ class CredentialService:
 
     def _matches(self, client_secret: str, digest: bytes, stored: StoredSecret) -> bool:
         """Compare by the digest if it is by our key, else by bcrypt, and then learn the digest."""
-        if self.hasher.has_own_digest(stored):
-            return self.hasher.matches_digest(digest, stored)
+        own_digest = self.hasher.own_digest(stored)
+        if own_digest is not None:
+            return self.hasher.is_same(digest, own_digest)
         if not self.hasher.matches_hash(client_secret, stored):
             return False
+        self.hasher.learn(stored, digest)
         with self.database.connection() as connection:
             # tells too whether the secret has ended while bcrypt was at work
             return repository.update_digest(

@@ -2,7 +2,7 @@ import logging
 from threading import Lock, Timer
 
 from app.credentials import repository
-from app.database import Database, DatabaseUnavailable
+from app.database import Database, DatabaseFault, DatabaseUnavailable
 
 _FLUSH_SECONDS = 1.0
 
@@ -12,8 +12,8 @@ _logger = logging.getLogger(__name__)
 class UsageRecorder:
     """Records the last use of client secrets, a second later and in the background.
 
-    A verification neither waits for it nor fails with it; what is not recorded when the process
-    dies is the use of its last second.
+    A verification neither waits for it nor fails with it. A use is lost when the process dies within
+    that second, or the database is away in it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -40,5 +40,5 @@ class UsageRecorder:
         try:
             with self._database.connection() as connection:
                 repository.update_last_use(connection, sorted(used))
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, DatabaseFault):
             _logger.warning("last use not recorded")

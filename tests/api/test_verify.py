@@ -1,3 +1,4 @@
+import threading
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -269,6 +270,24 @@ def test_bcrypt_decides_where_the_digest_is_by_another_key_and_it_is_learned_ane
     assert len(bcrypt_calls) == 1
 
 
+def test_instances_with_two_digest_keys_need_bcrypt_once_each(app_with, issued, bcrypt_calls):
+    """As in a rolling deployment: each overwrites the digest of the other."""
+    keys = (b"the former digest key, 32 bytes.", b"the coming digest key, 32 bytes.")
+    instances = [app_with(digest_key=key).test_client() for key in keys]
+    for _ in range(5):
+        assert [verify(each, issued).status_code for each in instances] == [200, 200]
+        wrong = [verify(each, issued, generate_client_secret()) for each in instances]
+        assert [answer.status_code for answer in wrong] == [401, 401]
+    assert len(bcrypt_calls) == 2
+
+
+def test_what_was_learned_of_a_secret_does_not_outlive_it(app_with, issued, service):
+    client = app_with(digest_key=b"another digest key of the tests.").test_client()
+    assert verify(client, issued).status_code == 200
+    service.revoke(unit_id="unit_demo", secret_id=issued.secret_id, origin=ORIGIN)
+    assert verify(client, issued).status_code == 401
+
+
 def test_bcrypt_decides_where_there_is_no_digest(client, issued, rows, bcrypt_calls):
     rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
     assert verify(client, issued, generate_client_secret()).status_code == 401
@@ -311,6 +330,28 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_the_good(app_with, servic
     assert int(busy.headers["Retry-After"]) > 0
     assert busy.json["title"] == "Service Unavailable"
     assert verify(app.test_client(), needing_bcrypt).status_code == 200
+
+
+def test_a_flood_on_one_client_leaves_bcrypt_to_the_others(app_with, service, rows):
+    """Good pairs that need bcrypt themselves, during the flood."""
+    attacked = service.issue(unit_id="u", name="x", origin=ORIGIN)
+    good = [service.issue(unit_id="u", name="x", origin=ORIGIN) for _ in range(5)]
+    rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
+    app = app_with(threads=4, verify_failure_limit=0)
+    stop = threading.Event()
+
+    def attack():
+        while not stop.is_set():
+            verify(app.test_client(), attacked, generate_client_secret())
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            pool.submit(attack)
+        try:
+            answers = [verify(app.test_client(), each).status_code for each in good]
+        finally:
+            stop.set()
+    assert answers == [200] * 5
 
 
 # Last use
