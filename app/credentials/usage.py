@@ -12,8 +12,8 @@ _logger = logging.getLogger(__name__)
 class UsageRecorder:
     """Records the last use of client secrets, a second later and in the background.
 
-    A verification neither waits for it nor fails with it. A use is lost when the process dies within
-    that second, or the database is away in it.
+    A verification neither waits for it nor fails with it. A use is lost when within that second the
+    process dies or the database is away.
     """
 
     def __init__(self, database: Database) -> None:
