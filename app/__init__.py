@@ -9,7 +9,7 @@ from app.api import auth, documentation, errors, health, page, requests, secrets
 from app.credentials.hashing import Hasher
 from app.credentials.service import CredentialService
 from app.credentials.usage import UsageRecorder
-from app.database import Database
+from app.database.pool import Database
 from app.settings import Settings
 
 

@@ -23,8 +23,9 @@ from app.credentials.service import (
     CredentialService,
 )
 from app.credentials.usage import UsageRecorder
-from app.database import Database, DatabaseFault, DatabaseUnavailable
-from app.migrations import MigrationFailed, migrate
+from app.database.errors import DatabaseFault, DatabaseUnavailable
+from app.database.migrations import MigrationFailed, migrate
+from app.database.pool import Database
 from app.settings import DomainSettings, SettingsError, database_url_from_environment
 
 Command = Callable[..., None]

@@ -13,7 +13,7 @@ import environs
 from marshmallow import ValidationError
 from marshmallow.validate import ContainsOnly, Length, Range
 
-from app.database import is_connection_uri
+from app.database.connection import is_connection_uri
 from app.keys import InvalidKeys, read_key_file
 
 # Asymmetric signatures only: whoever can check a token must not be able to make one.

@@ -29,9 +29,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app.credentials.generator import generate_client_id, generate_client_secret
 from app.credentials.hashing import Hasher
+from app.database.migrations import migrate
 from app.dev.keys import AUDIENCE, ISSUER, DevelopmentKeys, development_keys
 from app.dev.postgres import embedded_postgres
-from app.migrations import migrate
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "var" / "bench.json"

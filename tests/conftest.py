@@ -18,8 +18,8 @@ from psycopg.rows import dict_row
 
 from app import create_app
 from app.credentials.service import CredentialService
+from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
-from app.migrations import migrate
 from app.settings import Settings
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.server import Server, running_server

@@ -9,7 +9,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, Unauthorized
 from werkzeug.http import HTTP_STATUS_CODES
 
 from app.credentials.errors import CredentialNotFound, HashingBusy
-from app.database import DatabaseUnavailable
+from app.database.errors import DatabaseUnavailable
 from app.keys import KeysUnavailable
 
 PROBLEM_JSON = "application/problem+json"

@@ -9,8 +9,8 @@ from app.api.blueprint import Blueprint
 from app.api.errors import RETRY_AFTER_SECONDS
 from app.api.schemas import HealthSchema
 from app.api.wiring import database
-from app.database import takes_writes
-from app.migrations import is_migrated
+from app.database.connection import takes_writes
+from app.database.migrations import is_migrated
 
 blueprint = Blueprint("Operations", __name__, description="For those who run the service.")
 

@@ -7,7 +7,7 @@ from flask import current_app
 from app.api.limits import FailureLimit
 from app.api.tokens import TokenVerifier
 from app.credentials.service import CredentialService
-from app.database import Database
+from app.database.pool import Database
 
 
 def credential_service() -> CredentialService:

@@ -24,7 +24,7 @@ from app.credentials.model import (
     VerifiedCredential,
 )
 from app.credentials.usage import UsageRecorder
-from app.database import Database
+from app.database.pool import Database
 
 DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
 MAX_OVERLAP_SECONDS = 30 * 24 * 60 * 60

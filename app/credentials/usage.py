@@ -2,7 +2,8 @@ import logging
 from threading import Lock, Timer
 
 from app.credentials import repository
-from app.database import Database, DatabaseFault, DatabaseUnavailable
+from app.database.errors import DatabaseFault, DatabaseUnavailable
+from app.database.pool import Database
 
 _FLUSH_SECONDS = 1.0
 

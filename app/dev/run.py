@@ -15,9 +15,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from app.database.migrations import MigrationFailed, migrate
 from app.dev.keys import AUDIENCE, ISSUER, development_keys, development_token
 from app.dev.postgres import embedded_postgres
-from app.migrations import MigrationFailed, migrate
 from app.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app.migrations import migrate
+from app.database.migrations import migrate
 from tests.conftest import execute
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.migrations import MigrationFailed, migrate
+from app.database.migrations import MigrationFailed, migrate
 from tests.conftest import new_postgres
 from tests.server import ROOT, clean_environment, wait_until
 

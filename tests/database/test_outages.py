@@ -16,8 +16,8 @@ import pytest
 
 from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
+from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
-from app.migrations import migrate
 from tests.api.test_verify import basic
 from tests.conftest import client_of, environment, execute
 from tests.server import running_server, wait_until

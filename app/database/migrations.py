@@ -12,9 +12,9 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 from yoyo.migrations import MigrationList, default_migration_table
 
-from app.database import connection_parameters
+from app.database.connection import connection_parameters
 
-_DIRECTORY = Path(__file__).parent.parent / "migrations_sql"
+_DIRECTORY = Path(__file__).parents[2] / "migrations_sql"
 _ADVISORY_LOCK = 0x6C65616476696265  # "leadvibe"
 
 

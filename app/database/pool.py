@@ -5,23 +5,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock, Thread
 from time import monotonic, sleep
-from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
-from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
+
+from app.database.connection import (
+    CONNECT_SECONDS,
+    IDLE_ANSWER_SECONDS,
+    BoundedConnection,
+    connection_parameters,
+)
+from app.database.errors import DatabaseFault, DatabaseUnavailable, describe
 
 # Together they keep the contract's promise of an answer within five seconds.
 ANSWER_SECONDS = 4.0
 CHECKOUT_SECONDS = 2.5
-CONNECT_SECONDS = 2
 STATEMENT_TIMEOUT = "3s"
 
-# For what the pool itself asks of a connection that nobody holds.
-_IDLE_ANSWER_SECONDS = 1.0
 _PROBE_PAUSE_SECONDS = 0.2
 
 _UNAVAILABLE = (
@@ -33,34 +35,6 @@ _UNAVAILABLE = (
 )
 
 _logger = logging.getLogger(__name__)
-_T = TypeVar("_T")
-
-
-class DatabaseUnavailable(Exception):
-    """The database does not answer, or is not in a state to serve; trying later may help."""
-
-
-class DatabaseFault(Exception):
-    """The database refused a statement of ours: a bug. Names the error, never its values."""
-
-
-class _BoundedConnection(psycopg.Connection[TupleRow]):
-    """A connection that closes itself when the server has not answered by `deadline`.
-
-    Neither `statement_timeout` nor TCP ends the wait for a server that is stopped but not gone.
-    """
-
-    deadline: float | None = None
-
-    def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
-        bound = _IDLE_ANSWER_SECONDS
-        if self.deadline is not None:
-            bound = max(0.0, self.deadline - monotonic())
-        try:
-            return super().wait(gen, interval=interval, timeout=min(bound, timeout or bound))
-        except errors._WaitTimeout:  # noqa: SLF001  psycopg has no public name for it
-            self.pgconn.finish()
-            raise
 
 
 class Database:
@@ -76,7 +50,7 @@ class Database:
         self._is_away = False
         self._pool = ConnectionPool(
             kwargs={**connection_parameters(url), "autocommit": True},
-            connection_class=_BoundedConnection,
+            connection_class=BoundedConnection,
             configure=_configure,
             min_size=connections,
             max_size=connections,
@@ -115,14 +89,14 @@ class Database:
                 # on each verification, since every connection is in autocommit mode
                 self._pool.putconn(connection)
         except _UNAVAILABLE as error:
-            _logger.warning("database unavailable: %s", _describe(error))
+            _logger.warning("database unavailable: %s", describe(error))
             if isinstance(error, PoolTimeout | errors._WaitTimeout):  # noqa: SLF001  as above
                 self._is_away = True
             if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
                 self._recover()
-            raise DatabaseUnavailable(_describe(error)) from None
+            raise DatabaseUnavailable(describe(error)) from None
         except psycopg.Error as error:
-            raise DatabaseFault(_describe(error)) from None
+            raise DatabaseFault(describe(error)) from None
 
     def require(self) -> None:
         """Raise DatabaseUnavailable at once if the database is known to be away."""
@@ -145,7 +119,7 @@ class Database:
     def _probe(self) -> bool:
         try:
             self._pool.check()
-            connection = self._pool.getconn(_IDLE_ANSWER_SECONDS)
+            connection = self._pool.getconn(IDLE_ANSWER_SECONDS)
             try:
                 connection.execute("SELECT 1")
             finally:
@@ -161,42 +135,5 @@ class Database:
             yield connection
 
 
-def connection_parameters(url: str) -> dict[str, Any]:
-    """Return libpq's parameters of the URI, with ours where it has none.
-
-    Raises psycopg.ProgrammingError for what is no connection URI.
-    """
-    return {
-        "target_session_attrs": "read-write",
-        "fallback_application_name": "leadvibe-credentials",
-        **conninfo_to_dict(url),
-        "connect_timeout": CONNECT_SECONDS,
-    }
-
-
-def is_connection_uri(text: str) -> bool:
-    """Tell whether libpq would understand the text as a connection URI."""
-    if not text.startswith(("postgresql://", "postgres://")):
-        return False
-    try:
-        ports = str(conninfo_to_dict(text).get("port", ""))
-    except psycopg.Error:
-        return False
-    # libpq itself looks at the ports when it connects, and not before
-    return all(not port or port.isdecimal() for port in ports.split(","))
-
-
-def takes_writes(connection: psycopg.Connection[TupleRow]) -> bool:
-    """Tell whether the server lets this session write, as a standby does not."""
-    rows = connection.execute("SELECT current_setting('transaction_read_only')").fetchall()
-    return rows == [("off",)]
-
-
 def _configure(connection: psycopg.Connection[TupleRow]) -> None:
     connection.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET timezone = 'UTC'")
-
-
-def _describe(error: psycopg.Error) -> str:
-    """Say what failed without the message, which may quote a row or a connection string."""
-    words = [type(error).__name__, error.sqlstate, error.diag.constraint_name]
-    return " ".join(word for word in words if word)

@@ -1,0 +1,1 @@
+"""Postgres: connections, their deadlines and failures, and the schema's migrations."""
