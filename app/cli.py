@@ -16,7 +16,7 @@ from tabulate import tabulate
 from app.api.schemas import AuditEventSchema, CredentialSchema, IssuedCredentialSchema
 from app.credentials.errors import CredentialNotFound, InvalidName
 from app.credentials.hashing import Hasher
-from app.credentials.model import Origin, is_identifier, parse_name
+from app.credentials.model import Origin, parse_name
 from app.credentials.service import (
     DEFAULT_OVERLAP_SECONDS,
     MAX_OVERLAP_SECONDS,
@@ -26,6 +26,7 @@ from app.credentials.usage import UsageRecorder
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
 from app.database.pool import Database
+from app.identifiers import is_identifier
 from app.settings import DomainSettings, SettingsError, database_url_from_environment
 
 Command = Callable[..., None]

@@ -14,7 +14,7 @@ from marshmallow import ValidationError
 from marshmallow.validate import ContainsOnly, Length, Range
 
 from app.database.connection import is_connection_uri
-from app.keys import InvalidKeys, read_key_file
+from app.identity.keys import InvalidKeys, read_key_file
 
 # Asymmetric signatures only: whoever can check a token must not be able to make one.
 ALGORITHMS = (

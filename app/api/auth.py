@@ -13,9 +13,9 @@ from werkzeug.exceptions import BadRequest, Forbidden
 from app.api.blueprint import Blueprint
 from app.api.components import problem_response, unauthorized_response
 from app.api.errors import Unauthenticated
-from app.api.tokens import Claims, InvalidToken, TokenVerifier
 from app.api.wiring import token_verifier
-from app.keys import KeyFile, KeySource, KeyUrl
+from app.identity.key_sources import KeyFile, KeySource, KeyUrl
+from app.identity.tokens import Claims, InvalidToken, TokenVerifier
 from app.settings import Settings
 
 ACTIVE_UNIT_COOKIE = "activeOu"

@@ -10,7 +10,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from app.credentials.errors import CredentialNotFound, HashingBusy
 from app.database.errors import DatabaseUnavailable
-from app.keys import KeysUnavailable
+from app.identity.key_sources import KeysUnavailable
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 import uuid
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flask import Flask, Request, Response, abort, g, request
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
+
+from app.identifiers import is_request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 16 * 1024
 
 COMMON_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def init_app(app: Flask) -> None:
 def request_id_of(environ: WSGIEnvironment) -> str:
     """Return the caller's own X-Request-Id if it is a good one, else a new one."""
     offered = environ.get("HTTP_X_REQUEST_ID", "")
-    return offered if _REQUEST_ID.fullmatch(offered) else str(uuid.uuid4())
+    return offered if is_request_id(offered) else str(uuid.uuid4())
 
 
 def log_request(  # noqa: PLR0913  each is a field of the line

@@ -5,9 +5,9 @@ from typing import cast
 from flask import current_app
 
 from app.api.limits import FailureLimit
-from app.api.tokens import TokenVerifier
 from app.credentials.service import CredentialService
 from app.database.pool import Database
+from app.identity.tokens import TokenVerifier
 
 
 def credential_service() -> CredentialService:

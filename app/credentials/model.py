@@ -10,7 +10,6 @@ NAME_MAX_LENGTH = 50
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BIDIRECTIONAL_OVERRIDES = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 _LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")
-_IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 
 
 T = TypeVar("T")
@@ -138,12 +137,3 @@ def parse_name(text: str) -> str:
     if _LONE_SURROGATES.search(name):
         raise InvalidName("Must not contain lone surrogates")
     return name
-
-
-def is_identifier(text: str) -> bool:
-    """Tell whether the text may name an actor or a unit: stored, logged and compared as it is.
-
-    1-255 code points, none of them a control character or a lone surrogate, at which a database or
-    a terminal would take offence.
-    """
-    return _IDENTIFIER.fullmatch(text) is not None

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from app import keys
-from app.keys import InvalidKeys, KeysUnavailable, KeyUrl, parse_jwks, read_key_file
+from app.identity import key_sources
+from app.identity.key_sources import KeyFile, KeysUnavailable, KeyUrl
+from app.identity.keys import InvalidKeys, parse_jwks, read_key_file
 from tests.jwks_server import serving_keys
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -34,7 +35,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(keys, "monotonic", clock)
+    monkeypatch.setattr(key_sources, "monotonic", clock)
     return clock
 
 
@@ -154,7 +155,7 @@ def test_a_key_of_that_very_key_id_goes_before_one_without(issuer, tmp_path):
     )
     path = tmp_path / "jwks.json"
     path.write_bytes(jwks_of(nameless, other | {"kid": "a"}))
-    source = keys.KeyFile(path, ALGORITHMS)
+    source = KeyFile(path, ALGORITHMS)
     assert source.find(key_id="a", algorithm="RS256").key_id == "a"
     assert source.find(key_id="b", algorithm="RS256").key_id is None
 
@@ -162,14 +163,14 @@ def test_a_key_of_that_very_key_id_goes_before_one_without(issuer, tmp_path):
 def test_a_key_that_is_listed_twice_is_one_key(issuer, tmp_path):
     path = tmp_path / "jwks.json"
     path.write_bytes(jwks_of(issuer.jwk("ES256"), issuer.jwk("ES256")))
-    assert keys.KeyFile(path, ALGORITHMS).find(key_id="ES256", algorithm="ES256")
+    assert KeyFile(path, ALGORITHMS).find(key_id="ES256", algorithm="ES256")
 
 
 def test_without_key_id_two_suitable_keys_are_no_key(issuer, tmp_path):
     path = tmp_path / "jwks.json"
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
     path.write_bytes(jwks_of(issuer.jwk("ES256"), ECAlgorithm.to_jwk(other, as_dict=True)))
-    assert keys.KeyFile(path, ALGORITHMS).find(key_id=None, algorithm="ES256") is None
+    assert KeyFile(path, ALGORITHMS).find(key_id=None, algorithm="ES256") is None
 
 
 def test_a_url_is_asked_once_for_many_tokens(source, jwks_server):

@@ -6,8 +6,8 @@ from typing import Any
 
 import jwt
 
-from app.credentials.model import is_identifier
-from app.keys import KeySource
+from app.identifiers import is_identifier
+from app.identity.key_sources import KeySource
 
 LEEWAY_SECONDS = 30
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that RFC 3339 can write
@@ -15,12 +15,12 @@ _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
 
 
 class InvalidToken(Exception):
-    """The token is refused; the message says why in a word or two, without quoting it."""
+    """The token is not accepted. The message says why in a few words and never quotes the token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a valid token says of its bearer."""
+    """What a valid token says about its bearer."""
 
     subject: str
     unit_id: str | None
@@ -28,7 +28,7 @@ class Claims:
 
 
 class TokenVerifier:
-    """Checks signature, issuer, audience and times. Takes keys from its source alone (no `jku`)."""
+    """Checks signature, issuer, audience and times; ignores keys that the token itself names."""
 
     def __init__(
         self, keys: KeySource, *, algorithms: Collection[str], issuer: str, audience: str
@@ -39,7 +39,7 @@ class TokenVerifier:
         self._audience = audience
 
     def verify(self, token: str) -> Claims:
-        """Return the claims, or raise InvalidToken; KeysUnavailable when there is no key to ask."""
+        """Return the claims. Raises InvalidToken, or KeysUnavailable if no key can be fetched."""
         return _read_claims(self._decode(token))
 
     def _decode(self, token: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class TokenVerifier:
                 },
             )
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            # PyJWT lets some of what a hostile token provokes through as it is
+            # hostile tokens provoke errors that PyJWT does not wrap
             raise InvalidToken(type(error).__name__) from None
 
     def _check_header(self, header: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ class TokenVerifier:
             raise InvalidToken("algorithm not allowed")
         kind = header.get("typ", "JWT")
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
-            raise InvalidToken("another type of token")
+            raise InvalidToken("unexpected typ")
         return algorithm
 
 
@@ -82,7 +82,7 @@ def _read_claims(claims: dict[str, Any]) -> Claims:
     unit_id = claims.get("unit_id")
     unit_ids = claims.get("unit_ids")
     if not isinstance(unit_ids, list | None):
-        raise InvalidToken("unit_ids is no list")
+        raise InvalidToken("unit_ids is not a list")
     return Claims(
         subject=_identifier(claims["sub"]),
         unit_id=None if unit_id in (None, "") else _identifier(unit_id),
@@ -91,14 +91,14 @@ def _read_claims(claims: dict[str, Any]) -> Claims:
 
 
 def _require_numeric_date(value: object) -> None:
-    """RFC 7519, 2: seconds as a JSON number; PyJWT takes a numeric string too, and any size."""
+    """Require seconds as a JSON number (RFC 7519, 2); PyJWT also accepts strings, and any size."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidToken("a time is no number")
+        raise InvalidToken("a time is not a number")
     if not 0 <= value <= _LAST_SECOND:
         raise InvalidToken("a time is out of range")
 
 
 def _identifier(value: object) -> str:
     if not isinstance(value, str) or not is_identifier(value):
-        raise InvalidToken("a claim is no identifier")
+        raise InvalidToken("a claim has invalid characters")
     return value

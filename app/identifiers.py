@@ -1,0 +1,29 @@
+"""Identifiers that others choose: units, actors and request IDs.
+
+The patterns mean the same in Python and in JSON Schema (ECMAScript). Match them whole.
+"""
+
+import re
+
+CONTROL_CHARACTERS = r"\u0000-\u001f\u007f-\u009f"  # Unicode's category Cc
+_LONE_SURROGATES = r"\ud800-\udfff"
+
+IDENTIFIER_MAX_LENGTH = 255
+REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,128}"
+
+_IDENTIFIER = re.compile(f"[^{CONTROL_CHARACTERS}{_LONE_SURROGATES}]{{1,{IDENTIFIER_MAX_LENGTH}}}")
+_REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
+
+
+def is_identifier(text: str) -> bool:
+    """Tell whether the text may name an actor or a unit: it is stored and logged as it is.
+
+    1-255 code points, without control characters and lone surrogates, which Postgres rejects or a
+    terminal interprets.
+    """
+    return _IDENTIFIER.fullmatch(text) is not None
+
+
+def is_request_id(text: str) -> bool:
+    """Tell whether the text may be a caller's own X-Request-Id."""
+    return _REQUEST_ID.fullmatch(text) is not None
