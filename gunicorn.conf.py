@@ -1,6 +1,5 @@
 """gunicorn's settings, from the service's own: `gunicorn wsgi:app` in this directory reads them."""
 
-import json
 import socket
 import sys
 import uuid
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import gunicorn.util
 
 from app import logs
-from app.api.errors import PROBLEM_JSON, problem
+from app.api.http.problems import Problem
 from app.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -28,40 +27,41 @@ bind = f"{host}:{settings.port}"
 workers = settings.web_concurrency
 worker_class = "gthread"
 threads = settings.threads
-preload_app = True  # a fault shows before any worker starts, and workers share the code's memory
+preload_app = True  # an error shows before any worker starts, and workers share the code's memory
 control_socket_disable = True
-forwarder_headers = ""  # by default a header SCRIPT_NAME from this host would move our addresses
+forwarder_headers = ""  # by default, a SCRIPT_NAME header from this host would move our addresses
 logconfig_dict = logs.configuration(settings.log_level)
 
 
 def post_worker_init(worker: "Worker") -> None:
-    """Connect to the database: a connection must not cross the fork."""
-    worker.wsgi.extensions["database"].open()
+    """Open the services after the fork."""
+    worker.wsgi.services.open()
 
 
 def worker_exit(_: "Arbiter", worker: "Worker") -> None:
-    worker.wsgi.extensions["usage"].flush()
-    worker.wsgi.extensions["database"].close()
+    """Close the services when the worker stops."""
+    worker.wsgi.services.close()
 
 
 def write_problem(client: socket.socket, status: int, _reason: str, _message: str) -> None:
-    """Answer what is no HTTP with a problem document.
+    """Answer malformed HTTP with a problem document.
 
-    gunicorn's own answer is HTML, and quotes the line at fault.
+    gunicorn's own answer is HTML, and quotes the invalid line.
     """
     is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
     detail = "The request cannot be served" if is_ours else "The request is not valid HTTP"
-    document = problem(status, detail)
-    body = json.dumps(document)
-    head = (
-        f"HTTP/1.1 {status} {document['title']}\r\n"
-        "Connection: close\r\n"
-        f"Content-Type: {PROBLEM_JSON}\r\n"
-        f"Content-Length: {len(body)}\r\n"
-        f"X-Request-Id: {uuid.uuid4()}\r\n"
-        "Cache-Control: no-store\r\n\r\n"
-    )
-    gunicorn.util.write_nonblock(client, (head + body).encode("latin-1"))
+    problem = Problem(status, detail)
+    body = problem.body()
+    headers = [
+        *problem.header_items(),
+        ("Content-Length", str(len(body))),
+        ("Connection", "close"),
+        ("X-Request-Id", str(uuid.uuid4())),
+        ("Cache-Control", "no-store"),
+    ]
+    head = f"HTTP/1.1 {status} {problem.title}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers)
+    gunicorn.util.write_nonblock(client, head.encode("latin-1") + b"\r\n" + body)
 
 
 gunicorn.util.write_error = write_problem

@@ -2,49 +2,37 @@
 
 import logging.config
 
-from flask import Flask
-
 from app import logs
-from app.api import auth, documentation, errors, health, page, requests, secrets, verify
-from app.credentials.hashing import Hasher
-from app.credentials.service import CredentialService
-from app.credentials.usage import UsageRecorder
-from app.database.pool import Database
+from app.api import health, secrets, verify
+from app.api.docs import page
+from app.api.http import errors, hooks
+from app.api.http.application import Application
+from app.api.openapi import document
+from app.fastpath import VerifyMiddleware
+from app.services import Services
 from app.settings import Settings
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+def create_app(settings: Settings | None = None) -> Application:
     """Make the service, by default from the environment. Raises SettingsError.
 
-    Its database is closed: open `app.extensions["database"]` once the process has forked.
+    Open its `services` once the process has forked.
     """
     settings = settings or Settings.from_environment()
     logging.config.dictConfig(logs.configuration(settings.log_level))
 
-    app = Flask(__name__, static_folder=None)
+    app = Application(Services.from_settings(settings))
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
 
-    _make_credential_service(app, settings)
-    requests.init_app(app)
-    auth.init_app(app, settings)
-    verify.init_app(app, settings)
-
-    api = documentation.init_app(app)
+    api = document.init_app(app)
     api.register_blueprint(secrets.blueprint)
     api.register_blueprint(verify.blueprint)
     api.register_blueprint(health.blueprint)
     app.register_blueprint(page.docs)
+
+    hooks.init_app(app)
     errors.init_app(app)
+    app.wsgi_app = VerifyMiddleware(app.wsgi_app, app.services)  # type: ignore[method-assign]  # Flask's idiom
     return app
-
-
-def _make_credential_service(app: Flask, settings: Settings) -> None:
-    # one connection for each thread, and one for the last uses that are written behind them
-    database = Database(settings.database_url, connections=settings.threads + 1)
-    hasher = Hasher(settings.bcrypt_rounds, settings.digest_key, threads=settings.threads)
-    usage = UsageRecorder(database)
-    app.extensions["database"] = database
-    app.extensions["usage"] = usage
-    app.extensions["credentials"] = CredentialService(database, hasher, usage)

@@ -5,13 +5,15 @@ The patterns mean the same in Python and in JSON Schema (ECMAScript). Match them
 
 import re
 
+# Ranges of characters, for use inside [].
 CONTROL_CHARACTERS = r"\u0000-\u001f\u007f-\u009f"  # Unicode's category Cc
-_LONE_SURROGATES = r"\ud800-\udfff"
+BIDIRECTIONAL_OVERRIDES = r"\u202a-\u202e\u2066-\u2069"
+LONE_SURROGATES = r"\ud800-\udfff"
 
 IDENTIFIER_MAX_LENGTH = 255
 REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,128}"
 
-_IDENTIFIER = re.compile(f"[^{CONTROL_CHARACTERS}{_LONE_SURROGATES}]{{1,{IDENTIFIER_MAX_LENGTH}}}")
+_IDENTIFIER = re.compile(f"[^{CONTROL_CHARACTERS}{LONE_SURROGATES}]{{1,{IDENTIFIER_MAX_LENGTH}}}")
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 
 

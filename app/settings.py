@@ -1,4 +1,4 @@
-"""What the environment says: the only place that reads it."""
+"""The settings, from environment variables. Nothing else reads the environment."""
 
 import base64
 import os
@@ -16,7 +16,7 @@ from marshmallow.validate import ContainsOnly, Length, Range
 from app.database.connection import is_connection_uri
 from app.identity.keys import InvalidKeys, read_key_file
 
-# Asymmetric signatures only: whoever can check a token must not be able to make one.
+# Asymmetric signatures only: a service that can check a token must not be able to make one.
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
@@ -24,11 +24,11 @@ DEFAULT_ALGORITHMS = ["RS256", "ES256", "EdDSA"]
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _DIGEST_KEY_MIN_BYTES = 32
-_NOT_EMPTY = Length(min=1, error="Is empty.")
+_NOT_EMPTY = Length(min=1, error="Must not be empty.")
 
 
 class SettingsError(Exception):
-    """Some settings are missing or bad; the message says by name what is wrong with each."""
+    """Some settings are missing or invalid. The message names each and says what is wrong."""
 
     def __init__(self, problems: dict[str, list[str]]) -> None:
         lines = [f"{name}: {' '.join(what)}" for name, what in sorted(problems.items())]
@@ -36,8 +36,8 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DomainSettings:
-    """What it takes to work on credentials, checked: all that the command line needs."""
+class CredentialSettings:
+    """The settings that work on credentials needs, and so all that the command line reads."""
 
     database_url: str = field(repr=False)
     digest_key: bytes = field(repr=False)
@@ -45,7 +45,7 @@ class DomainSettings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the variables, or raise one SettingsError that names all that are wrong."""
+        """Read the variables. Raises one SettingsError for all that are missing or invalid."""
         env = _environment()
         settings = cls(**_domain_values(env))
         _raise_problems(env, {})
@@ -53,11 +53,10 @@ class DomainSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(DomainSettings):
-    """All settings of the service. The README's Configuration says what each means."""
+class Settings(CredentialSettings):
+    """All settings of the service. The README's Configuration explains each."""
 
-    jwt_jwks_url: str | None
-    jwt_public_key_file: Path | None
+    jwt_keys: str | Path  # a JWKS URL, or a file
     jwt_issuer: str
     jwt_audience: str
     jwt_algorithms: tuple[str, ...]
@@ -71,12 +70,13 @@ class Settings(DomainSettings):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the variables, or raise one SettingsError that names all that are wrong."""
+        """Read the variables. Raises one SettingsError for all that are missing or invalid."""
         env = _environment()
+        jwks_url = env.str("JWT_JWKS_URL", None, validate=_check_http_url)
+        key_file = env.path("JWT_PUBLIC_KEY_FILE", None)
         settings = cls(
             **_domain_values(env),
-            jwt_jwks_url=env.str("JWT_JWKS_URL", None, validate=_check_http_url),
-            jwt_public_key_file=env.path("JWT_PUBLIC_KEY_FILE", None),
+            jwt_keys=key_file or jwks_url or "",  # one of them, or the problems below say so
             jwt_issuer=env.str("JWT_ISSUER", validate=_NOT_EMPTY),
             jwt_audience=env.str("JWT_AUDIENCE", validate=_NOT_EMPTY),
             jwt_algorithms=tuple(
@@ -100,12 +100,12 @@ class Settings(DomainSettings):
             ),
             log_level=env.log_level_name("LOG_LEVEL", "info"),
         )
-        _raise_problems(env, _key_source_problems(settings))
+        _raise_problems(env, _key_problems(jwks_url, key_file, settings.jwt_algorithms))
         return settings
 
 
 def database_url_from_environment() -> str:
-    """Read DATABASE_URL, which is all that a migration needs. Raises SettingsError."""
+    """Read DATABASE_URL, the only variable that a migration needs. Raises SettingsError."""
     env = _environment()
     url = env.str("DATABASE_URL", validate=_check_database_url)
     _raise_problems(env, {})
@@ -137,17 +137,18 @@ def _raise_problems(env: environs.Env, more: dict[str, list[str]]) -> None:
         raise SettingsError(more)
 
 
-def _key_source_problems(settings: Settings) -> dict[str, list[str]]:
+def _key_problems(
+    jwks_url: str | None, key_file: Path | None, algorithms: tuple[str, ...]
+) -> dict[str, list[str]]:
     either = "JWT_JWKS_URL, JWT_PUBLIC_KEY_FILE"
-    path = settings.jwt_public_key_file
-    if settings.jwt_jwks_url is None and path is None:
+    if jwks_url is None and key_file is None:
         return {either: ["One of them must be set."]}
-    if settings.jwt_jwks_url is not None and path is not None:
+    if jwks_url is not None and key_file is not None:
         return {either: ["Only one of them may be set."]}
-    if path is None:
+    if key_file is None:
         return {}
     try:
-        read_key_file(path, settings.jwt_algorithms or DEFAULT_ALGORITHMS)
+        read_key_file(key_file, algorithms or DEFAULT_ALGORITHMS)
     except OSError as error:
         return {"JWT_PUBLIC_KEY_FILE": [f"Cannot be read: {error.strerror}."]}
     except InvalidKeys as error:
@@ -157,26 +158,26 @@ def _key_source_problems(settings: Settings) -> dict[str, list[str]]:
 
 def _check_database_url(url: str) -> None:
     if not is_connection_uri(url):
-        raise ValidationError("Is no libpq connection URI (postgresql://…).")
+        raise ValidationError("Must be a libpq connection URI (postgresql://…).")
 
 
 def _check_http_url(url: str | None) -> None:
     if url is not None and not _is_url(url, "http", "https"):
-        raise ValidationError("Is no http or https URL.")
+        raise ValidationError("Must be an http or https URL.")
 
 
 def _check_storage_url(url: str) -> None:
     if url != "memory://" and not _is_url(url, "redis", "rediss"):
-        raise ValidationError("Is neither memory:// nor a redis URL.")
+        raise ValidationError("Must be memory:// or a redis:// URL.")
 
 
 def _is_url(text: str, *schemes: str) -> bool:
-    """Tell whether the text is a URL of one of the schemes that names a server."""
+    """Tell whether the text is a URL with one of the schemes, and names a server."""
     try:
         parts = urlsplit(text)
         names_a_server = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        return False  # a host or a port that is none
+        return False  # an invalid host or port
     return parts.scheme in schemes and names_a_server and not re.search(r"\s", text)
 
 
@@ -184,7 +185,7 @@ def _check_host(host: str) -> None:
     try:
         getaddrinfo(host, None, flags=AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise ValidationError("Is no address of this machine.") from None
+        raise ValidationError("Must be an address of this machine.") from None
 
 
 def _parse_log_level(text: str) -> str:
@@ -198,7 +199,7 @@ def _parse_digest_key(text: str) -> bytes:
         # openssl wraps its lines
         key = base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
-        raise ValidationError("Is no base64.") from None
+        raise ValidationError("Must be base64.") from None
     if len(key) < _DIGEST_KEY_MIN_BYTES:
         raise ValidationError(f"Must be at least {_DIGEST_KEY_MIN_BYTES} bytes.")
     return key

@@ -34,13 +34,10 @@ class _Pool:
         self.close = self._pool.close
         self.connection = self._pool.connection
 
-    def flush(self) -> None:
-        """Stands in for the recorder of last uses, of which this has none."""
-
 
 app = Flask(__name__)
 pool = _Pool(Settings.from_environment())
-app.extensions["database"] = app.extensions["usage"] = pool
+app.services = pool
 
 
 @app.get("/verify")

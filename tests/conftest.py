@@ -101,8 +101,7 @@ def settings(
     jwks.write_bytes(issuer.jwks())
     return Settings(
         database_url=database_url,
-        jwt_jwks_url=None,
-        jwt_public_key_file=jwks,
+        jwt_keys=jwks,
         jwt_issuer=ISSUER,
         jwt_audience=AUDIENCE,
         jwt_algorithms=("RS256", "ES256", "EdDSA"),
@@ -121,10 +120,9 @@ def settings(
 @pytest.fixture(scope="session")
 def _running_app(settings: Settings) -> Iterator[Flask]:
     app = create_app(settings)
-    app.extensions["database"].open()
+    app.services.open()
     yield app
-    app.extensions["usage"].flush()
-    app.extensions["database"].close()
+    app.services.close()
 
 
 @pytest.fixture
@@ -140,14 +138,13 @@ def app_with(settings: Settings, rows: "Rows") -> Iterator[Callable[..., Flask]]
 
     def app_with(**changes: Any) -> Flask:
         app = create_app(replace(settings, **changes))
-        app.extensions["database"].open()
+        app.services.open()
         apps.append(app)
         return app
 
     yield app_with
     for app in apps:
-        app.extensions["usage"].flush()
-        app.extensions["database"].close()
+        app.services.close()
 
 
 @pytest.fixture
@@ -164,7 +161,7 @@ def member(app: Flask, issuer: Issuer) -> FlaskClient:
 
 @pytest.fixture
 def service(app: Flask) -> CredentialService:
-    return app.extensions["credentials"]
+    return app.services.credentials
 
 
 def client_of(app: Flask, token: str) -> FlaskClient:
@@ -213,7 +210,7 @@ def environment(settings: Settings, **changes: Any) -> dict[str, str]:
     settings = replace(settings, **changes)
     return {
         "DATABASE_URL": settings.database_url,
-        "JWT_PUBLIC_KEY_FILE": str(settings.jwt_public_key_file),
+        "JWT_PUBLIC_KEY_FILE": str(settings.jwt_keys),
         "JWT_ISSUER": settings.jwt_issuer,
         "JWT_AUDIENCE": settings.jwt_audience,
         "DIGEST_KEY": b64encode(settings.digest_key).decode(),

@@ -1,1 +1,1 @@
-"""HTTP, kept thin: what comes in, who asks, what goes out."""
+"""HTTP, kept thin: one file for each address, and a folder for each thing that they share."""

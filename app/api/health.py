@@ -1,18 +1,19 @@
-"""What an orchestrator asks: is the process alive, can it serve."""
+"""What an orchestrator asks: is the process alive, and can it serve?"""
 
 from typing import Any
 
-from werkzeug.exceptions import ServiceUnavailable
-
-from app.api import examples
-from app.api.blueprint import Blueprint
-from app.api.errors import RETRY_AFTER_SECONDS
-from app.api.schemas import HealthSchema
-from app.api.wiring import database
+from app.api.http import problems
+from app.api.http.application import current_app
+from app.api.http.input import Blueprint
+from app.api.http.problems import Rejected
+from app.api.openapi import examples
+from app.api.schemas.health import HealthSchema
 from app.database.connection import takes_writes
 from app.database.migrations import is_migrated
 
-blueprint = Blueprint("Operations", __name__, description="For those who run the service.")
+_OK = {"status": "ok"}
+
+blueprint = Blueprint("Operations", __name__, description="For platform engineers.")
 
 
 @blueprint.route("/healthz")
@@ -21,9 +22,9 @@ blueprint = Blueprint("Operations", __name__, description="For those who run the
 def healthz() -> dict[str, Any]:
     """Tell whether the process serves
 
-    Asks nothing of anyone, so it stays 200 while the database is away. Restart on it.
+    Checks nothing else, so it stays 200 while the database is down. Use it as a liveness probe.
     """
-    return {"status": "ok"}
+    return _OK
 
 
 @blueprint.route("/readyz")
@@ -32,13 +33,11 @@ def healthz() -> dict[str, Any]:
 def readyz() -> dict[str, Any]:
     """Tell whether the service can do its work
 
-    200 when the database answers, takes writes, and has the schema that this code needs. Route on
-    it.
+    200 if the database answers, accepts writes, and has the schema that this version needs. Use it
+    as a readiness probe.
     """
-    with database().connection() as connection:
+    with current_app.services.database.connection() as connection:
         ready = takes_writes(connection) and is_migrated(connection)
     if not ready:
-        raise ServiceUnavailable(
-            "The database is read-only or not migrated", retry_after=RETRY_AFTER_SECONDS
-        )
-    return {"status": "ok"}
+        raise Rejected(problems.NOT_READY)
+    return _OK

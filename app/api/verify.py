@@ -1,185 +1,99 @@
-"""`/verify`: the hot path, on which every event of a backend passes.
+"""`/verify`: the hot path, which every event passes.
 
-Two ways lead to one verdict. The view is the whole of it: what the routes, the OpenAPI document and
-everything out of the ordinary use. In front of Flask stands a door that answers an ordinary request
-by itself, since Flask's own work on a request costs more than the SELECT (ADR 8).
+There are two entrances. The Flask views below serve every request. In front of Flask, the WSGI
+middleware in app/fastpath.py answers ordinary requests by itself, because Flask's own work on a
+request costs more than the SELECT (ADR 8). Both get their answer from `answer_verification`.
 """
 
 from __future__ import annotations
 
 import json
 from base64 import b64decode
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from flask import Response, g, request
+from flask import Response
+from marshmallow.fields import Boolean
+from marshmallow.validate import Regexp
+from werkzeug.http import HTTP_STATUS_CODES
 
-from app.api import examples
-from app.api.auth import Caller
-from app.api.blueprint import Blueprint
-from app.api.components import header, unauthorized_response
-from app.api.errors import PROBLEM_JSON, UNAUTHENTICATED, problem
-from app.api.limits import FailureLimit
-from app.api.requests import COMMON_HEADERS, log_request, request_id_of
-from app.api.schemas import VerifiedCredentialSchema
-from app.api.wiring import credential_service, failure_limit
+from app.api.http.application import current_app, request
+from app.api.http.input import Blueprint
+from app.api.http.problems import Problem, too_many_failures, unauthenticated
+from app.api.openapi import examples
+from app.api.openapi.components import header, problem_response
+from app.api.schemas.credentials import VerifiedCredentialSchema
 from app.credentials.errors import VerificationRefused
+from app.credentials.model import VerifiedCredential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from _typeshed.wsgi import WSGIEnvironment
 
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-    from flask import Flask
-
-    from app.credentials.model import VerifiedCredential
-    from app.credentials.service import CredentialService
-    from app.settings import Settings
+    from app.api.http.log import RequestRecord
+    from app.services import Services
 
 ROUTE = "/verify"
-TOO_MANY_REFUSALS = "Too many refused verifications"
-CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
 
-# What a header's value may hold as it is. A unit with anything else in it is percent-encoded, so
-# that no two units look alike to a backend behind a proxy.
-_HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
+_REFUSED = unauthenticated('Basic realm="LeadVibe", charset="UTF-8"')
 
-_ERROR = "leadvibe.error"  # where the door leaves an error for the view to raise
-
-blueprint = Blueprint("Verification", __name__, description="For those who receive events.")
-
-_document = blueprint.doc(
-    security=[{"basicAuth": []}],
-    responses={
-        401: unauthorized_response(CHALLENGE),
-        429: "TooManyRequests",
-        503: "ServiceUnavailable",
-    },
-)
+# The fields that proxies find in headers too. A name may contain anything, so it is not one.
 _HEADERS = {
-    "X-LeadVibe-Secret-Id": header(
-        "As `secret_id`.",
-        {"type": "string", "pattern": "^sec_[0-9a-z]{20}$"},
-        examples.VERIFIED_CREDENTIAL["secret_id"],
-    ),
-    "X-LeadVibe-Unit-Id": header(
-        "As `unit_id`; what is not visible ASCII in it is percent-encoded.",
-        {"type": "string", "pattern": "^[!-~]+$"},
-        examples.VERIFIED_CREDENTIAL["unit_id"],
-    ),
-    "X-LeadVibe-Client-Id": header(
-        "As `client_id`.",
-        {"type": "string", "pattern": "^lv_ci_[0-9a-z]{20}$"},
-        examples.VERIFIED_CREDENTIAL["client_id"],
-    ),
-    "X-LeadVibe-Trust-Upstream-Consent": header(
-        "As `trust_upstream_consent`.", {"type": "string", "enum": ["true", "false"]}, "false"
-    ),
+    each.name: f"X-LeadVibe-{each.name.replace('_', '-').title()}"
+    for each in fields(VerifiedCredential)
+    if each.name != "name"
 }
 
+# What a header's value may contain as it is. Everything else is percent-encoded, so that no two
+# units look alike to a backend behind a proxy.
+_HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Put the door in front of the application, on the credential service that it has."""
-    service: CredentialService = app.extensions["credentials"]
-    limit = FailureLimit(settings.verify_failure_limit, settings.ratelimit_storage_url)
-    app.extensions["failure_limit"] = limit
-    app.wsgi_app = Door(app.wsgi_app, service, limit)  # type: ignore[method-assign]  # Flask's idiom
+blueprint = Blueprint("Verification", __name__, description="For services that receive events.")
 
 
-class _Answer(NamedTuple):
-    status: str
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The response to a verification, whichever entrance it takes."""
+
+    status: int
     headers: list[tuple[str, str]]
     body: bytes
-    caller: Caller | None
 
+    @property
+    def status_line(self) -> str:
+        """The status with its phrase, as WSGI wants it."""
+        return f"{self.status} {HTTP_STATUS_CODES[self.status]}"
 
-def _problem(status: int, detail: str, header: tuple[str, str]) -> _Answer:
-    document = problem(status, detail)
-    body = json.dumps(document).encode() + b"\n"
-    headers = [("Content-Type", PROBLEM_JSON), ("Content-Length", str(len(body))), header]
-    return _Answer(f"{status} {document['title']}", headers, body, None)
-
-
-_REFUSED = _problem(401, UNAUTHENTICATED, ("WWW-Authenticate", CHALLENGE))
-
-
-class Door:
-    """The WSGI application in front of Flask's, for ordinary requests to `/verify`.
-
-    Whatever has a body, lacks a Host, or meets another error than a refusal goes on to Flask.
-    """
-
-    def __init__(
-        self, flask: WSGIApplication, service: CredentialService, limit: FailureLimit
-    ) -> None:
-        self._flask = flask
-        self._service = service
-        self._limit = limit
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not _is_ordinary(environ):
-            return self._flask(environ, start_response)
-        started_at = perf_counter()
-        try:
-            answer = _answer(environ, self._service, self._limit)
-        except Exception as error:  # noqa: BLE001  the view raises it again
-            environ[_ERROR] = error
-            return self._flask(environ, start_response)
-        request_id = request_id_of(environ)
-        method = environ["REQUEST_METHOD"]
-        log_request(
-            request_id=request_id,
-            method=method,
-            route=ROUTE,
-            status=int(answer.status[:3]),
-            started_at=started_at,
-            caller=answer.caller,
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """Return the answer that tells the problem."""
+        body = problem.body()
+        return cls(
+            problem.status, [*problem.header_items(), ("Content-Length", str(len(body)))], body
         )
-        start_response(
-            answer.status, [*answer.headers, ("X-Request-Id", request_id), *COMMON_HEADERS]
-        )
-        return [] if method == "HEAD" else [answer.body]
 
 
-@blueprint.route(ROUTE)
-@_document
-@blueprint.doc(operationId="verify")
-@blueprint.response(
-    200, VerifiedCredentialSchema, headers=_HEADERS, example=examples.VERIFIED_CREDENTIAL
-)
-def verify() -> Response:
-    """Verify a credential
+def answer_verification(
+    environ: WSGIEnvironment, services: Services, record: RequestRecord
+) -> Answer:
+    """Verify the pair in the request's Authorization header, and add its owner to the record.
 
-    Tells whose credential a client ID and client secret are. Ask it about every event, with the
-    Authorization header as the sender sent it, and let the event in on 200 alone. Whatever is not,
-    or no longer, the pair of a credential is refused in the same words. A proxy finds the answer in
-    the headers too.
+    May raise what `CredentialService.verify` raises, except VerificationRefused.
     """
-    if _ERROR in request.environ:
-        raise request.environ[_ERROR]
-    answer = _answer(request.environ, credential_service(), failure_limit())
-    g.caller = answer.caller
-    return Response(answer.body, answer.status, answer.headers)
-
-
-@blueprint.route(ROUTE, methods=["POST"])
-@_document
-@blueprint.doc(operationId="verifyByPost", responses={413: "ContentTooLarge"})
-@blueprint.response(
-    200, VerifiedCredentialSchema, headers=_HEADERS, example=examples.VERIFIED_CREDENTIAL
-)
-def verify_by_post() -> Any:
-    """Verify a credential by POST
-
-    As GET, for proxies that keep the method of the event; the body is not looked at.
-    """
-    return verify()
+    client_id, client_secret = basic_credentials(environ.get("HTTP_AUTHORIZATION", ""))
+    try:
+        verified = services.credentials.verify(client_id=client_id, client_secret=client_secret)
+    except VerificationRefused:
+        retry_after = services.verify_failures.count(environ.get("REMOTE_ADDR", ""), client_id)
+        return Answer.of(_REFUSED if retry_after is None else too_many_failures(retry_after))
+    record.actor, record.unit_id = verified.client_id, verified.unit_id
+    return _accepted(verified)
 
 
 def basic_credentials(authorization: str) -> tuple[str, str]:
     """Return the user ID and password of `Authorization: Basic` (RFC 7617).
 
-    Both are empty if it is malformed, to be refused in the same way as a wrong pair.
+    Both are empty if the header is malformed: it is refused like an invalid pair.
     """
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
@@ -191,47 +105,72 @@ def basic_credentials(authorization: str) -> tuple[str, str]:
     return user_id, password
 
 
-def _is_ordinary(environ: WSGIEnvironment) -> bool:
-    return (
-        environ["PATH_INFO"] == ROUTE
-        and environ["REQUEST_METHOD"] in ("GET", "HEAD", "POST")
-        and environ.get("CONTENT_LENGTH", "") in ("", "0")
-        and "HTTP_TRANSFER_ENCODING" not in environ
-        and "HTTP_HOST" in environ
-    )
-
-
-def _answer(environ: WSGIEnvironment, service: CredentialService, limit: FailureLimit) -> _Answer:
-    client_id, client_secret = basic_credentials(environ.get("HTTP_AUTHORIZATION", ""))
-    try:
-        verified = service.verify(client_id=client_id, client_secret=client_secret)
-    except VerificationRefused:
-        retry_after = limit.count(environ.get("REMOTE_ADDR", ""), client_id)
-        if retry_after is None:
-            return _REFUSED
-        return _problem(429, TOO_MANY_REFUSALS, ("Retry-After", str(retry_after)))
-    return _acceptance(verified)
-
-
-def _acceptance(verified: VerifiedCredential) -> _Answer:
-    members = {
-        "secret_id": verified.secret_id,
-        "unit_id": verified.unit_id,
-        "client_id": verified.client_id,
-        "name": verified.name,
-        "trust_upstream_consent": verified.trust_upstream_consent,
-    }
+def _accepted(verified: VerifiedCredential) -> Answer:
+    members = asdict(verified)
     body = json.dumps(members).encode() + b"\n"
-    headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("X-LeadVibe-Secret-Id", verified.secret_id),
-        ("X-LeadVibe-Unit-Id", quote(verified.unit_id, safe=_HEADER_SAFE)),
-        ("X-LeadVibe-Client-Id", verified.client_id),
-        (
-            "X-LeadVibe-Trust-Upstream-Consent",
-            "true" if verified.trust_upstream_consent else "false",
-        ),
-    ]
-    caller = Caller(actor=verified.client_id, unit_id=verified.unit_id)
-    return _Answer("200 OK", headers, body, caller)
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    headers += [(name, _header_value(members[field])) for field, name in _HEADERS.items()]
+    return Answer(200, headers, body)
+
+
+def _header_value(member: str | bool) -> str:  # noqa: FBT001  a member is a string or a boolean
+    return quote(member, safe=_HEADER_SAFE) if isinstance(member, str) else json.dumps(member)
+
+
+def _documented_header(field: str) -> dict[str, Any]:
+    """Describe the header that carries the field, from what the schema says about the field."""
+    described = VerifiedCredentialSchema().fields[field]
+    patterns = [each.regex.pattern for each in described.validators if isinstance(each, Regexp)]
+    text = f"As `{field}`."
+    if isinstance(described, Boolean):
+        schema: dict[str, Any] = {"type": "string", "enum": ["true", "false"]}
+    elif patterns:
+        schema = {"type": "string", "pattern": patterns[0]}
+    else:
+        schema = {"type": "string", "pattern": "^[!-~]+$"}
+        text = f"As `{field}`, with everything but visible ASCII percent-encoded."
+    return header(text, schema, _header_value(examples.VERIFIED_CREDENTIAL[field]))
+
+
+_document = blueprint.doc(
+    security=[{"basicAuth": []}],
+    responses={
+        401: problem_response(refused=_REFUSED),
+        429: "TooManyRequests",
+        503: "ServiceUnavailable",
+    },
+)
+_respond = blueprint.response(
+    200,
+    VerifiedCredentialSchema,
+    headers={name: _documented_header(field) for field, name in _HEADERS.items()},
+    example=examples.VERIFIED_CREDENTIAL,
+)
+
+
+@blueprint.route(ROUTE)
+@_document
+@blueprint.doc(operationId="verify")
+@_respond
+def verify() -> Response:
+    """Verify a credential
+
+    Identifies the credential behind a client ID and client secret. Ask about every event, with the
+    Authorization header exactly as the sender sent it, and accept the event only on 200. Unknown,
+    wrong, revoked and expired pairs all get the same response. The fields are in headers too, for
+    proxies.
+    """
+    answer = answer_verification(request.environ, current_app.services, request.record)
+    return Response(answer.body, answer.status_line, answer.headers)
+
+
+@blueprint.route(ROUTE, methods=["POST"])
+@_document
+@blueprint.doc(operationId="verifyByPost", responses={413: "ContentTooLarge"})
+@_respond
+def verify_by_post() -> Any:
+    """Verify a credential by POST
+
+    Like GET, for proxies that keep the method of the event. The body is ignored.
+    """
+    return verify()

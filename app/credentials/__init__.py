@@ -1,1 +1,1 @@
-"""The domain: credentials and their client secrets. No HTTP word in it."""
+"""The domain: credentials and their client secrets. It knows nothing of HTTP."""

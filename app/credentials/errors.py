@@ -1,14 +1,17 @@
+"""What the domain refuses, and why."""
+
+
 class InvalidName(ValueError):
-    """A name that the contract does not allow; the message says why, without the name."""
+    """The name breaks the contract's rules. The message says which rule, without the name."""
 
 
 class VerificationRefused(Exception):
-    """The pair of client ID and client secret is not, or no longer, that of a credential."""
+    """The client ID and client secret are not, or no longer, a valid pair."""
 
 
 class HashingBusy(Exception):
-    """As many secrets are being compared by bcrypt as may be; trying later may help."""
+    """Too many client secrets are being hashed. A later attempt may succeed."""
 
 
 class CredentialNotFound(Exception):
-    """The unit has no such credential; another unit's does not exist either."""
+    """The unit has no such credential. Another unit's credential does not exist either."""

@@ -1,3 +1,8 @@
+"""New identifiers and client secrets, and the formats that they have.
+
+The patterns mean the same in Python and in JSON Schema (ECMAScript). Match them whole.
+"""
+
 import re
 import secrets
 import string
@@ -9,9 +14,15 @@ BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _IDENTIFIER_LENGTH = 20  # 103 random bits; the contract asks for 96
 _SECRET_LENGTH = 43  # 256 random bits
 _CHECKSUM_LENGTH = 6  # 62**6 is the first power that holds 32 bits
+HINT_LENGTH = 4
 
-_CLIENT_ID = re.compile(r"lv_ci_[0-9a-z]{20}")
-_CLIENT_SECRET = re.compile(r"lv_cs_[0-9A-Za-z]{49}")
+SECRET_ID_PATTERN = f"sec_[0-9a-z]{{{_IDENTIFIER_LENGTH}}}"
+CLIENT_ID_PATTERN = f"lv_ci_[0-9a-z]{{{_IDENTIFIER_LENGTH}}}"
+CLIENT_SECRET_PATTERN = f"lv_cs_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}"
+HINT_PATTERN = f"[0-9A-Za-z]{{{HINT_LENGTH}}}"
+
+_CLIENT_ID = re.compile(CLIENT_ID_PATTERN)
+_CLIENT_SECRET = re.compile(CLIENT_SECRET_PATTERN)
 
 
 def generate_secret_id() -> str:
@@ -25,18 +36,18 @@ def generate_client_id() -> str:
 
 
 def generate_client_secret() -> str:
-    """Return a new `lv_cs_…`: 43 random characters and the checksum of all before it."""
+    """Return a new `lv_cs_…`: 43 random characters, then the checksum of everything before it."""
     body = "lv_cs_" + _random(BASE62, _SECRET_LENGTH)
     return body + checksum(body)
 
 
 def is_client_id(text: str) -> bool:
-    """Tell whether the text has the format of a client ID; only the database knows if it is one."""
+    """Tell whether the text has the format of a client ID. Only the database knows if it is one."""
     return _CLIENT_ID.fullmatch(text) is not None
 
 
 def is_client_secret(text: str) -> bool:
-    """Tell whether the text has a client secret's format and checksum: no typo, not made up."""
+    """Tell whether the text has the format and the checksum of a client secret."""
     if not _CLIENT_SECRET.fullmatch(text):
         return False
     body = text[:-_CHECKSUM_LENGTH]
@@ -51,6 +62,11 @@ def checksum(body: str) -> str:
         remainder, digit = divmod(remainder, len(BASE62))
         digits = BASE62[digit] + digits
     return digits
+
+
+def hint_of(client_secret: str) -> str:
+    """Return the last characters, by which people tell client secrets apart."""
+    return client_secret[-HINT_LENGTH:]
 
 
 def _random(alphabet: str, length: int) -> str:

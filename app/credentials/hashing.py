@@ -1,3 +1,5 @@
+"""Client secrets as hashes and digests (ADR 1 and 2)."""
+
 import hashlib
 import hmac
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from threading import BoundedSemaphore, Lock
 import bcrypt
 
 from app.credentials.errors import HashingBusy
+from app.credentials.generator import hint_of
 from app.credentials.model import HashedSecret, StoredSecret
 
 # bcrypt keeps a core busy, so more at once would only slow each other down.
@@ -16,7 +19,6 @@ _WAIT_SECONDS = 1.0
 _MAX_LEARNED = 10_000
 
 _KEY_ID_LENGTH = 8
-_HINT_LENGTH = 4
 
 
 class Hasher:
@@ -40,7 +42,7 @@ class Hasher:
         """Return bcrypt's hash, the digest and the hint. Takes tens of milliseconds."""
         secret_hash = bcrypt.hashpw(client_secret.encode(), bcrypt.gensalt(self._rounds))
         return HashedSecret(
-            secret_hash.decode(), self.digest(client_secret), client_secret[-_HINT_LENGTH:]
+            secret_hash.decode(), self.digest(client_secret), hint_of(client_secret)
         )
 
     def digest(self, client_secret: str) -> bytes:
@@ -63,7 +65,7 @@ class Hasher:
             self._learned.clear()
         self._learned[stored.secret_hash] = digest
 
-    def is_same(self, digest: bytes, other: bytes) -> bool:
+    def digests_match(self, digest: bytes, other: bytes) -> bool:
         """Compare two digests in constant time."""
         return hmac.compare_digest(digest, other)
 
@@ -72,7 +74,7 @@ class Hasher:
 
         One client has one comparison at a time, so that a flood on its ID leaves places for others.
         """
-        with self._slot(stored.client_id):
+        with self._slot(stored.credential.client_id):
             return bcrypt.checkpw(client_secret.encode(), stored.secret_hash.encode())
 
     @contextmanager

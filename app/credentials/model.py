@@ -1,18 +1,30 @@
+"""What the domain speaks of: credentials, client secrets, events, callers and names."""
+
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from app.credentials.errors import InvalidName
+from app.identifiers import BIDIRECTIONAL_OVERRIDES, CONTROL_CHARACTERS, LONE_SURROGATES
 
 NAME_MAX_LENGTH = 50
 
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_BIDIRECTIONAL_OVERRIDES = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
-_LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_CONTROL_CHARACTERS = re.compile(f"[{CONTROL_CHARACTERS}]")
+_BIDIRECTIONAL_OVERRIDES = re.compile(f"[{BIDIRECTIONAL_OVERRIDES}]")
+_LONE_SURROGATES = re.compile(f"[{LONE_SURROGATES}]")
+
+Item = TypeVar("Item")
+Place = TypeVar("Place")
 
 
-T = TypeVar("T")
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, for which unit, and in which request. The audit trail records it."""
+
+    actor: str
+    unit_id: str
+    request_id: str
 
 
 class Position(NamedTuple):
@@ -23,27 +35,33 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
-    """The named record that a unit owns, without any client secret."""
+class VerifiedCredential:
+    """What a verification tells about the credential that a valid pair belongs to."""
 
     secret_id: str
     unit_id: str
     client_id: str
     name: str
     trust_upstream_consent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Credential(VerifiedCredential):
+    """The named record that a unit owns, without any client secret."""
+
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedCredential(Credential):
-    """A credential in the one moment in which its client secret is known."""
+    """A credential at the only moment when its client secret is known."""
 
     client_secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """What can be told of a client secret after it was handed out: its hint, and its times."""
+    """What can still be told about a client secret: its hint and its times."""
 
     hint: str
     created_at: datetime
@@ -53,11 +71,34 @@ class ClientSecret:
 
 @dataclass(frozen=True, slots=True)
 class DetailedCredential(Credential):
-    """A credential with its history in short, and its live client secrets, newest first."""
+    """A credential with its times and its live client secrets, newest first."""
 
     updated_at: datetime
     last_used_at: datetime | None
     secrets: list[ClientSecret] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class HashedSecret:
+    """What the database keeps of a client secret."""
+
+    secret_hash: str = field(repr=False)
+    digest: bytes = field(repr=False)
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A live client secret as stored, with the credential that it belongs to.
+
+    `last_used_is_stale` if its last use was recorded more than a minute ago, or never.
+    """
+
+    credential: VerifiedCredential
+    client_secret_id: int
+    secret_hash: str = field(repr=False)
+    digest: bytes | None = field(repr=False)
+    last_used_is_stale: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,59 +114,18 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class HashedSecret:
-    """What the database keeps of a client secret."""
+class Page(Generic[Item, Place]):
+    """Some items of a longer list. The next page, if there is one, starts behind `next`."""
 
-    secret_hash: str
-    digest: bytes
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedCredential:
-    """What the bearer of a good pair is told, and what the platform believes of its events."""
-
-    secret_id: str
-    unit_id: str
-    client_id: str
-    name: str
-    trust_upstream_consent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSecret(VerifiedCredential):
-    """A live client secret, as stored, with the credential that it is of.
-
-    `is_use_unrecorded` says that its last use was recorded more than a minute ago, or never.
-    """
-
-    client_secret_id: int
-    secret_hash: str
-    digest: bytes | None
-    is_use_unrecorded: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Who asked for a change, and in which request: what its audit event records."""
-
-    actor: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """Some items of a longer list, and whether more follow."""
-
-    items: list[T]
-    more: bool
+    items: list[Item]
+    next: Place | None
 
 
 def parse_name(text: str) -> str:
     """Return the name without surrounding white space.
 
-    Raises InvalidName unless 1-50 code points are left, none of them a control character (Cc), a
-    bidirectional override or a lone surrogate.
+    Raises InvalidName unless 1-50 code points are left, without control characters (Cc),
+    bidirectional overrides and lone surrogates.
     """
     name = text.strip()
     if not 1 <= len(name) <= NAME_MAX_LENGTH:

@@ -1,21 +1,22 @@
-"""The only SQL about credentials. A function is one statement."""
+"""All SQL about credentials. A function is one statement."""
 
 from dataclasses import asdict
 from typing import Any
 
 from psycopg import Connection
-from psycopg.rows import TupleRow, class_row
+from psycopg.rows import TupleRow, class_row, kwargs_row
 from psycopg.types.json import Json
 
 from app.credentials.model import (
+    Caller,
     ClientSecret,
     Credential,
     DetailedCredential,
     Event,
     HashedSecret,
-    Origin,
     Position,
     StoredSecret,
+    VerifiedCredential,
 )
 
 MAX_EVENT_ID = 2**63 - 1  # bigint's
@@ -23,13 +24,12 @@ MAX_EVENT_ID = 2**63 - 1  # bigint's
 
 def insert_credential(  # noqa: PLR0913  each is a column
     connection: Connection[TupleRow],
+    caller: Caller,
     *,
     secret_id: str,
-    unit_id: str,
     client_id: str,
     name: str,
     secret: HashedSecret,
-    origin: Origin,
 ) -> Credential:
     """Store a new credential, its first client secret and its audit event, all or nothing."""
     query = """
@@ -49,14 +49,10 @@ def insert_credential(  # noqa: PLR0913  each is a column
     """
     parameters = {
         "secret_id": secret_id,
-        "unit_id": unit_id,
         "client_id": client_id,
         "name": name,
-        "secret_hash": secret.secret_hash,
-        "digest": secret.digest,
-        "hint": secret.hint,
-        "actor": origin.actor,
-        "request_id": origin.request_id,
+        **asdict(secret),
+        **asdict(caller),
         "detail": Json({"client_id": client_id, "name": name}),
     }
     with connection.cursor(row_factory=class_row(Credential)) as cursor:
@@ -66,7 +62,7 @@ def insert_credential(  # noqa: PLR0913  each is a column
 def select_credentials(
     connection: Connection[TupleRow], *, unit_id: str, limit: int | None, after: Position | None
 ) -> list[Credential]:
-    """Return the unit's credentials, newest first; `after` starts behind that place."""
+    """Return the unit's credentials, newest first; starting behind `after`."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credentials
@@ -88,7 +84,7 @@ def select_credentials(
 def find_credential(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
 ) -> DetailedCredential | None:
-    """Return the credential without its client secrets, or None if the unit has no such."""
+    """Return the credential without its client secrets, or None if the unit has none such."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, updated_at,
                (
@@ -105,7 +101,7 @@ def find_credential(
 def lock_credential(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
 ) -> Credential | None:
-    """Return the credential, and keep other changes of it waiting until the transaction ends."""
+    """Return the credential, and make other changes to it wait until the transaction ends."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credentials
@@ -152,15 +148,15 @@ def select_client_secrets(
 def select_stored_secrets(
     connection: Connection[TupleRow], *, client_id: str
 ) -> list[StoredSecret]:
-    """Return the live client secrets under the client ID: the one read of a verification."""
+    """Return the client ID's live client secrets: the only read of a verification."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
                client_secret_id, secret_hash, digest,
-               coalesce(last_used_at < now() - interval '1 minute', true) AS is_use_unrecorded
+               coalesce(last_used_at < now() - interval '1 minute', true) AS last_used_is_stale
         FROM credentials JOIN client_secrets USING (secret_id)
         WHERE client_id = %(client_id)s AND (expires_at IS NULL OR expires_at > now())
     """
-    with connection.cursor(row_factory=class_row(StoredSecret)) as cursor:
+    with connection.cursor(row_factory=kwargs_row(_stored_secret)) as cursor:
         return cursor.execute(query, {"client_id": client_id}).fetchall()
 
 
@@ -190,10 +186,10 @@ def update_last_use(connection: Connection[TupleRow], client_secret_ids: list[in
 def expire_client_secrets(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str, overlap_seconds: int
 ) -> None:
-    """Let the newest client secret live on for the overlap, and end any other now.
+    """Keep the newest client secret live for the overlap, and end any other now.
 
-    None lives longer than it would have. The clock is read after the credential's lock was had, so
-    a transaction that had to wait for it ends what was made meanwhile.
+    No secret lives longer than it would have. The clock is read while the credential is locked, so
+    a transaction that waited for the lock also ends what was made in the meantime.
     """
     query = """
         UPDATE client_secrets
@@ -224,6 +220,7 @@ def expire_client_secrets(
 def insert_client_secret(
     connection: Connection[TupleRow], *, secret_id: str, secret: HashedSecret
 ) -> None:
+    """Store another client secret, created at the clock's time (see `insert_event`)."""
     query = """
         INSERT INTO client_secrets (secret_id, secret_hash, digest, hint, created_at)
         VALUES (%(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s, clock_timestamp())
@@ -233,15 +230,16 @@ def insert_client_secret(
 
 def insert_event(
     connection: Connection[TupleRow],
-    credential: Credential,
+    caller: Caller,
+    secret_id: str,
     event: str,
     *,
     detail: dict[str, Any],
-    origin: Origin,
 ) -> None:
-    """Add to the credential's trail. Stands in the transaction of what it tells of.
+    """Add to the audit trail, in the same transaction as the change that it records.
 
-    The time is the clock's: the transaction may have begun before another's that it waited for.
+    It takes the clock's time, not the transaction's: a transaction that waited for a lock began
+    earlier than the one that it waited for.
     """
     query = """
         INSERT INTO credential_events (secret_id, unit_id, event, actor, at, request_id, detail)
@@ -251,11 +249,9 @@ def insert_event(
         )
     """
     parameters = {
-        "secret_id": credential.secret_id,
-        "unit_id": credential.unit_id,
+        "secret_id": secret_id,
         "event": event,
-        "actor": origin.actor,
-        "request_id": origin.request_id,
+        **asdict(caller),
         "detail": Json(detail),
     }
     connection.execute(query, parameters)
@@ -269,7 +265,7 @@ def select_events(
     limit: int | None,
     before: int | None,
 ) -> list[Event]:
-    """Return the trail, newest first; `before` starts behind the event of that identifier."""
+    """Return the credential's events, newest first, older than the event `before`."""
     query = """
         SELECT event_id, event, actor, at, request_id, detail
         FROM credential_events
@@ -285,3 +281,16 @@ def select_events(
     }
     with connection.cursor(row_factory=class_row(Event)) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def _stored_secret(
+    *,
+    client_secret_id: int,
+    secret_hash: str,
+    digest: bytes | None,
+    last_used_is_stale: bool,
+    **credential: Any,
+) -> StoredSecret:
+    return StoredSecret(
+        VerifiedCredential(**credential), client_secret_id, secret_hash, digest, last_used_is_stale
+    )

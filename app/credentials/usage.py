@@ -1,3 +1,5 @@
+"""When client secrets were last used."""
+
 import logging
 from threading import Lock, Timer
 
@@ -11,10 +13,10 @@ _logger = logging.getLogger(__name__)
 
 
 class UsageRecorder:
-    """Records the last use of client secrets, a second later and in the background.
+    """Records the last use of client secrets in the background, a second later.
 
-    A verification neither waits for it nor fails with it. A use is lost when within that second the
-    process dies or the database is away.
+    A verification neither waits for it nor fails with it. A use is lost if the process dies or the
+    database is down within that second.
     """
 
     def __init__(self, database: Database) -> None:
@@ -23,7 +25,7 @@ class UsageRecorder:
         self._used: set[int] = set()
 
     def record(self, client_secret_id: int) -> None:
-        """Remember the use, and see to it that it is written soon."""
+        """Remember the use, and write it within about a second."""
         with self._lock:
             is_first = not self._used
             self._used.add(client_secret_id)
@@ -33,7 +35,7 @@ class UsageRecorder:
             timer.start()
 
     def flush(self) -> None:
-        """Write what is remembered. A process that ends calls it too."""
+        """Write what is remembered: by the timer, and when the process stops (`Services.close`)."""
         with self._lock:
             used, self._used = self._used, set()
         if not used:

@@ -65,8 +65,8 @@ def development_keys(directory: Path) -> DevelopmentKeys:
 
 def development_token(settings: Settings) -> str | None:
     """Return a token that the service believes, or None where it believes another's keys."""
-    public_key_file = settings.jwt_public_key_file
-    if public_key_file is None or public_key_file.name != _PUBLIC_KEY:
+    public_key_file = settings.jwt_keys
+    if not isinstance(public_key_file, Path) or public_key_file.name != _PUBLIC_KEY:
         return None
     directory = public_key_file.parent
     if not ((directory / _PRIVATE_KEY).exists() and (directory / _DIGEST_KEY).exists()):

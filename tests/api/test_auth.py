@@ -123,14 +123,14 @@ def test_a_second_cookie_header_is_not_lost(app, issuer):
 
 def test_the_service_takes_its_keys_from_a_url(settings, issuer):
     with serving_keys(issuer.jwks()) as jwks:
-        by_url = create_app(replace(settings, jwt_public_key_file=None, jwt_jwks_url=jwks.url))
-        token_verifier = by_url.extensions["token_verifier"]
+        by_url = create_app(replace(settings, jwt_keys=jwks.url))
+        token_verifier = by_url.services.tokens
         assert token_verifier.verify(issuer.sign("ES256")).subject == "ada"
 
 
 def test_without_any_key_the_service_is_unavailable(settings, issuer):
     unreachable = "http://127.0.0.1:1/jwks.json"
-    app = create_app(replace(settings, jwt_public_key_file=None, jwt_jwks_url=unreachable))
+    app = create_app(replace(settings, jwt_keys=unreachable))
     answer = client_of(app, issuer.sign()).get("/secrets")
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0

@@ -1,6 +1,6 @@
 import pytest
 
-from app.api.requests import MAX_BODY_BYTES
+from app.api.http.problems import MAX_BODY_BYTES
 
 JSON = "application/json"
 
@@ -84,16 +84,16 @@ def test_an_unknown_path_is_not_found(member, path):
         "type": "about:blank",
         "title": "Not Found",
         "status": 404,
-        "detail": "There is nothing at this address",
+        "detail": "No such resource",
     }
 
 
 def test_an_unexpected_error_says_nothing_of_itself(app, member, monkeypatch, caplog):
-    monkeypatch.delitem(app.extensions, "credentials")
+    monkeypatch.delattr(app, "services")
     answer = member.get("/secrets", headers={"X-Request-Id": "req-1"})
     assert answer.status_code == 500
     assert answer.json["title"] == "Internal Server Error"
-    assert "KeyError" not in answer.text
-    assert "credentials" not in answer.text
+    assert "AttributeError" not in answer.text
+    assert "services" not in answer.text
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert (record.fields["request_id"], record.exc_info[0]) == ("req-1", KeyError)
+    assert (record.fields["request_id"], record.exc_info[0]) == ("req-1", AttributeError)

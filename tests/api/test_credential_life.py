@@ -4,7 +4,7 @@ import pytest
 
 from app.credentials.generator import checksum
 from tests.conftest import client_of
-from tests.verifying import works
+from tests.helpers import is_live
 
 FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent", "created_at"]
 DETAILED_FIELDS = [*FIELDS, "updated_at", "last_used_at", "secrets"]
@@ -13,7 +13,7 @@ NOT_FOUND = {
     "type": "about:blank",
     "title": "Not Found",
     "status": 404,
-    "detail": "There is nothing at this address",
+    "detail": "No such resource",
 }
 
 
@@ -150,7 +150,7 @@ def test_an_update_that_changes_nothing_leaves_no_event(member, path, trail):
 def test_a_revoked_credential_is_gone_with_its_secrets(member, path, issued, rows):
     answer = member.delete(path)
     assert (answer.status_code, answer.data) == (204, b"")
-    assert not works(rows, issued["client_secret"])
+    assert not is_live(rows, issued["client_secret"])
     assert rows.count("credentials") == rows.count("client_secrets") == 0
     assert member.get("/secrets").json == []
 
@@ -189,8 +189,8 @@ def test_a_rotation_hands_out_a_new_secret_under_the_same_client_id(member, path
 
 
 def test_both_secrets_work_during_the_overlap(issued, rotate, rows):
-    assert works(rows, rotate())
-    assert works(rows, issued["client_secret"])
+    assert is_live(rows, rotate())
+    assert is_live(rows, issued["client_secret"])
 
 
 def overlap_left(rows):
@@ -219,14 +219,14 @@ def test_the_former_secret_works_until_the_overlap_ends(member, path, rotate, ro
 def test_an_overlap_that_is_over_ends_the_former_secret(member, path, issued, rotate, rows):
     rotate(overlap_seconds=60)
     rows("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL RETURNING 1")
-    assert not works(rows, issued["client_secret"])
+    assert not is_live(rows, issued["client_secret"])
     assert len(member.get(path).json["secrets"]) == 1
 
 
 def test_without_overlap_the_former_secret_ends_at_once(member, path, issued, rotate, rows):
     new = rotate(overlap_seconds=0)
-    assert works(rows, new)
-    assert not works(rows, issued["client_secret"])
+    assert is_live(rows, new)
+    assert not is_live(rows, issued["client_secret"])
     assert [secret["hint"] for secret in member.get(path).json["secrets"]] == [new[-4:]]
 
 
@@ -234,9 +234,9 @@ def test_a_rotation_during_an_overlap_ends_the_oldest_secret_at_once(
     member, path, issued, rotate, rows
 ):
     second, third = rotate(), rotate()
-    assert not works(rows, issued["client_secret"])
-    assert works(rows, second)
-    assert works(rows, third)
+    assert not is_live(rows, issued["client_secret"])
+    assert is_live(rows, second)
+    assert is_live(rows, third)
     hints = [secret["hint"] for secret in member.get(path).json["secrets"]]
     assert hints == [third[-4:], second[-4:]]
 

@@ -5,8 +5,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from app.credentials.model import Origin
 from tests.conftest import client_of
+from tests.helpers import caller
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_cursor_that_was_tampered_with_is_refused(member, issue, cursor):
     issue(1)
     answer = member.get(f"/secrets?cursor={cursor}")
     assert answer.status_code == 400
-    assert answer.json["detail"] == "cursor is none that this list gave"
+    assert answer.json["detail"] == "cursor is not valid for this list"
     assert "errors" not in answer.json
 
 
@@ -146,15 +146,10 @@ def test_a_parameter_that_nobody_knows_is_passed_over(member, issue):
 
 @pytest.fixture
 def trail_path(service):
-    origin = Origin(actor="ada", request_id="req")
-    issued = service.issue(unit_id="unit_demo", name="x", origin=origin)
+    issued = service.issue(caller(), name="x")
     for number in range(5):
         service.update(
-            unit_id="unit_demo",
-            secret_id=issued.secret_id,
-            trust_upstream_consent=number % 2 == 0,
-            name=None,
-            origin=origin,
+            caller(), issued.secret_id, trust_upstream_consent=number % 2 == 0, name=None
         )
     return f"/secrets/{issued.secret_id}/events"
 

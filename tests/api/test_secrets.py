@@ -5,8 +5,8 @@ import pytest
 
 from app.credentials.generator import checksum
 from app.credentials.hashing import Hasher
-from app.credentials.model import Origin
 from tests.conftest import DIGEST_KEY, client_of
+from tests.helpers import caller
 
 FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent", "created_at"]
 ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
@@ -157,18 +157,18 @@ def test_issuing_leaves_an_audit_event_of_who_and_which_request(member, rows):
 
 def test_a_failed_event_leaves_no_credential(service, rows):
     with pytest.raises(Exception, match="CheckViolation"):
-        service.issue(unit_id="unit_demo", name="x", origin=Origin(actor="", request_id="r"))
+        service.issue(caller(actor=""), name="x")
     assert rows.count("credentials") == rows.count("client_secrets") == 0
 
 
 def test_a_failure_of_the_database_quotes_no_row(service):
     with pytest.raises(Exception, match="CheckViolation") as error:
-        service.issue(unit_id="unit_demo", name="x\x07", origin=Origin("ada", "r"))
+        service.issue(caller(), name="x\x07")
     assert "credentials_name_characters" in str(error.value)
     assert "unit_demo" not in str(error.value)
     assert error.value.__suppress_context__
 
 
 def test_a_credential_does_not_show_its_secret_in_its_representation(service):
-    issued = service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "r"))
+    issued = service.issue(caller(), name="x")
     assert issued.client_secret not in repr(issued)

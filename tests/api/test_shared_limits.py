@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from app.credentials.generator import generate_client_secret
-from tests.api.test_verify import basic
+from tests.helpers import basic
 from tests.server import free_port, wait_until
 
 pytestmark = pytest.mark.skipif(

@@ -10,8 +10,8 @@ import pytest
 from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
 from app.credentials.hashing import Hasher
-from app.credentials.model import Origin
 from tests.conftest import client_of
+from tests.helpers import basic, caller, typo_of
 from tests.server import wait_until
 
 FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent"]
@@ -22,17 +22,11 @@ REFUSED = {
     "status": 401,
     "detail": "Check authentication credentials",
 }
-ORIGIN = Origin(actor="ada", request_id="req")
 
 
 @pytest.fixture
 def issued(service):
-    return service.issue(unit_id="unit_demo", name="CRM backend", origin=ORIGIN)
-
-
-def basic(client_id, client_secret):
-    pair = f"{client_id}:{client_secret}".encode()
-    return {"Authorization": f"Basic {b64encode(pair).decode()}"}
+    return service.issue(caller(), name="CRM backend")
 
 
 def verify(client, credential, secret=None, **changes):
@@ -72,13 +66,7 @@ def test_the_answer_to_head_is_that_to_get_without_its_body(client, issued):
 
 def test_the_answer_is_in_the_headers_too(client, issued, service):
     for trust in (False, True):
-        service.update(
-            unit_id="unit_demo",
-            secret_id=issued.secret_id,
-            trust_upstream_consent=trust,
-            name=None,
-            origin=ORIGIN,
-        )
+        service.update(caller(), issued.secret_id, trust_upstream_consent=trust, name=None)
         headers = verify(client, issued).headers
         assert headers["X-LeadVibe-Secret-Id"] == issued.secret_id
         assert headers["X-LeadVibe-Unit-Id"] == "unit_demo"
@@ -94,14 +82,14 @@ def test_the_answer_is_in_the_headers_too(client, issued, service):
      ("a%20b", "a%2520b"), ("a,b;c=\"d\"", "a,b;c=\"d\""), ("\u2028", "%E2%80%A8")],
 )  # fmt: skip
 def test_no_two_units_look_alike_in_the_header(client, service, unit_id, header):
-    issued = service.issue(unit_id=unit_id, name="x", origin=ORIGIN)
+    issued = service.issue(caller(unit_id), name="x")
     answer = verify(client, issued)
     assert answer.json["unit_id"] == unit_id
     assert answer.headers["X-LeadVibe-Unit-Id"] == header
 
 
 def test_a_name_of_any_script_is_told(client, service):
-    issued = service.issue(unit_id="u", name="Zoë \N{FOX FACE}", origin=ORIGIN)
+    issued = service.issue(caller("u"), name="Zoë \N{FOX FACE}")
     assert verify(client, issued).json["name"] == "Zoë \N{FOX FACE}"
 
 
@@ -131,15 +119,15 @@ def test_the_way_through_flask_gives_the_same_answer(client, issued):
 
 
 def test_all_that_is_refused_is_refused_alike(client, issued, service, rows):
-    revoked = service.issue(unit_id="unit_demo", name="x", origin=ORIGIN)
-    service.revoke(unit_id="unit_demo", secret_id=revoked.secret_id, origin=ORIGIN)
-    expired = service.issue(unit_id="unit_demo", name="x", origin=ORIGIN)
+    revoked = service.issue(caller(), name="x")
+    service.revoke(caller(), revoked.secret_id)
+    expired = service.issue(caller(), name="x")
     rows(
         "UPDATE client_secrets SET expires_at = now() WHERE secret_id = %(id)s RETURNING 1",
         id=expired.secret_id,
     )
     unknown = replace(issued, client_id=generate_client_id())
-    typo = issued.client_secret[:-1] + ("1" if issued.client_secret[-1] == "0" else "0")
+    typo = typo_of(issued.client_secret)
     answers = [
         verify(client, issued, generate_client_secret()),
         verify(client, issued, revoked.client_secret),
@@ -185,7 +173,7 @@ def test_a_pair_that_is_nearly_right_is_refused(client, issued, change):
 
 
 def test_a_secret_of_another_client_is_refused(client, service, issued):
-    other = service.issue(unit_id="unit_demo", name="x", origin=ORIGIN)
+    other = service.issue(caller(), name="x")
     assert verify(client, issued, other.client_secret).status_code == 401
 
 
@@ -208,16 +196,14 @@ def test_a_body_over_16_kib_is_too_large(client, issued):
 def test_a_revocation_holds_on_every_instance_at_once(app_with, issued, service):
     instances = [app_with().test_client() for _ in range(2)]
     assert {verify(each, issued).status_code for each in instances} == {200}
-    service.revoke(unit_id="unit_demo", secret_id=issued.secret_id, origin=ORIGIN)
+    service.revoke(caller(), issued.secret_id)
     assert {verify(each, issued).status_code for each in instances} == {401}
 
 
 def test_both_secrets_verify_during_an_overlap_and_the_former_no_longer_after(
     client, issued, service, rows
 ):
-    rotated = service.rotate(
-        unit_id="unit_demo", secret_id=issued.secret_id, overlap_seconds=60, origin=ORIGIN
-    )
+    rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=60)
     assert verify(client, issued).status_code == verify(client, rotated).status_code == 200
     rows("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL RETURNING 1")
     assert verify(client, issued).status_code == 401
@@ -252,7 +238,7 @@ def test_neither_a_good_nor_a_refused_pair_costs_bcrypt(client, issued, bcrypt_c
 def test_a_secret_with_a_wrong_checksum_is_refused_before_the_database_is_asked(settings, issued):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
     client = create_app(unreachable).test_client()
-    typo = issued.client_secret[:-1] + ("1" if issued.client_secret[-1] == "0" else "0")
+    typo = typo_of(issued.client_secret)
     assert verify(client, issued, typo).status_code == 401
     assert verify(client, issued).status_code == 503
 
@@ -284,7 +270,7 @@ def test_instances_with_two_digest_keys_need_bcrypt_once_each(app_with, issued, 
 def test_what_was_learned_of_a_secret_does_not_outlive_it(app_with, issued, service):
     client = app_with(digest_key=b"another digest key of the tests.").test_client()
     assert verify(client, issued).status_code == 200
-    service.revoke(unit_id="unit_demo", secret_id=issued.secret_id, origin=ORIGIN)
+    service.revoke(caller(), issued.secret_id)
     assert verify(client, issued).status_code == 401
 
 
@@ -304,7 +290,7 @@ def test_a_secret_that_ends_while_bcrypt_is_at_work_is_refused(
     checkpw = bcrypt.checkpw
 
     def revoked_meanwhile(*arguments):
-        service.revoke(unit_id="unit_demo", secret_id=issued.secret_id, origin=ORIGIN)
+        service.revoke(caller(), issued.secret_id)
         return checkpw(*arguments)
 
     monkeypatch.setattr("app.credentials.hashing.bcrypt.checkpw", revoked_meanwhile)
@@ -313,9 +299,9 @@ def test_a_secret_that_ends_while_bcrypt_is_at_work_is_refused(
 
 def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_the_good(app_with, service, rows):
     """Of four threads three may wait for bcrypt; the rest is told to come again at once."""
-    needing_bcrypt = service.issue(unit_id="u", name="x", origin=ORIGIN)
+    needing_bcrypt = service.issue(caller("u"), name="x")
     rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
-    good = service.issue(unit_id="u", name="x", origin=ORIGIN)
+    good = service.issue(caller("u"), name="x")
     app = app_with(threads=4, verify_failure_limit=0)
 
     def attack(_):
@@ -334,8 +320,8 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_the_good(app_with, servic
 
 def test_a_flood_on_one_client_leaves_bcrypt_to_the_others(app_with, service, rows):
     """Good pairs that need bcrypt themselves, during the flood."""
-    attacked = service.issue(unit_id="u", name="x", origin=ORIGIN)
-    good = [service.issue(unit_id="u", name="x", origin=ORIGIN) for _ in range(5)]
+    attacked = service.issue(caller("u"), name="x")
+    good = [service.issue(caller("u"), name="x") for _ in range(5)]
     rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
     app = app_with(threads=4, verify_failure_limit=0)
     stop = threading.Event()
@@ -370,14 +356,14 @@ def test_a_use_is_recorded_soon_after(member, client, issued, rows):
 
 def test_a_refused_attempt_leaves_no_mark(app, client, issued, rows):
     verify(client, issued, generate_client_secret())
-    app.extensions["usage"].flush()
+    app.services.credentials.usage.flush()
     assert last_uses(rows) == [None]
 
 
 def test_uses_are_written_once_a_minute_at_most(app, client, issued, rows):
     def use():
         verify(client, issued)
-        app.extensions["usage"].flush()
+        app.services.credentials.usage.flush()
         return last_uses(rows)
 
     first = use()
@@ -401,7 +387,7 @@ def test_a_use_that_was_recorded_within_the_minute_is_not_handed_on(app, issued,
     pair = {"client_id": issued.client_id, "client_secret": issued.client_secret}
     watched.verify(**pair)
     service.verify(**pair)
-    app.extensions["usage"].flush()
+    app.services.credentials.usage.flush()
     watched.verify(**pair)
     assert recorder.used == 1
 
@@ -410,9 +396,9 @@ def test_two_instances_do_not_both_write(app_with, issued, rows):
     instances = [app_with(), app_with()]
     for app in instances:
         verify(app.test_client(), issued)
-    instances[0].extensions["usage"].flush()
+    instances[0].services.credentials.usage.flush()
     (first,) = last_uses(rows)
-    instances[1].extensions["usage"].flush()
+    instances[1].services.credentials.usage.flush()
     assert last_uses(rows) == [first] != [None]
 
 
@@ -420,7 +406,7 @@ def test_a_use_that_cannot_be_written_fails_nothing(app, client, issued, databas
     with psycopg.connect(database_url) as other:
         other.execute("SELECT FROM client_secrets FOR UPDATE")
         assert verify(client, issued).status_code == 200
-        app.extensions["usage"].flush()  # waits for the lock until the statement's timeout
+        app.services.credentials.usage.flush()  # waits for the lock until the statement's timeout
         assert verify(client, issued).status_code == 200
 
 
@@ -459,7 +445,7 @@ def test_good_pairs_are_not_counted(limited, issued):
 
 
 def test_each_client_id_and_each_address_is_counted_for_itself(limited, issued, service):
-    other = service.issue(unit_id="u", name="x", origin=ORIGIN)
+    other = service.issue(caller("u"), name="x")
     assert refuse(limited, issued, 4)[-1] == 429
     assert refuse(limited, other, 3) == [401] * 3
     elsewhere = {"environ_base": {"REMOTE_ADDR": "127.0.0.9"}}

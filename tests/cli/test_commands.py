@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import environment
+from tests.helpers import is_live
 from tests.server import clean_environment
-from tests.verifying import works
 
 CREDENTIALS = Path(sys.executable).parent / "credentials"
 UNIT = ("--unit", "unit_demo")
@@ -47,7 +47,7 @@ def test_issue_prints_the_secret_once(run, rows):
         "created_at",
     ]  # fmt: skip
     assert shown["name"] == "CRM backend"
-    assert works(rows, shown["client_secret"])
+    assert is_live(rows, shown["client_secret"])
     assert shown["client_secret"] not in run("list", *UNIT).stdout
 
 
@@ -68,8 +68,8 @@ def test_the_list_of_a_unit_without_credentials_is_empty(run):
 def test_rotate_prints_the_new_secret_once(run, issued, rows):
     done = run("rotate", issued["secret_id"], *UNIT, "--overlap-seconds", "0", "--json")
     rotated = json.loads(done.stdout)
-    assert works(rows, rotated["client_secret"])
-    assert not works(rows, issued["client_secret"])
+    assert is_live(rows, rotated["client_secret"])
+    assert not is_live(rows, issued["client_secret"])
 
 
 def test_rotate_keeps_the_former_secret_for_a_day_unless_told_otherwise(run, issued, rows):
@@ -81,7 +81,7 @@ def test_rotate_keeps_the_former_secret_for_a_day_unless_told_otherwise(run, iss
 def test_revoke_ends_a_credential(run, issued, rows):
     done = run("revoke", issued["secret_id"], *UNIT)
     assert (done.returncode, done.stdout) == (0, f"revoked {issued['secret_id']}\n")
-    assert not works(rows, issued["client_secret"])
+    assert not is_live(rows, issued["client_secret"])
 
 
 def test_events_tell_who_did_what(run, issued):

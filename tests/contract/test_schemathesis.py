@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.credentials.model import Origin
+from tests.helpers import caller
 
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
 def test_the_service_does_what_the_document_says(server, service, issuer, tmp_path):
-    issued = service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "req"))
+    issued = service.issue(caller(), name="x")
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(
         f"{CONFIGURATION.read_text()}\n"

@@ -18,8 +18,8 @@ from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
-from tests.api.test_verify import basic
 from tests.conftest import client_of, environment, execute
+from tests.helpers import basic
 from tests.server import running_server, wait_until
 
 
@@ -64,9 +64,9 @@ def postgres():
 @pytest.fixture
 def member(postgres, settings, issuer):
     app = create_app(replace(settings, database_url=postgres.uri))
-    app.extensions["database"].open()
+    app.services.open()
     yield client_of(app, issuer.sign())
-    app.extensions["database"].close()
+    app.services.close()
 
 
 def issue(member):
@@ -203,16 +203,16 @@ def test_a_server_that_takes_no_writes_is_a_503(postgres, member):
 
 def test_a_database_that_was_not_migrated_is_a_503(settings, issuer, empty_database):
     app = create_app(replace(settings, database_url=empty_database))
-    app.extensions["database"].open()
+    app.services.open()
     assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
-    app.extensions["database"].close()
+    app.services.close()
 
 
 def test_a_database_that_was_never_there_is_a_503(settings, issuer):
     app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
-    app.extensions["database"].open()
+    app.services.open()
     assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
-    app.extensions["database"].close()
+    app.services.close()
 
 
 def test_a_commit_whose_answer_is_lost_shows_no_secret(postgres, member):

@@ -6,17 +6,13 @@ import psycopg
 import pytest
 
 from app.credentials.errors import CredentialNotFound
-from app.credentials.model import Origin
+from tests.helpers import caller, is_live
 from tests.server import wait_until
-from tests.verifying import works
-
-ORIGIN = Origin(actor="ada", request_id="req")
-UNIT = "unit_demo"
 
 
 @pytest.fixture
 def issued(service):
-    return service.issue(unit_id=UNIT, name="x", origin=ORIGIN)
+    return service.issue(caller(), name="x")
 
 
 @pytest.fixture
@@ -52,22 +48,16 @@ def outcome(call):
 
 
 def rotate(service, issued, overlap_seconds=0):
-    return lambda: service.rotate(
-        unit_id=UNIT, secret_id=issued.secret_id, overlap_seconds=overlap_seconds, origin=ORIGIN
-    )
+    return lambda: service.rotate(caller(), issued.secret_id, overlap_seconds=overlap_seconds)
 
 
 def revoke(service, issued):
-    return lambda: service.revoke(unit_id=UNIT, secret_id=issued.secret_id, origin=ORIGIN)
+    return lambda: service.revoke(caller(), issued.secret_id)
 
 
 def update(service, issued, name):
     return lambda: service.update(
-        unit_id=UNIT,
-        secret_id=issued.secret_id,
-        trust_upstream_consent=True,
-        name=name,
-        origin=ORIGIN,
+        caller(), issued.secret_id, trust_upstream_consent=True, name=name
     )
 
 
@@ -79,25 +69,25 @@ def trail(rows):
 def test_of_two_rotations_without_overlap_one_secret_works(service, issued, at_once, rows):
     first, second = at_once(rotate(service, issued), rotate(service, issued))
     handed_out = [issued, first, second]
-    assert sum(works(rows, each.client_secret) for each in handed_out) == 1
-    assert not works(rows, issued.client_secret)
+    assert sum(is_live(rows, each.client_secret) for each in handed_out) == 1
+    assert not is_live(rows, issued.client_secret)
     assert trail(rows) == ["issued", "rotated", "rotated"]
 
 
 def test_of_four_rotations_with_overlap_two_secrets_work(service, issued, at_once, rows):
     rotated = at_once(*[rotate(service, issued, 3600)] * 4)
-    assert sum(works(rows, each.client_secret) for each in [issued, *rotated]) == 2
-    assert not works(rows, issued.client_secret)
+    assert sum(is_live(rows, each.client_secret) for each in [issued, *rotated]) == 2
+    assert not is_live(rows, issued.client_secret)
 
 
 def test_a_rotation_and_a_revocation_leave_nothing_that_works(service, issued, at_once, rows):
     rotated, revoked = at_once(rotate(service, issued, 3600), revoke(service, issued))
     assert revoked is None
-    assert not works(rows, issued.client_secret)
+    assert not is_live(rows, issued.client_secret)
     if rotated is CredentialNotFound:
         assert trail(rows) == ["issued", "revoked"]
     else:
-        assert not works(rows, rotated.client_secret)
+        assert not is_live(rows, rotated.client_secret)
         assert trail(rows) == ["issued", "rotated", "revoked"]
     assert rows.count("client_secrets") == 0
 

@@ -15,12 +15,10 @@ from hypothesis.stateful import (
 
 from app.credentials.errors import CredentialNotFound
 from app.credentials.generator import generate_secret_id
-from app.credentials.model import Origin
 from app.credentials.service import CredentialService
 from tests.conftest import Rows
-from tests.verifying import works
+from tests.helpers import caller, is_live
 
-ORIGIN = Origin(actor="ada", request_id="req")
 UNITS = st.sampled_from(["unit_a", "unit_b"])
 NAMES = st.sampled_from(["one", "two", "three"])
 
@@ -55,7 +53,7 @@ class Credentials(RuleBasedStateMachine):
 
     @rule(target=secret_ids, unit_id=UNITS, name=NAMES)
     def issue(self, unit_id, name):
-        issued = self.service.issue(unit_id=unit_id, name=name, origin=ORIGIN)
+        issued = self.service.issue(caller(unit_id), name=name)
         self.model[issued.secret_id] = Modelled(unit_id, name, [issued.client_secret])
         return issued.secret_id
 
@@ -107,7 +105,7 @@ class Credentials(RuleBasedStateMachine):
 
     @rule(unit_id=UNITS, secret_id=secret_ids)
     def read(self, unit_id, secret_id):
-        known = self.attempt(unit_id, secret_id, self.service.get, origin=None)
+        known = self.attempt(unit_id, secret_id, self.service.get)
         if known:
             shown = self.result
             assert (shown.name, shown.trust_upstream_consent) == (known.name, known.trust)
@@ -119,27 +117,26 @@ class Credentials(RuleBasedStateMachine):
         known = self.model.get(secret_id)
         if known is None or known.unit_id != unit_id:
             with pytest.raises(CredentialNotFound):
-                self.service.events(unit_id=unit_id, secret_id=secret_id)
+                self.service.events(caller(unit_id), secret_id)
             return
-        trail = self.service.events(unit_id=unit_id, secret_id=secret_id).items
+        trail = self.service.events(caller(unit_id), secret_id).items
         assert [each.event for each in reversed(trail)] == known.events
 
-    def attempt(self, unit_id, secret_id, verb, origin=ORIGIN, **arguments):
+    def attempt(self, unit_id, secret_id, verb, **arguments):
         """Call the verb; return what the model knows if the unit has the credential."""
         known = self.model.get(secret_id)
         mine = known is not None and known.unit_id == unit_id and not known.revoked
-        arguments |= {"origin": origin} if origin else {}
         if not mine:
             with pytest.raises(CredentialNotFound):
-                verb(unit_id=unit_id, secret_id=secret_id, **arguments)
+                verb(caller(unit_id), secret_id, **arguments)
             return None
-        self.result = verb(unit_id=unit_id, secret_id=secret_id, **arguments)
+        self.result = verb(caller(unit_id), secret_id, **arguments)
         return known
 
     @invariant()
     def each_unit_lists_its_own(self):
         for unit_id in ("unit_a", "unit_b"):
-            listed = {each.secret_id for each in self.service.list(unit_id=unit_id).items}
+            listed = {each.secret_id for each in self.service.list(caller(unit_id)).items}
             assert listed >= {
                 secret_id
                 for secret_id, known in self.model.items()
@@ -150,8 +147,8 @@ class Credentials(RuleBasedStateMachine):
     def the_live_secrets_work_and_no_others(self):
         for known in self.model.values():
             assert len(known.live) <= 2
-            assert all(works(self.rows, secret) for secret in known.live)
-            assert not any(works(self.rows, secret) for secret in known.ended)
+            assert all(is_live(self.rows, secret) for secret in known.live)
+            assert not any(is_live(self.rows, secret) for secret in known.ended)
 
 
 def test_any_sequence_of_verbs_does_what_the_model_says(service, rows, monkeypatch):

@@ -1,12 +1,12 @@
 import pytest
 from psycopg import errors
 
-from app.credentials.model import Origin
+from tests.helpers import caller
 
 
 @pytest.fixture
 def event(service, rows):
-    service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "req-1"))
+    service.issue(caller(), name="x")
     return rows("SELECT * FROM credential_events")[0]
 
 
@@ -28,7 +28,7 @@ def test_the_trail_is_append_only(rows, event, statement):
 @pytest.mark.parametrize("verb", ["update", "rotate", "revoke"])
 def test_a_change_whose_event_cannot_be_stored_is_no_change(service, rows, verb):
     """The event fails last, by an actor that its constraint refuses: all before it is undone."""
-    issued = service.issue(unit_id="unit_demo", name="x", origin=Origin("ada", "req-1"))
+    issued = service.issue(caller(), name="x")
     before = rows(
         "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"
     )
@@ -38,12 +38,7 @@ def test_a_change_whose_event_cannot_be_stored_is_no_change(service, rows, verb)
         "revoke": {},
     }
     with pytest.raises(Exception, match="credential_events_actor_length"):
-        getattr(service, verb)(
-            unit_id="unit_demo",
-            secret_id=issued.secret_id,
-            origin=Origin(actor="", request_id="req-2"),
-            **arguments[verb],
-        )
+        getattr(service, verb)(caller(actor=""), issued.secret_id, **arguments[verb])
     after = rows(
         "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"
     )

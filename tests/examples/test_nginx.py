@@ -13,15 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from app.credentials.generator import generate_client_secret
-from app.credentials.model import Origin
+from tests.helpers import caller
 from tests.server import ROOT, Answer, free_port, wait_until
 
 pytestmark = pytest.mark.skipif(
     shutil.which("nginx") is None and "CI" not in os.environ,
     reason="nginx is not installed (apt-get install nginx-light)",
 )
-
-ORIGIN = Origin(actor="ada", request_id="req")
 
 
 class Ingestion:
@@ -117,7 +115,7 @@ def send(tmp_path, server, ingestion):
 
 @pytest.fixture
 def issued(service):
-    return service.issue(unit_id="unit_demo", name="x", origin=ORIGIN)
+    return service.issue(caller(), name="x")
 
 
 def test_a_good_pair_reaches_ingestion_with_the_unit_and_the_consent_flag(

@@ -122,7 +122,7 @@ def test_each_request_is_one_json_line_of_the_log(server, issuer):
     assert line.pop("time").endswith("+00:00")
     assert line == {
         "level": "INFO",
-        "logger": "app.api.requests",
+        "logger": "app.api.http.log",
         "message": "request",
         "request_id": "one-line",
         "method": "POST",

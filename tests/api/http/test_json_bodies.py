@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.blueprint import parse_json_object
-from app.api.errors import InvalidInput
+from app.api.http.bodies import parse_json_object
+from app.api.http.problems import Rejected
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -33,17 +33,17 @@ def test_every_json_object_is_read_as_it_is(document):
     ids=lambda body: ascii(body[:30]),
 )  # fmt: skip
 def test_what_is_no_valid_json_is_refused(body):
-    with pytest.raises(InvalidInput, match="not valid JSON"):
+    with pytest.raises(Rejected, match="not valid JSON"):
         parse_json_object(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"x"', b"true", b'[{"name":"x"}]'])
 def test_json_that_is_no_object_is_refused(body):
-    with pytest.raises(InvalidInput, match="not a JSON object"):
+    with pytest.raises(Rejected, match="not a JSON object"):
         parse_json_object(body)
 
 
 @given(st.binary(max_size=50))
 def test_no_bytes_are_anything_but_an_object_or_invalid_input(body):
-    with contextlib.suppress(InvalidInput):
+    with contextlib.suppress(Rejected):
         assert isinstance(parse_json_object(body), dict)

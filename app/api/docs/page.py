@@ -1,4 +1,4 @@
-"""`/docs`: a short guide, and Swagger UI on our OpenAPI document below it."""
+"""`/docs`: a short guide, with Swagger UI for the OpenAPI document below it."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import flask_swagger_ui
 from flask import Blueprint, Response, make_response, render_template, send_from_directory
 
-from app.api import examples
+from app.api.openapi import examples
 
-# Swagger UI's files come out of a wheel: the page asks nothing of any other host.
+# Swagger UI's files come from a wheel, so the page makes no request to any other host.
 _SWAGGER_UI_DIRECTORY = Path(flask_swagger_ui.__file__).parent / "dist"
 
 _STATIC_DIRECTORY = Path(__file__).parent / "static"
 _MAX_AGE_SECONDS = 60 * 60
 
-# Scripts and styles are files of ours or of the wheel; none stands in the page itself.
+# Scripts and styles are our files or the wheel's; the page itself contains none.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -51,5 +51,5 @@ def swagger_ui(name: str) -> Response:
 
 
 def _send(directory: Path, name: str) -> Response:
-    # not conditional: werkzeug answers an If-Modified-Since of the far future with an OverflowError
+    # not conditional: an If-Modified-Since in the far future makes werkzeug raise OverflowError
     return send_from_directory(directory, name, conditional=False, max_age=_MAX_AGE_SECONDS)

@@ -1,4 +1,4 @@
-"""A limit on refused verifications; one that succeeds is never counted and never refused."""
+"""The limit on failed verifications. Valid pairs are never counted and never limited."""
 
 import hashlib
 import logging
@@ -13,18 +13,19 @@ from limits.strategies import FixedWindowRateLimiter
 
 _STORAGE_TIMEOUT_SECONDS = 0.2
 
-# A flood of made-up client IDs must not fill the memory, so they share this many counters. Who
-# shares one with a flood reads 429 instead of 401, and is refused either way.
+# A flood of made-up client IDs must not fill the memory, so they share this many counters. A client
+# that fails and shares its counter with a flood gets 429 instead of 401: refused either way.
 _COUNTERS = 4096
 
 _logger = logging.getLogger(__name__)
 
 
 class FailureLimit:
-    """Counts refused verifications for each client address and client ID, a minute at a time.
+    """Counts failed verifications by client address and client ID, in windows of a minute.
 
-    `per_minute` is how many are answered as what they are; 0 is no limit. Where the storage is out
-    of reach, nothing is counted: the limit spares us work, it is not what keeps a guesser out.
+    More than `per_minute` failures are answered 429 (RFC 6585); 0 disables the limit. While the
+    storage is unreachable nothing is counted: the limit saves work, and 256 random bits are what
+    keeps a guesser out.
     """
 
     def __init__(self, per_minute: int, storage_url: str) -> None:
@@ -32,7 +33,7 @@ class FailureLimit:
         self._storage_url = storage_url
 
     def count(self, address: str, client_id: str) -> int | None:
-        """Count a refusal; for one beyond the limit return the seconds until it counts anew."""
+        """Count a failure. Return None, or beyond the limit the seconds until the window ends."""
         if self._per_minute == 0:
             return None
         item = RateLimitItemPerMinute(self._per_minute, namespace="leadvibe-credentials")
@@ -42,13 +43,13 @@ class FailureLimit:
                 return None
             reset_at = self._limiter.get_window_stats(item, "refused", counter).reset_time
         except StorageError:
-            _logger.warning("refused verifications are not counted: the storage is out of reach")
+            _logger.warning("failures are not being counted: rate-limit storage is unreachable")
             return None
         return max(1, math.ceil(reset_at - time()))
 
     @cached_property
     def _limiter(self) -> FixedWindowRateLimiter:
-        """Made on first use: the storage starts a thread or a connection, not to cross a fork."""
+        """Made on first use: the storage's thread or connection must not cross the fork."""
         storage = storage_from_string(
             self._storage_url,
             wrap_exceptions=True,

@@ -5,8 +5,8 @@ from importlib.metadata import version
 import flask_smorest
 from flask import Flask
 
-from app.api.components import RequestIdPlugin, add_components
-from app.api.schemas import ProblemSchema
+from app.api.openapi.components import RequestIdPlugin, add_components
+from app.api.schemas.problems import ProblemSchema
 
 VERSION = version("leadvibe-credentials")
 
@@ -16,11 +16,11 @@ _DESCRIPTION = """
 Issues the API credentials (client ID and client secret) with which backends and partners send
 events into the lead platform.
 
-People manage credentials with a bearer token, under **Credentials**; whoever receives events checks
-the pair that came with them, under **Verification**.
+People manage credentials with a bearer token (**Credentials**). Services that receive events verify
+the pair that came with each event (**Verification**).
 
-Every error is a problem document (RFC 9457). Every response carries `X-Request-Id`: your own, if
-you sent one. Times are UTC.
+Every error is a problem document (RFC 9457). Every response carries `X-Request-Id`, which repeats
+yours if you sent one. All times are UTC.
 """
 
 
@@ -30,7 +30,7 @@ class _Api(flask_smorest.Api):  # type: ignore[misc]  # flask-smorest ships no t
 
 
 def init_app(app: Flask) -> flask_smorest.Api:
-    """Serve the document; return what blueprints are registered with."""
+    """Serve the document. Blueprints are registered with the API that this returns."""
     app.config.update(
         API_TITLE="LeadVibe Credentials",
         API_VERSION=VERSION,
@@ -38,7 +38,7 @@ def init_app(app: Flask) -> flask_smorest.Api:
         OPENAPI_URL_PREFIX="/",
         API_SPEC_OPTIONS={
             "info": {"description": _DESCRIPTION.strip(), "license": _LICENSE},
-            "servers": [{"url": "/", "description": "The service that shows this document."}],
+            "servers": [{"url": "/", "description": "The service that serves this document."}],
         },
     )
     api = _Api(app, spec_kwargs={"extra_plugins": [RequestIdPlugin()]})

@@ -1,0 +1,1 @@
+"""Rules that hold at every address: requests, input, problems, pagination."""

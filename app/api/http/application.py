@@ -1,0 +1,61 @@
+"""Flask's application and request, with what this service adds to them.
+
+Import `current_app` and `request` from here: they are Flask's own proxies, with our types.
+"""
+
+from __future__ import annotations
+
+import uuid
+from functools import cached_property
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import flask
+
+from app.api.http.bodies import read_body
+from app.api.http.log import RequestRecord
+from app.identifiers import is_request_id
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from app.services import Services
+
+
+def request_id_of(environ: WSGIEnvironment) -> str:
+    """Return the caller's own X-Request-Id if it is valid, else a new one."""
+    offered: str = environ.get("HTTP_X_REQUEST_ID", "")
+    return offered if is_request_id(offered) else str(uuid.uuid4())
+
+
+class Request(flask.Request):
+    """A request that knows its ID and its log record, and reads its body once, within limits."""
+
+    def __init__(self, environ: WSGIEnvironment, *args: Any, **kwargs: Any) -> None:
+        super().__init__(environ, *args, **kwargs)
+        self.id = request_id_of(environ)
+        # what the log will say about the request; authentication adds the caller
+        self.record = RequestRecord(request_id=self.id, method=self.method)
+
+    @cached_property
+    def body(self) -> bytes:
+        """The whole body. Raises Rejected (see `read_body`)."""
+        return read_body(self)
+
+    @cached_property
+    def stream(self) -> IO[bytes]:  # so that Werkzeug's own readers see the body too
+        return BytesIO(self.body)
+
+
+class Application(flask.Flask):
+    """The Flask application, with the services that its views use."""
+
+    request_class = Request
+
+    def __init__(self, services: Services) -> None:
+        super().__init__("app", static_folder=None)
+        self.services = services
+
+
+current_app = cast("Application", flask.current_app)
+request = cast("Request", flask.request)

@@ -1,0 +1,64 @@
+"""Which problem document answers which error, whoever raised it."""
+
+import logging
+from collections.abc import Mapping
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from app.api.http import problems
+from app.api.http.application import request
+from app.api.http.problems import Problem, Rejected
+from app.credentials.errors import CredentialNotFound, HashingBusy
+from app.database.errors import DatabaseUnavailable
+from app.identity.key_sources import KeysUnavailable
+
+_DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
+    CredentialNotFound: problems.NOT_FOUND,
+    HashingBusy: problems.UNAVAILABLE,
+    DatabaseUnavailable: problems.UNAVAILABLE,
+    KeysUnavailable: problems.UNAVAILABLE,
+}
+
+# Flask's own errors whose words are werkzeug's; it says the others well.
+_HTTP_ERRORS: Mapping[int, Problem] = {
+    problem.status: problem
+    for problem in (problems.NOT_FOUND, problems.METHOD_NOT_ALLOWED, problems.UNEXPECTED)
+}
+
+_logger = logging.getLogger(__name__)
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error with a problem document.
+
+    flask-smorest has a handler for HTTPException, which would drop the exception's headers.
+    """
+    for error in (HTTPException, Exception):
+        app.register_error_handler(error, _answer)
+
+
+def problem_of(error: Exception, *, request_id: str) -> Problem:
+    """Return the problem that tells the caller about the error. An unexpected one is logged."""
+    if isinstance(error, Rejected):
+        return error.problem
+    if isinstance(error, HTTPException):
+        return _problem_of_http_error(error)
+    for kind, problem in _DOMAIN_ERRORS.items():
+        if isinstance(error, kind):
+            return problem
+    _logger.error("unexpected error", exc_info=error, extra={"fields": {"request_id": request_id}})
+    return problems.UNEXPECTED
+
+
+def _problem_of_http_error(error: HTTPException) -> Problem:
+    status = error.code or problems.UNEXPECTED.status
+    known = _HTTP_ERRORS.get(status)
+    detail = known.detail if known else error.description or error.name
+    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    return Problem(status, detail, headers)
+
+
+def _answer(error: Exception) -> Response:
+    problem = problem_of(error, request_id=request.id)
+    return Response(problem.body(), problem.status, problem.header_items())

@@ -1,0 +1,33 @@
+"""What happens before and after each request."""
+
+from flask import Flask, Response
+
+from app.api.http import problems
+from app.api.http.application import request
+from app.api.http.problems import Rejected
+
+COMMON_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+
+
+def init_app(app: Flask) -> None:
+    """Check each request and read its body; complete each response and log it."""
+    app.before_request(_before)
+    app.after_request(_after)
+
+
+def _before() -> None:
+    if "HTTP_HOST" not in request.environ:
+        raise Rejected(problems.NO_HOST)  # RFC 9112, 3.2; gunicorn accepts it
+    if "\0" in request.path:
+        raise Rejected(problems.NOT_FOUND)  # no address has a NUL, and Postgres rejects it
+    request.get_data()  # at every address, rejects a body that breaks the rules
+
+
+def _after(response: Response) -> Response:
+    response.headers["X-Request-Id"] = request.id
+    for name, value in COMMON_HEADERS:
+        response.headers.setdefault(name, value)
+    record = request.record
+    record.route = request.url_rule.rule if request.url_rule else None
+    record.log(response.status_code)
+    return response

@@ -1,0 +1,73 @@
+"""flask-smorest's blueprint, with input as strict as the contract."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import flask_smorest
+from flask import Request
+from marshmallow import Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+
+from app.api.http.bodies import parse_json_object, require_plain_json
+from app.api.http.problems import InputError, Problem, Rejected, invalid_input
+
+_INVALID_BODY = "The request body is not valid"
+
+
+class _StrictParser(FlaskParser):
+    DEFAULT_VALIDATION_STATUS = 400
+
+    def load_json(self, req: Request, schema: Schema) -> dict[str, Any]:  # noqa: ARG002  webargs' signature
+        """Return the body's JSON object. No body counts as an empty object."""
+        body = req.get_data()
+        if not body:
+            return {}
+        require_plain_json(req)
+        return parse_json_object(body)
+
+    def load_querystring(self, req: Request, schema: Schema) -> Any:
+        """Return the query's parameters. Each parameter of the schema may be given only once."""
+        for name in schema.fields:
+            if len(req.args.getlist(name)) > 1:
+                raise Rejected(invalid_input(f"{name} must be given at most once"))
+        return super().load_querystring(req, schema)
+
+    def handle_error(
+        self,
+        error: ValidationError,
+        req: Request,  # noqa: ARG002  webargs' signature
+        schema: Schema,
+        **_: Any,
+    ) -> NoReturn:
+        """Raise Rejected, in the words of the first invalid field that has a `detail`."""
+        ((location, messages),) = error.messages_dict.items()
+        details = (_detail_of(schema, name) for name in messages)
+        detail = next(filter(None, details), _INVALID_BODY)
+        # a pointer points into the body, so a parameter of the query has none
+        errors = _input_errors(messages) if location == "json" else ()
+        raise Rejected(invalid_input(detail, errors)) from None
+
+
+def invalid_field(schema: Schema, name: str) -> Problem:
+    """Return the problem of an invalid value in the schema's field."""
+    return invalid_input(_detail_of(schema, name) or _INVALID_BODY)
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest ships no types
+    """A blueprint whose `arguments` reject everything that the contract does not allow."""
+
+    ARGUMENTS_PARSER = _StrictParser()
+
+
+def _detail_of(schema: Schema, name: str) -> str | None:
+    """Return what the field says about an invalid value, if it says anything."""
+    detail: str | None = getattr(schema.fields.get(name), "detail", None)
+    return detail and detail.format(name=name)
+
+
+def _input_errors(messages: Mapping[str, list[str]]) -> Iterator[InputError]:
+    """Yield each field's JSON pointer (RFC 6901) with what is wrong with it."""
+    for name, texts in messages.items():
+        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+        for text in texts:
+            yield InputError(pointer, text.rstrip("."))

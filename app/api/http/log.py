@@ -1,0 +1,35 @@
+"""The log line of a request."""
+
+import logging
+from dataclasses import dataclass, field
+from time import perf_counter
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestRecord:
+    """What the log says about a request, whichever way it was answered.
+
+    `route` is the pattern of the address and never the path, which may contain a secret.
+    """
+
+    request_id: str
+    method: str
+    route: str | None = None
+    actor: str | None = None
+    unit_id: str | None = None
+    started_at: float = field(default_factory=perf_counter)
+
+    def log(self, status: int) -> None:
+        """Write the line, once the answer is known."""
+        fields = {
+            "request_id": self.request_id,
+            "method": self.method,
+            "route": self.route,
+            "status": status,
+            "duration_ms": round((perf_counter() - self.started_at) * 1000, 1),
+            "actor": self.actor,
+            "unit": self.unit_id,
+        }
+        _logger.info("request", extra={"fields": fields})

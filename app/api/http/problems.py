@@ -1,0 +1,108 @@
+"""Errors as the caller sees them: problem documents (RFC 9457). There is no Flask in here."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from werkzeug.http import HTTP_STATUS_CODES
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+MAX_BODY_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class InputError:
+    """What is wrong with one member of the request body. `pointer` is a JSON pointer (RFC 6901)."""
+
+    pointer: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as the caller sees it. `headers` go with it, besides the content type."""
+
+    status: int
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    errors: tuple[InputError, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The status phrase."""
+        return HTTP_STATUS_CODES[self.status]
+
+    def document(self) -> dict[str, Any]:
+        """Return the members of the problem document, in the contract's order."""
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = [
+                {"pointer": each.pointer, "detail": each.detail} for each in self.errors
+            ]
+        return document
+
+    def body(self) -> bytes:
+        """Return the problem document as it is sent."""
+        return json.dumps(self.document()).encode() + b"\n"
+
+    def header_items(self) -> list[tuple[str, str]]:
+        """Return the content type and the headers that go with the problem."""
+        return [("Content-Type", MEDIA_TYPE), *self.headers.items()]
+
+
+class Rejected(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+def unauthenticated(challenge: str) -> Problem:
+    """Return the problem of missing or invalid credentials.
+
+    `challenge` is the value of WWW-Authenticate (RFC 9110, 11.6.1).
+    """
+    headers = {"WWW-Authenticate": challenge}
+    return Problem(401, "Check authentication credentials", headers)
+
+
+def too_many_failures(retry_after: int) -> Problem:
+    """Return the problem of a client that failed too often (RFC 6585, 4); wait in seconds."""
+    return Problem(429, "Too many failed verifications", {"Retry-After": str(retry_after)})
+
+
+def invalid_input(detail: str, errors: Iterable[InputError] = ()) -> Problem:
+    """Return the problem of a request body or parameter that breaks the contract's rules."""
+    return Problem(400, detail, errors=tuple(errors))
+
+
+NO_ACTIVE_UNIT = Problem(400, "Active OU must be set")
+NO_HOST = Problem(400, "The Host header is missing")
+BODY_UNREADABLE = Problem(400, "The request body cannot be read")
+BODY_TOO_SHORT = Problem(400, "The request body is shorter than its Content-Length")
+BODY_NOT_JSON = Problem(400, "The request body is not valid JSON")
+BODY_NOT_AN_OBJECT = Problem(400, "The request body is not a JSON object")
+FOREIGN_UNIT = Problem(403, "You are not a member of the active OU")
+# One for an unknown address, an unknown credential, and a credential of another unit.
+NOT_FOUND = Problem(404, "No such resource")
+METHOD_NOT_ALLOWED = Problem(405, "This resource does not support that method")
+BODY_TOO_LARGE = Problem(413, f"The request body exceeds {MAX_BODY_BYTES} bytes")
+MEDIA_TYPE_NOT_JSON = Problem(415, "The request body must be application/json")
+CHARSET_NOT_UTF_8 = Problem(415, "The request body must be UTF-8")
+BODY_ENCODED = Problem(415, "The request body must not have a Content-Encoding")
+UNEXPECTED = Problem(500, "An unexpected error occurred. Quote the X-Request-Id when you report it")
+NOT_CHUNKED = Problem(501, "The Transfer-Encoding must be chunked")
+UNAVAILABLE = Problem(
+    503, "The service is temporarily unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+)
+NOT_READY = Problem(
+    503, "The database is read-only or not migrated", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+)

@@ -1,0 +1,1 @@
+"""The OpenAPI document: what its operations share, and its examples."""

@@ -1,0 +1,146 @@
+"""What the operations of the OpenAPI document share: responses, headers, parameters, security."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from apispec import BasePlugin
+
+from app.api.http import problems
+from app.api.http.pagination import next_link
+from app.api.http.problems import MEDIA_TYPE, Problem, too_many_failures
+from app.api.openapi import examples
+from app.api.schemas.problems import ProblemSchema
+from app.credentials.generator import SECRET_ID_PATTERN
+from app.identifiers import REQUEST_ID_PATTERN
+
+
+def header(
+    description: str, schema: dict[str, Any], example: object, *, required: bool = True
+) -> dict[str, Any]:
+    """Return the description of a response header."""
+    return {
+        "description": description,
+        "required": required,
+        "schema": schema,
+        "example": example,
+    }
+
+
+LINK_HEADER = {
+    "Link": header(
+        "If there are more items: the next page (RFC 8288), relative to this one.",
+        {"type": "string", "pattern": '^<[^>]+>; rel="next"$'},
+        next_link("/secrets", 100, examples.POSITION),
+        required=False,
+    )
+}
+
+SECRET_ID_PARAMETER = [
+    {
+        "name": "secret_id",
+        "in": "path",
+        "description": "The credential's identifier.",
+        "schema": {"type": "string", "pattern": f"^{SECRET_ID_PATTERN}$"},
+        "example": examples.CREDENTIAL["secret_id"],
+    }
+]
+
+# What the headers of a problem mean, and what their values look like.
+_PROBLEM_HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "Retry-After": ("Seconds to wait.", {"type": "string", "pattern": "^[0-9]{1,5}$"}),
+    "WWW-Authenticate": ("The authentication challenge.", {"type": "string"}),
+}
+
+
+def problem_response(**named_problems: Problem) -> dict[str, Any]:
+    """Return the OpenAPI response of problems that share a status, each as a named example."""
+    problem = next(iter(named_problems.values()))
+    response: dict[str, Any] = {
+        "description": problem.title,
+        "content": {
+            MEDIA_TYPE: {
+                "schema": ProblemSchema,
+                "examples": {
+                    name: {"value": each.document()} for name, each in named_problems.items()
+                },
+            }
+        },
+    }
+    if problem.headers:
+        response["headers"] = {
+            name: header(*_PROBLEM_HEADERS[name], value) for name, value in problem.headers.items()
+        }
+    return response
+
+
+class RequestIdPlugin(BasePlugin):
+    """Documents X-Request-Id with every operation and every response, including later ones."""
+
+    def operation_helper(
+        self,
+        path: str | None = None,  # noqa: ARG002  apispec's signature
+        operations: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        for operation in (operations or {}).values():
+            operation.setdefault("parameters", []).append("RequestId")
+            for response in operation["responses"].values():
+                if isinstance(response, dict):
+                    self.response_helper(response)
+
+    def response_helper(self, response: dict[str, Any], **_: Any) -> dict[str, Any]:
+        response.setdefault("headers", {})["X-Request-Id"] = "RequestId"
+        return response
+
+
+_RESPONSES: Mapping[str, dict[str, Any]] = {
+    "Forbidden": problem_response(foreign_unit=problems.FOREIGN_UNIT),
+    "NotFound": problem_response(unknown=problems.NOT_FOUND),
+    "ContentTooLarge": problem_response(too_large=problems.BODY_TOO_LARGE),
+    "UnsupportedMediaType": problem_response(not_json=problems.MEDIA_TYPE_NOT_JSON),
+    "TooManyRequests": problem_response(too_many=too_many_failures(42)),
+    "ServiceUnavailable": problem_response(unavailable=problems.UNAVAILABLE),
+}
+
+
+def add_components(components: Any) -> None:
+    """Add everything that operations refer to by name."""
+    components.header(
+        "RequestId",
+        header(
+            "Identifies the request; repeats yours if it is valid.",
+            {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN}$"},
+            examples.REQUEST_ID,
+        ),
+    )
+    components.parameter(
+        "RequestId",
+        "header",
+        {
+            "name": "X-Request-Id",
+            "description": "Identifies the request in the response, the log and the audit trail: "
+            "1-128 characters of `[A-Za-z0-9._-]`. Any other value is replaced.",
+            "schema": {"type": "string"},
+            "example": examples.REQUEST_ID,
+        },
+    )
+    components.security_scheme(
+        "bearerAuth",
+        {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "For people: a token from your identity provider. The active unit is "
+            "its `unit_id`, or one of its `unit_ids` that the cookie `activeOu` names.",
+        },
+    )
+    components.security_scheme(
+        "basicAuth",
+        {
+            "type": "http",
+            "scheme": "basic",
+            "description": "For backends: the client ID and the client secret (RFC 7617).",
+        },
+    )
+    for name, response in _RESPONSES.items():
+        components.response(name, response)

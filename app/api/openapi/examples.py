@@ -1,0 +1,96 @@
+"""The examples of the OpenAPI document.
+
+They are made from the models by the schemas. tests/api/openapi compares them with real answers.
+"""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from app.api.schemas.credentials import (
+    CredentialSchema,
+    DetailedCredentialSchema,
+    IssuedCredentialSchema,
+    VerifiedCredentialSchema,
+)
+from app.api.schemas.events import AuditEventSchema
+from app.credentials.generator import hint_of
+from app.credentials.model import (
+    ClientSecret,
+    Credential,
+    DetailedCredential,
+    Event,
+    IssuedCredential,
+    Position,
+)
+
+REQUEST_ID = "821d546f-574f-4c77-b480-f4530d166e7d"
+
+_ISSUED_AT = datetime(2025, 6, 1, 10, tzinfo=UTC)
+_ROTATED_AT = datetime(2025, 6, 3, 9, tzinfo=UTC)
+_LAST_USED_AT = datetime(2025, 6, 3, 9, 30, tzinfo=UTC)
+
+_credential = Credential(
+    secret_id="sec_6q1qrvd8cfz3k6apb04t",  # noqa: S106  an identifier
+    unit_id="unit_emea",
+    client_id="lv_ci_jfnjsbeideu9dzc68z5v",
+    name="CRM backend",
+    trust_upstream_consent=False,
+    created_at=_ISSUED_AT,
+)
+_issued = IssuedCredential(
+    **asdict(_credential),
+    client_secret="lv_cs_ExampleOnlyExampleOnlyExampleOnlyExampleOnl1uGbZQ",  # noqa: S106  made up
+)
+
+POSITION = Position(_credential.created_at, _credential.secret_id)
+
+NEW_CREDENTIAL = {"name": _credential.name}
+CREDENTIAL_UPDATE = {"trust_upstream_consent": True, "name": "CRM backend (EMEA)"}
+ROTATION = {"overlap_seconds": 86400}
+
+CREDENTIAL: dict[str, Any] = CredentialSchema().dump(_credential)
+VERIFIED_CREDENTIAL: dict[str, Any] = VerifiedCredentialSchema().dump(_credential)
+ISSUED_CREDENTIAL: dict[str, Any] = IssuedCredentialSchema().dump(_issued)
+DETAILED_CREDENTIAL: dict[str, Any] = DetailedCredentialSchema().dump(
+    DetailedCredential(
+        **asdict(_credential),
+        updated_at=datetime(2025, 6, 3, 9, 15, tzinfo=UTC),
+        last_used_at=_LAST_USED_AT,
+        secrets=[
+            ClientSecret(hint_of(_issued.client_secret), _ROTATED_AT, None, None),
+            ClientSecret("7Kq2", _ISSUED_AT, _LAST_USED_AT, datetime(2025, 6, 4, 9, tzinfo=UTC)),
+        ],
+    )
+)
+
+EVENTS: list[dict[str, Any]] = AuditEventSchema(many=True).dump(
+    [
+        Event(
+            event_id=3,
+            event="rotated",
+            actor="ada@example.com",
+            at=_ROTATED_AT,
+            request_id="1f0c5b1e-6d0a-4f43-9f57-3f3b6a1d9a11",
+            detail=ROTATION,
+        ),
+        Event(
+            event_id=2,
+            event="updated",
+            actor="ada@example.com",
+            at=datetime(2025, 6, 2, 8, tzinfo=UTC),
+            request_id="5b0f3c9e-2f64-4be3-8c3c-0a7f1b8e4d22",
+            detail={"trust_upstream_consent": {"from": False, "to": True}},
+        ),
+        Event(
+            event_id=1,
+            event="issued",
+            actor="ada@example.com",
+            at=_ISSUED_AT,
+            request_id=REQUEST_ID,
+            detail={"client_id": _credential.client_id, "name": _credential.name},
+        ),
+    ]
+)
+
+STATUS = {"status": "ok"}

@@ -1,0 +1,137 @@
+"""Credentials, as they come in and go out."""
+
+import dataclasses
+
+from marshmallow import fields, validate
+
+from app.api.schemas.fields import (
+    ClosedSchema,
+    NameField,
+    SecondsField,
+    StrictBooleanField,
+    TimestampField,
+    code_field,
+    identifier_field,
+    shown_name_field,
+)
+from app.credentials.generator import (
+    CLIENT_ID_PATTERN,
+    CLIENT_SECRET_PATTERN,
+    HINT_PATTERN,
+    SECRET_ID_PATTERN,
+)
+from app.credentials.model import (
+    Credential,
+    DetailedCredential,
+    IssuedCredential,
+    VerifiedCredential,
+)
+from app.credentials.service import DEFAULT_OVERLAP_SECONDS, MAX_OVERLAP_SECONDS
+
+_CONSENT = (
+    "Whether the platform trusts the consent status sent along with events that arrive through "
+    "this credential."
+)
+_LAST_USED_AT = "When it last verified an event, to the minute; null if it never did."
+
+
+class ClientSecretSchema(ClosedSchema):
+    """What can still be told about a client secret."""
+
+    hint = code_field("Its last four characters.", HINT_PATTERN)
+    created_at = TimestampField("When it was created.")
+    last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
+    expires_at = TimestampField(
+        "When it expires after a rotation; null if it does not expire.", allow_none=True
+    )
+
+
+class _CredentialFields(ClosedSchema):
+    """Every field of a credential in an answer, in the contract's order.
+
+    The schemas below show those that their model has, so a new field goes into the model and here.
+    """
+
+    secret_id = code_field("Identifies the credential in URLs.", SECRET_ID_PATTERN)
+    unit_id = identifier_field("The Organizational Unit that owns the credential.")
+    client_id = code_field(
+        "The public login name that goes with the client secret.", CLIENT_ID_PATTERN
+    )
+    client_secret = code_field(
+        "Store it now: the service keeps only a hash and cannot show it again. The last six "
+        "characters are a base62 CRC-32 checksum of the rest, so a typo can be detected offline.",
+        CLIENT_SECRET_PATTERN,
+    )
+    name = shown_name_field("The credential's display name.")
+    trust_upstream_consent = fields.Boolean(required=True, metadata={"description": _CONSENT})
+    created_at = TimestampField("When it was created.")
+    updated_at = TimestampField("When its name or `trust_upstream_consent` last changed.")
+    last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
+    secrets = fields.List(
+        fields.Nested(ClientSecretSchema),
+        required=True,
+        validate=validate.Length(1, 2),
+        metadata={"description": "Its live client secrets: two while a rotation overlaps."},
+    )
+
+
+_ORDER = list(_CredentialFields().fields)
+
+
+def _fields_of(model: type[VerifiedCredential]) -> list[str]:
+    return sorted((each.name for each in dataclasses.fields(model)), key=_ORDER.index)
+
+
+class CredentialSchema(_CredentialFields):
+    """A credential, without its client secret."""
+
+    class Meta(ClosedSchema.Meta):
+        fields = _fields_of(Credential)
+
+
+class VerifiedCredentialSchema(_CredentialFields):
+    """The credential that a valid pair belongs to, and whether to trust its consent flags."""
+
+    class Meta(ClosedSchema.Meta):
+        fields = _fields_of(VerifiedCredential)
+
+
+class IssuedCredentialSchema(_CredentialFields):
+    """A credential with its new client secret, which is shown only once."""
+
+    class Meta(ClosedSchema.Meta):
+        fields = _fields_of(IssuedCredential)
+
+
+class DetailedCredentialSchema(_CredentialFields):
+    """A credential with its live client secrets, newest first."""
+
+    class Meta(ClosedSchema.Meta):
+        fields = _fields_of(DetailedCredential)
+
+
+class NewCredentialSchema(ClosedSchema):
+    """A credential to issue."""
+
+    name = NameField(required=True)
+
+
+class CredentialUpdateSchema(ClosedSchema):
+    """The fields of a credential that can be changed."""
+
+    trust_upstream_consent = StrictBooleanField(required=True, metadata={"description": _CONSENT})
+    name = NameField(required=False)
+
+
+class RotationSchema(ClosedSchema):
+    """How to rotate."""
+
+    overlap_seconds = SecondsField(
+        0,
+        MAX_OVERLAP_SECONDS,
+        load_default=DEFAULT_OVERLAP_SECONDS,
+        metadata={
+            "description": "How many seconds the previous client secret keeps working: up to 30 "
+            "days, but never beyond an expiry that it already has. 0 ends it immediately.",
+        },
+    )

@@ -1,0 +1,44 @@
+"""Problem documents, described; app/api/http/problems.py makes them."""
+
+from marshmallow import fields, validate
+
+from app.api.schemas.fields import ClosedSchema, identifier_field
+
+
+class InputErrorSchema(ClosedSchema):
+    """What is wrong with one member of the request body."""
+
+    pointer = fields.String(
+        required=True,
+        validate=validate.Regexp(r"^(/([^~/]|~[01])*)*$"),
+        metadata={
+            "description": "The member, as a JSON pointer (RFC 6901) into the request body.",
+            "format": "json-pointer",
+        },
+    )
+    detail = identifier_field("What is wrong with it.")
+
+
+class ProblemSchema(ClosedSchema):
+    """An error (RFC 9457)."""
+
+    type = fields.String(
+        required=True,
+        validate=validate.Equal("about:blank"),
+        metadata={
+            "description": "Always `about:blank`: the status identifies the kind of problem.",
+            "format": "uri-reference",
+        },
+    )
+    title = identifier_field("The status phrase.")
+    status = fields.Integer(
+        required=True,
+        validate=validate.Range(400, 599),
+        metadata={"description": "The HTTP status."},
+    )
+    detail = identifier_field("What went wrong.")
+    errors = fields.List(
+        fields.Nested(InputErrorSchema),
+        validate=validate.Length(min=1),
+        metadata={"description": "For an invalid body: what is wrong with each member."},
+    )

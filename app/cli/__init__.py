@@ -1,0 +1,1 @@
+"""`credentials`: the command line for operators."""

@@ -1,0 +1,55 @@
+"""The fast path: `/verify` without Flask (ADR 8). `create_app` switches it on in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.api.http.application import request_id_of
+from app.api.http.errors import problem_of
+from app.api.http.hooks import COMMON_HEADERS
+from app.api.http.log import RequestRecord
+from app.api.verify import ROUTE, Answer, answer_verification
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from app.services import Services
+
+
+class VerifyMiddleware:
+    """WSGI middleware that answers ordinary requests to `/verify`; the others go on to Flask.
+
+    A request is ordinary if it has a Host, no body, and a method that `/verify` supports.
+    """
+
+    def __init__(self, flask: WSGIApplication, services: Services) -> None:
+        self._flask = flask
+        self._services = services
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not _is_ordinary(environ):
+            return self._flask(environ, start_response)
+        method: str = environ["REQUEST_METHOD"]
+        record = RequestRecord(request_id=request_id_of(environ), method=method, route=ROUTE)
+        try:
+            answer = answer_verification(environ, self._services, record)
+        except Exception as error:  # noqa: BLE001  every error has its problem document
+            answer = Answer.of(problem_of(error, request_id=record.request_id))
+        record.log(answer.status)
+        start_response(
+            answer.status_line,
+            [*answer.headers, ("X-Request-Id", record.request_id), *COMMON_HEADERS],
+        )
+        return [] if method == "HEAD" else [answer.body]
+
+
+def _is_ordinary(environ: WSGIEnvironment) -> bool:
+    return (
+        environ["PATH_INFO"] == ROUTE
+        and environ["REQUEST_METHOD"] in ("GET", "HEAD", "POST")
+        and environ.get("CONTENT_LENGTH", "") in ("", "0")
+        and "HTTP_TRANSFER_ENCODING" not in environ
+        and "HTTP_HOST" in environ
+    )
