@@ -10,7 +10,7 @@ const ui = SwaggerUIBundle({
   syntaxHighlight: { theme: "tomorrow-night" },
   validatorUrl: null,
   requestInterceptor(request) {
-    // else the browser answers the challenge of a 401 with a password dialog of its own
+    // otherwise the browser shows its own password dialog on a 401
     if (new URL(request.url, location).pathname === "/verify") request.credentials = "omit";
     return request;
   },
@@ -25,17 +25,17 @@ development?.addEventListener("click", () => {
     "Authorized. Open a call and press Try it out.";
 });
 
-// Swagger UI takes every link within the page to itself, and leaves the focus behind.
+// Swagger UI handles every link within the page itself, and does not move the focus.
 for (const link of document.querySelectorAll("a[href^='#']")) {
   link.addEventListener("click", (event) => event.stopPropagation());
 }
 
-// Samples name the service as the reader reached it, whatever proxy is in front of it.
+// Samples use the address in the reader's browser, whichever proxy is in front of the service.
 for (const place of document.querySelectorAll("[data-origin]")) {
   place.textContent = location.origin;
 }
 
-// A language that is chosen for one sample is chosen for all of them.
+// Choosing a language for one sample chooses it for all of them.
 function choose(language) {
   for (const tab of document.querySelectorAll(".samples [role=tab]")) {
     const chosen = tab.dataset.language === language;
@@ -49,7 +49,7 @@ function chooseAndStay(tab) {
   const top = tab.getBoundingClientRect().top;
   choose(tab.dataset.language);
   tab.focus({ preventScroll: true });
-  // the samples above have another length now
+  // the samples above are longer or shorter now
   window.scrollBy(0, tab.getBoundingClientRect().top - top);
 }
 
@@ -58,7 +58,7 @@ for (const list of document.querySelectorAll(".samples [role=tablist]")) {
   list.addEventListener("click", ({ target }) => {
     if (tabs.includes(target)) chooseAndStay(target);
   });
-  // the keys of the ARIA Authoring Practices' tabs
+  // the keys that the ARIA Authoring Practices give tabs
   list.addEventListener("keydown", (event) => {
     const at = tabs.indexOf(event.target);
     const next = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: tabs.length - 1 }[event.key];
