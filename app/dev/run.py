@@ -1,4 +1,4 @@
-"""`make run`: the service with all that it needs, until it is told to stop."""
+"""`make run`: the service with everything it needs, until a signal stops it."""
 
 import fcntl
 import os
@@ -23,7 +23,7 @@ from app.settings import Settings, SettingsError
 ROOT = Path(__file__).parents[2]
 
 _START_SECONDS = 30.0
-_STOP_SECONDS = 35.0  # a little longer than gunicorn gives the requests under way
+_STOP_SECONDS = 35.0  # a little longer than gunicorn waits for running requests
 _PAUSE_SECONDS = 0.1
 
 _BANNER = """
@@ -44,13 +44,13 @@ Ctrl-C stops it.
 
 
 class CannotRun(Exception):
-    """Why the service cannot be run here, in one line."""
+    """The service cannot run here. The message says why, in one line."""
 
 
 class StopSignal:
-    """Remembers that Ctrl-C, SIGTERM or a closed terminal asked for the end.
+    """Remembers that Ctrl-C, SIGTERM or a closed terminal asked the service to stop.
 
-    It interrupts nothing, so whatever has been started is known and can be stopped.
+    It interrupts nothing, so everything that was started is known and can be stopped.
     """
 
     received = False
@@ -64,7 +64,7 @@ class StopSignal:
 
 
 def main() -> None:
-    """Run the service, with its data under the directory that the first argument names."""
+    """Run the service, with its data in the directory given as the first argument."""
     stop = StopSignal()
     stop.listen()
     try:
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def run(var: Path, stop: StopSignal) -> None:
-    """Serve until the signal comes. Raises CannotRun, or SettingsError for a bad variable."""
+    """Serve until the signal comes. Raises CannotRun, or SettingsError for an invalid variable."""
     with ExitStack() as stack:
         _prepare_keys(var)
         if "DATABASE_URL" not in os.environ:
@@ -100,7 +100,7 @@ def run(var: Path, stop: StopSignal) -> None:
 
 
 def _prepare_keys(var: Path) -> None:
-    """Complete the environment with development keys where it names none."""
+    """Add development keys to the environment where a variable is missing."""
     try:
         keys = development_keys(var / "keys")
     except OSError as error:
@@ -115,12 +115,12 @@ def _prepare_keys(var: Path) -> None:
 @contextmanager
 def _postgres(var: Path) -> Iterator[str]:
     if re.search(r"\s", str(var)):
-        raise CannotRun(f"the embedded Postgres takes no path with white space: {var}")
+        raise CannotRun(f"the embedded Postgres cannot use a path with white space: {var}")
     with (var / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotRun(f"another make run holds the database in {var}") from None
+            raise CannotRun(f"another make run uses the database in {var}") from None
         with ExitStack() as stack:
             try:
                 uri = stack.enter_context(embedded_postgres(var / "postgres"))
@@ -139,14 +139,14 @@ def _require_free_port(settings: Settings) -> None:
         except OSError as error:
             raise CannotRun(
                 f"{settings.host}:{settings.port} cannot be served: {error.strerror}; "
-                "PORT=8001 make run takes another"
+                "choose another port: PORT=8001 make run"
             ) from None
 
 
 @contextmanager
 def _gunicorn() -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-m", "gunicorn", "--chdir", str(ROOT), "app.dev.wsgi:app"]
-    # in a session of its own, so that Ctrl-C reaches it through us alone
+    # in its own session, so that Ctrl-C reaches it only through this process
     server = subprocess.Popen(  # noqa: S603  our own arguments
         [*command, "--config", str(ROOT / "gunicorn.conf.py")], start_new_session=True
     )

@@ -1,4 +1,4 @@
-"""`make token`: a development token on standard output, and nothing else."""
+"""`make token`: print a development token and nothing else."""
 
 import os
 import sys

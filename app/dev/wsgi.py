@@ -1,4 +1,4 @@
-"""What gunicorn serves on `make run`: the service, with a development token on its docs page."""
+"""The WSGI application of `make run`: the service, with a development token on its docs page."""
 
 from functools import partial
 
@@ -9,6 +9,6 @@ from app.settings import Settings
 _settings = Settings.from_environment()
 
 app = create_app(_settings)
-# whoever can open a page on another address is not the developer
+# on any other address, strangers could open the page and read the token
 if _settings.host in {"127.0.0.1", "::1", "localhost"}:
     app.jinja_env.globals["development_token"] = partial(development_token, _settings)

@@ -154,7 +154,7 @@ def test_a_database_that_another_run_holds_is_one_clear_line(var):
     with running(var):
         status, printed = ended(var, PORT=str(free_port()))
     assert status == 1
-    assert printed == f"make run: another make run holds the database in {var}\n"
+    assert printed == f"make run: another make run uses the database in {var}\n"
 
 
 def test_a_path_with_white_space_is_one_clear_line(tmp_path):
