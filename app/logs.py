@@ -1,6 +1,6 @@
-"""One JSON line a request on standard output; readable lines on a terminal.
+"""Log lines: JSON on standard output, or readable text on a terminal.
 
-What a record has besides its message stands in one attribute: `extra={"fields": {…}}`.
+A record's values besides its message are in one attribute: `extra={"fields": {…}}`.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """Return the `logging.config` of every process of the service, gunicorn's own included."""
+    """Return the `logging.config` dictionary of every process, including gunicorn's own."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -27,18 +27,18 @@ def configuration(level: str) -> dict[str, Any]:
         },
         "root": {"level": level.upper(), "handlers": ["stdout"]},
         "loggers": {
-            # the pool tells of each checkout at INFO
+            # the pool logs each checkout at INFO
             "psycopg.pool": {"level": "WARNING"},
             "gunicorn.error": {"handlers": [], "propagate": True, "filters": ["quoted_input"]},
             "gunicorn.access": {"handlers": [], "propagate": False},
-            # yoyo tells of each step at INFO
+            # yoyo logs each step at INFO
             "yoyo": {"level": "WARNING"},
         },
     }
 
 
 class _QuotedInputFilter(logging.Filter):
-    """Cut what gunicorn quotes of a request: a header's value or an address may be a secret."""
+    """Remove requests that gunicorn quotes: a header's value or a URL may contain a secret."""
 
     _PREFIXES = ("Invalid request from ip=", "Error handling request")
 
@@ -49,7 +49,7 @@ class _QuotedInputFilter(logging.Filter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """A JSON object on one line."""
+    """Formats a record as a JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -65,7 +65,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
-    """`12:00:00 INFO request method=GET route=/secrets status=200 …`."""
+    """Formats a record as `12:00:00 INFO request method=GET route=/secrets status=200 …`."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")

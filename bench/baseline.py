@@ -1,6 +1,6 @@
-"""What `/verify` is measured against: a bare Flask view with the same SELECT through the same pool.
+"""The baseline of `make bench`: a bare Flask view with the same SELECT through the same pool.
 
-`gunicorn bench.baseline:app`, with the service's own settings and gunicorn.conf.py.
+Run it with `gunicorn bench.baseline:app`, under the service's own settings and gunicorn.conf.py.
 """
 
 from flask import Flask, request
@@ -8,7 +8,7 @@ from psycopg_pool import ConnectionPool
 
 from app.settings import Settings
 
-# Statement and pool are written out once more, so that no change of the service moves its measure.
+# The statement and the pool are copies, so that a change of the service does not move the baseline.
 _SELECT = """
     SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
            client_secret_id, secret_hash, digest,

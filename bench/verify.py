@@ -1,8 +1,8 @@
-"""`make bench`: how fast `/verify` is, as ratios of one run.
+"""`make bench`: the speed of `/verify`, as ratios within one run.
 
-Against a bare Flask view with the same SELECT (`bench/baseline.py`), refused pairs against good
-ones, and a table of a million credentials against one of a thousand. Rounds alternate, so that
-what else the machine does falls on all of them. Needs wrk, and takes about three minutes.
+It compares `/verify` with a bare Flask view that does the same SELECT (`bench/baseline.py`),
+invalid pairs with valid ones, and a million credentials with a thousand. Rounds alternate, so that
+other load on the machine affects all targets alike. It needs wrk, and takes about three minutes.
 """
 
 import json
@@ -45,7 +45,7 @@ CONNECTIONS = 8
 
 @dataclass(frozen=True)
 class Measure:
-    """What wrk says of a round."""
+    """The result that wrk reports for one round."""
 
     requests_per_second: float
     p99_ms: float
@@ -53,7 +53,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and the wrk script of what it is asked."""
+    """A server, and the wrk script with the requests for it."""
 
     port: int
     script: Path
@@ -107,7 +107,7 @@ def database_name(database_url: str) -> str:
 
 
 def fill(uri: str, database_url: str, count: int, hasher: Hasher) -> list[tuple[str, str]]:
-    """Make a database of so many credentials, and return some pairs that are good in it."""
+    """Make a database with `count` credentials, and return some of its valid pairs."""
     name = database_name(database_url)
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -150,7 +150,7 @@ def fill(uri: str, database_url: str, count: int, hasher: Hasher) -> list[tuple[
 
 
 def write_script(path: Path, pairs: list[tuple[str, str]]) -> Path:
-    """Write a wrk script that goes through the pairs in turn."""
+    """Write a wrk script that sends the pairs in turn."""
     requests = [
         f'{{["Authorization"]="{basic(client_id, secret)}", ["X-Client-Id"]="{client_id}"}}'
         for client_id, secret in pairs
@@ -184,7 +184,7 @@ def serving(application: str, database_url: str, keys: DevelopmentKeys) -> Itera
         "JWT_AUDIENCE": AUDIENCE,
         "DIGEST_KEY": keys.digest_key,
         "PORT": str(port),
-        # over several processes the kernel spreads kept-alive connections by luck
+        # the kernel spreads kept-alive connections unevenly over several processes
         "WEB_CONCURRENCY": "1",
     }
     server = subprocess.Popen(
@@ -219,7 +219,7 @@ def await_answer(port: int) -> None:
 
 def measure_in_turns(targets: dict[str, Target]) -> dict[str, list[Measure]]:
     for target in targets.values():
-        measure(target, seconds=2)  # to warm up: connections, prepared statements, caches
+        measure(target, seconds=2)  # warms up connections, prepared statements and caches
     measures: dict[str, list[Measure]] = {name: [] for name in targets}
     for _ in range(ROUNDS):
         for name, target in targets.items():
@@ -243,13 +243,13 @@ def measure(target: Target, *, seconds: int) -> Measure:
     rate = re.search(r"Requests/sec: +([\d.]+)", output)
     p99 = re.search(r"99% +([\d.]+)(us|ms|s)", output)
     if rate is None or p99 is None:
-        sys.exit(f"make bench: wrk said\n{output}")
+        sys.exit(f"make bench: wrk printed\n{output}")
     unit = {"us": 0.001, "ms": 1, "s": 1000}[p99[2]]
     return Measure(float(rate[1]), float(p99[1]) * unit)
 
 
 def ratios(measures: dict[str, list[Measure]]) -> dict[str, float]:
-    """Return medians over the rounds; each ratio is of two measures of one round."""
+    """Return each ratio's median over the rounds. A ratio compares two measures of one round."""
 
     def ratio(attribute: str, one: str, other: str) -> float:
         pairs = zip(measures[one], measures[other], strict=True)
