@@ -1,4 +1,4 @@
-"""gunicorn's settings, from the service's own: `gunicorn wsgi:app` in this directory reads them."""
+"""gunicorn's settings, from the service's. `gunicorn wsgi:app` reads them in this directory."""
 
 import socket
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 try:
     settings = Settings.from_environment()
 except SettingsError as error:
-    print(error, file=sys.stderr)  # noqa: T201  no log is set up yet
+    print(error, file=sys.stderr)  # noqa: T201  logging is not set up yet
     sys.exit(2)
 
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -27,9 +27,9 @@ bind = f"{host}:{settings.port}"
 workers = settings.web_concurrency
 worker_class = "gthread"
 threads = settings.threads
-preload_app = True  # an error shows before any worker starts, and workers share the code's memory
+preload_app = True  # errors show before a worker starts, and workers share the code's memory
 control_socket_disable = True
-forwarder_headers = ""  # by default, a SCRIPT_NAME header from this host would move our addresses
+forwarder_headers = ""  # by default, a SCRIPT_NAME header from this host would move our URLs
 logconfig_dict = logs.configuration(settings.log_level)
 
 
