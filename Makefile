@@ -1,4 +1,4 @@
-# On a fresh machine: `make run` serves, `make test` checks. `make help` tells the rest.
+# On a fresh machine, `make run` serves and `make test` tests. `make help` lists all targets.
 
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -7,9 +7,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE_READY := node_modules/.ready
 
+# `make check` runs these: fast tests that do not start the service.
+UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
+  tests/test_settings.py tests/test_logs.py
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test token bench lint screenshots lock clean
+.PHONY: help run test check token bench lint fmt screenshots lock clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,29 +24,36 @@ run: $(READY) ## Run the service on an embedded Postgres
 test: $(READY) $(NODE_READY) lint ## Run the linters and every test
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
+check: $(READY) lint ## Run the linters and the fast tests, in about 20 s
+	@$(BIN)/python -m pytest -q $(UNIT_TESTS)
+
 token: $(READY) ## Print a development token; UNIT=unit_emea make token for another unit
 	@$(BIN)/python -m app.dev.token var
 
 bench: $(READY) ## Measure /verify with wrk, and write var/bench.json
 	@$(BIN)/python -m bench.verify
 
-lint: $(READY) ## Check style, types and who imports whom
+lint: $(READY) ## Check style, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-screenshots: $(READY) ## Take the pictures of the docs page anew, in docs/img
+fmt: $(READY) ## Format the code, and fix what ruff can fix
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
 
-lock: $(READY) ## Bring the locked dependencies up to date with setup.cfg
+lock: $(READY) ## Renew the locked dependencies from setup.cfg
 	@$(BIN)/pip-compile --output-file requirements/production.txt setup.cfg
 	@$(BIN)/pip-compile --extra dev --output-file requirements/development.txt setup.cfg
 
 clean: ## Remove the virtual environment, the data and the caches
 	rm -rf $(VENV) node_modules var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Set-up talks on standard error, so that standard output stays a target's own.
+# Set-up prints to standard error, so that a target's standard output contains nothing else.
 $(READY): requirements/development.txt setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: PYTHON=python3.12 make …")'
 	@echo "Installing into $(VENV) …" >&2
@@ -51,7 +62,7 @@ $(READY): requirements/development.txt setup.cfg
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
-# Without npm, the tests that need its tools are skipped, and say so.
+# Without npm, the tests that need its tools are skipped, with a message.
 $(NODE_READY): package.json package-lock.json .npmrc
 	@if command -v npm >/dev/null; then \
 	  echo "Installing into node_modules …" >&2; \
