@@ -13,7 +13,7 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check token bench lint fmt screenshots lock clean
+.PHONY: help run test check token bench lint fmt wording screenshots lock clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ lint: $(READY) ## Check style, types and imports
 fmt: $(READY) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+wording: $(READY) ## Refresh tests/wording.txt after a change of wording
+	@UPDATE_WORDING=1 $(BIN)/python -m pytest -q tests/test_wording.py
 
 screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
