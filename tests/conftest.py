@@ -17,15 +17,16 @@ from flask.testing import FlaskClient
 from psycopg.rows import dict_row
 
 from app import create_app
+from app.credentials.model import IssuedCredential
 from app.credentials.service import CredentialService
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from app.settings import Settings
+from tests.helpers import DIGEST_KEY, caller
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.server import Server, running_server
 
 TEMPLATE = "template_credentials"
-DIGEST_KEY = b"a digest key of the tests, 32 B."
 
 _postgres_uri = pytest.StashKey[str]()
 
@@ -164,6 +165,12 @@ def service(app: Flask) -> CredentialService:
     return app.services.credentials
 
 
+@pytest.fixture
+def issued(service: CredentialService) -> IssuedCredential:
+    """A credential of unit_demo."""
+    return service.issue(caller(), name="CRM backend")
+
+
 def client_of(app: Flask, token: str) -> FlaskClient:
     client = app.test_client(use_cookies=False)
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
@@ -179,6 +186,10 @@ class Rows:
     def __call__(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         return self._connection.execute(query, parameters).fetchall()
 
+    def execute(self, statement: str, **parameters: Any) -> None:
+        """Run a statement that returns no rows."""
+        self._connection.execute(statement, parameters)
+
     def count(self, table: str) -> int:
         return self(f"SELECT count(*) FROM {table}")[0]["count"]
 
@@ -191,6 +202,12 @@ def rows(database_url: str) -> Iterator[Rows]:
         connection.execute("TRUNCATE credentials, client_secrets, credential_events")
         connection.execute("RESET session_replication_role")
         yield Rows(connection)
+
+
+@pytest.fixture
+def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a `make run`. Its path is short, because a socket's path must be."""
+    return tmp_path_factory.mktemp("v")
 
 
 @pytest.fixture(scope="session")

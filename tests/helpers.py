@@ -1,10 +1,26 @@
-"""What several tests do, in one word each."""
+"""What several tests need: a helper is a verb or a value."""
 
+import os
+import shutil
 from base64 import b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
-from tests.conftest import DIGEST_KEY, Rows
+
+if TYPE_CHECKING:
+    from tests.conftest import Rows
+
+DIGEST_KEY = b"a digest key of the tests, 32 B."
+
+# The contract's fields of a credential, in their order.
+VERIFIED_FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent"]
+FIELDS = [*VERIFIED_FIELDS, "created_at"]
+ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
+DETAILED_FIELDS = [*FIELDS, "updated_at", "last_used_at", "secrets"]
 
 
 def caller(unit_id: str = "unit_demo", *, actor: str = "ada", request_id: str = "req") -> Caller:
@@ -17,16 +33,27 @@ def basic(client_id: str, client_secret: str) -> dict[str, str]:
     return {"Authorization": f"Basic {b64encode(pair).decode()}"}
 
 
-def typo_of(client_secret: str) -> str:
-    """Return the client secret with another last character, so that its checksum is wrong."""
-    return client_secret[:-1] + ("1" if client_secret[-1] == "0" else "0")
+def typo_of(text: str, position: int = -1) -> str:
+    """Return the text with a different character at the position."""
+    characters = list(text)
+    characters[position] = "1" if characters[position] == "0" else "0"
+    return "".join(characters)
 
 
-def is_live(rows: Rows, client_secret: str) -> bool:
-    """Tell from what is stored whether the client secret is some credential's, and live."""
+def is_live(rows: "Rows", client_secret: str) -> bool:
+    """Tell from the stored rows whether the client secret belongs to a credential and is live."""
     digest = Hasher(10, DIGEST_KEY).digest(client_secret)
     query = """
         SELECT 1 FROM client_secrets
         WHERE digest = %(digest)s AND (expires_at IS NULL OR expires_at > clock_timestamp())
     """
     return bool(rows(query, digest=digest))
+
+
+def require(program: str | Path, *, install: str) -> None:
+    """Skip the test if the program is missing. With CI set, fail instead."""
+    if shutil.which(program) is None:
+        missing = f"{program} is not installed ({install})"
+        if "CI" in os.environ:
+            pytest.fail(missing)
+        pytest.skip(missing)

@@ -1,41 +1,25 @@
 """Limits that several hosts share, on a real Redis."""
 
-import os
-import shutil
 import subprocess
 
 import pytest
 
 from app.credentials.generator import generate_client_secret
-from tests.helpers import basic
+from tests.helpers import basic, require
 from tests.server import free_port, wait_until
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("redis-server") is None and "CI" not in os.environ,
-    reason="Redis is not installed (apt-get install redis-server)",
-)
 CLIENT_ID = "lv_ci_" + "a" * 20
 
 
 @pytest.fixture
 def redis(tmp_path):
-    port = free_port()
+    require("redis-server", install="apt-get install redis-server")
+    port = str(free_port())
     process = subprocess.Popen(
-        [
-            "redis-server",
-            "--port",
-            str(port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            tmp_path,
-        ],
+        ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path],
         stdout=subprocess.DEVNULL,
     )
-    ping = ["redis-cli", "-p", str(port), "ping"]
-    wait_until(lambda: subprocess.run(ping, capture_output=True, check=False).stdout, 10)
+    ping = ["redis-cli", "-p", port, "ping"]
     wait_until(lambda: b"PONG" in subprocess.run(ping, capture_output=True, check=False).stdout, 10)
     yield f"redis://127.0.0.1:{port}/0", process
     process.terminate()

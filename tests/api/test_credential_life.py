@@ -4,11 +4,8 @@ import pytest
 
 from app.credentials.generator import checksum
 from tests.conftest import client_of
-from tests.helpers import is_live
+from tests.helpers import DETAILED_FIELDS, FIELDS, ISSUED_FIELDS, is_live
 
-FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent", "created_at"]
-DETAILED_FIELDS = [*FIELDS, "updated_at", "last_used_at", "secrets"]
-ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
 NOT_FOUND = {
     "type": "about:blank",
     "title": "Not Found",
@@ -18,13 +15,14 @@ NOT_FOUND = {
 
 
 @pytest.fixture
-def issued(member):
+def issued_json(member):
+    """The answer to the request that issued the credential."""
     return member.post("/secrets", json={"name": "CRM backend"}).json
 
 
 @pytest.fixture
-def path(issued):
-    return f"/secrets/{issued['secret_id']}"
+def path(issued_json):
+    return f"/secrets/{issued_json['secret_id']}"
 
 
 @pytest.fixture
@@ -42,25 +40,27 @@ def trail(member, path):
     return lambda: member.get(f"{path}/events").json
 
 
-def test_a_credential_is_shown_with_its_live_secrets(member, issued, path):
+def test_a_credential_is_shown_with_its_live_secrets(member, issued_json, path):
     answer = member.get(path)
     assert answer.status_code == 200
     assert list(answer.json) == DETAILED_FIELDS
-    assert {name: answer.json[name] for name in FIELDS} == {name: issued[name] for name in FIELDS}
+    assert {name: answer.json[name] for name in FIELDS} == {
+        name: issued_json[name] for name in FIELDS
+    }
     assert answer.json["updated_at"] == answer.json["created_at"]
     assert answer.json["last_used_at"] is None
     (secret,) = answer.json["secrets"]
     assert list(secret) == ["hint", "created_at", "last_used_at", "expires_at"]
-    assert secret["hint"] == issued["client_secret"][-4:]
-    assert secret["created_at"] == issued["created_at"]
+    assert secret["hint"] == issued_json["client_secret"][-4:]
+    assert secret["created_at"] == issued_json["created_at"]
     assert secret["last_used_at"] is secret["expires_at"] is None
 
 
 def test_a_credential_was_last_used_when_the_last_of_its_secrets_was(member, path, rotate, rows):
     rotate()
-    rows(
+    rows.execute(
         "UPDATE client_secrets SET last_used_at = '2025-06-01T10:00:00.9Z' "
-        "WHERE expires_at IS NOT NULL RETURNING 1"
+        "WHERE expires_at IS NOT NULL"
     )
     shown = member.get(path).json
     assert shown["last_used_at"] == "2025-06-01T10:00:00Z"
@@ -84,15 +84,13 @@ def test_an_update_may_set_the_name_too(member, path):
     assert member.get(path).json["name"] == "New name"
 
 
-def test_an_update_moves_updated_at_and_nothing_else(member, path, rows, issued):
-    rows(
-        "UPDATE credentials SET created_at = '2025-06-01Z', updated_at = '2025-06-01Z' RETURNING 1"
-    )
+def test_an_update_moves_updated_at_and_nothing_else(member, path, rows, issued_json):
+    rows.execute("UPDATE credentials SET created_at = '2025-06-01Z', updated_at = '2025-06-01Z'")
     member.put(path, json={"trust_upstream_consent": True})
     shown = member.get(path).json
     assert shown["created_at"] == "2025-06-01T00:00:00Z"
     assert shown["updated_at"] > shown["created_at"]
-    assert shown["client_id"] == issued["client_id"]
+    assert shown["client_id"] == issued_json["client_id"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_a_bad_name_leaves_the_consent_flag_as_it_is(member, path, name):
 
 
 @pytest.mark.parametrize("field", ["client_id", "unit_id", "secret_id", "client_secret"])
-def test_an_update_changes_no_other_field(member, path, issued, field):
+def test_an_update_changes_no_other_field(member, path, field):
     body = {"trust_upstream_consent": True, field: "x"}
     assert member.put(path, json=body).status_code == 400
     assert member.get(path).json["trust_upstream_consent"] is False
@@ -147,10 +145,10 @@ def test_an_update_that_changes_nothing_leaves_no_event(member, path, trail):
 # Revoke
 
 
-def test_a_revoked_credential_is_gone_with_its_secrets(member, path, issued, rows):
+def test_a_revoked_credential_is_gone_with_its_secrets(member, path, issued_json, rows):
     answer = member.delete(path)
     assert (answer.status_code, answer.data) == (204, b"")
-    assert not is_live(rows, issued["client_secret"])
+    assert not is_live(rows, issued_json["client_secret"])
     assert rows.count("credentials") == rows.count("client_secrets") == 0
     assert member.get("/secrets").json == []
 
@@ -177,20 +175,20 @@ def test_the_trail_outlives_the_credential(member, path, trail):
 # Rotate
 
 
-def test_a_rotation_hands_out_a_new_secret_under_the_same_client_id(member, path, issued):
+def test_a_rotation_hands_out_a_new_secret_under_the_same_client_id(member, path, issued_json):
     answer = member.post(f"{path}/rotate")
     assert answer.status_code == 200
     assert list(answer.json) == ISSUED_FIELDS
     secret = answer.json["client_secret"]
     assert checksum(secret[:-6]) == secret[-6:]
-    assert secret != issued["client_secret"]
-    without_secret = {name: value for name, value in issued.items() if name != "client_secret"}
+    assert secret != issued_json["client_secret"]
+    without_secret = {name: value for name, value in issued_json.items() if name != "client_secret"}
     assert answer.json == without_secret | {"client_secret": secret}
 
 
-def test_both_secrets_work_during_the_overlap(issued, rotate, rows):
+def test_both_secrets_work_during_the_overlap(issued_json, rotate, rows):
     assert is_live(rows, rotate())
-    assert is_live(rows, issued["client_secret"])
+    assert is_live(rows, issued_json["client_secret"])
 
 
 def overlap_left(rows):
@@ -216,39 +214,39 @@ def test_the_former_secret_works_until_the_overlap_ends(member, path, rotate, ro
     assert former["expires_at"] is not None
 
 
-def test_an_overlap_that_is_over_ends_the_former_secret(member, path, issued, rotate, rows):
+def test_an_overlap_that_is_over_ends_the_former_secret(member, path, issued_json, rotate, rows):
     rotate(overlap_seconds=60)
-    rows("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL RETURNING 1")
-    assert not is_live(rows, issued["client_secret"])
+    rows.execute("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL")
+    assert not is_live(rows, issued_json["client_secret"])
     assert len(member.get(path).json["secrets"]) == 1
 
 
-def test_without_overlap_the_former_secret_ends_at_once(member, path, issued, rotate, rows):
+def test_without_overlap_the_former_secret_ends_at_once(member, path, issued_json, rotate, rows):
     new = rotate(overlap_seconds=0)
     assert is_live(rows, new)
-    assert not is_live(rows, issued["client_secret"])
+    assert not is_live(rows, issued_json["client_secret"])
     assert [secret["hint"] for secret in member.get(path).json["secrets"]] == [new[-4:]]
 
 
 def test_a_rotation_during_an_overlap_ends_the_oldest_secret_at_once(
-    member, path, issued, rotate, rows
+    member, path, issued_json, rotate, rows
 ):
     second, third = rotate(), rotate()
-    assert not is_live(rows, issued["client_secret"])
+    assert not is_live(rows, issued_json["client_secret"])
     assert is_live(rows, second)
     assert is_live(rows, third)
     hints = [secret["hint"] for secret in member.get(path).json["secrets"]]
     assert hints == [third[-4:], second[-4:]]
 
 
-def test_a_rotation_lengthens_no_secrets_life(issued, rotate, rows):
-    rows("UPDATE client_secrets SET expires_at = now() + interval '10 seconds' RETURNING 1")
+def test_a_rotation_lengthens_no_secrets_life(rotate, rows):
+    rows.execute("UPDATE client_secrets SET expires_at = now() + interval '10 seconds'")
     rotate(overlap_seconds=2592000)
     assert overlap_left(rows) < timedelta(seconds=11)
 
 
 def test_a_credential_that_was_used_is_never_shown_as_unused(member, path, rotate, rows):
-    rows("UPDATE client_secrets SET last_used_at = '2025-06-01T10:00:00Z' RETURNING 1")
+    rows.execute("UPDATE client_secrets SET last_used_at = '2025-06-01T10:00:00Z'")
     for _ in range(3):
         rotate(overlap_seconds=0)
         assert member.get(path).json["last_used_at"] == "2025-06-01T10:00:00Z"
@@ -264,23 +262,25 @@ def test_a_bad_overlap_is_refused_and_changes_nothing(member, path, rows, trail,
     assert len(trail()) == 1
 
 
-def test_a_rotation_leaves_an_event_with_its_overlap_and_no_secret(issued, rotate, trail, rows):
+def test_a_rotation_leaves_an_event_with_its_overlap_and_no_secret(
+    issued_json, rotate, trail, rows
+):
     secret = rotate(overlap_seconds=60)
     assert trail()[0]["event"] == "rotated"
     assert trail()[0]["detail"] == {"overlap_seconds": 60}
     (everything,) = rows("SELECT string_agg(e::text, '') AS text FROM credential_events AS e")
-    for each in (secret, issued["client_secret"]):
+    for each in (secret, issued_json["client_secret"]):
         assert each[6:] not in everything["text"]
 
 
 # Events
 
 
-def test_the_trail_begins_with_what_was_issued(issued, trail):
+def test_the_trail_begins_with_what_was_issued(issued_json, trail):
     (event,) = trail()
     assert event["event"] == "issued"
-    assert event["at"] == issued["created_at"]
-    assert event["detail"] == {"client_id": issued["client_id"], "name": "CRM backend"}
+    assert event["at"] == issued_json["created_at"]
+    assert event["detail"] == {"client_id": issued_json["client_id"], "name": "CRM backend"}
 
 
 def test_a_refused_request_leaves_no_event(app, issuer, member, path, rows):

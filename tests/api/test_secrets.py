@@ -5,11 +5,8 @@ import pytest
 
 from app.credentials.generator import checksum
 from app.credentials.hashing import Hasher
-from tests.conftest import DIGEST_KEY, client_of
-from tests.helpers import caller
-
-FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent", "created_at"]
-ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
+from tests.conftest import client_of
+from tests.helpers import DIGEST_KEY, FIELDS, ISSUED_FIELDS, caller
 
 
 def issue(client, **body):

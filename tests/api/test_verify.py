@@ -11,10 +11,9 @@ from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
 from app.credentials.hashing import Hasher
 from tests.conftest import client_of
-from tests.helpers import basic, caller, typo_of
+from tests.helpers import VERIFIED_FIELDS, basic, caller, typo_of
 from tests.server import wait_until
 
-FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent"]
 CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
 REFUSED = {
     "type": "about:blank",
@@ -22,11 +21,6 @@ REFUSED = {
     "status": 401,
     "detail": "Check authentication credentials",
 }
-
-
-@pytest.fixture
-def issued(service):
-    return service.issue(caller(), name="CRM backend")
 
 
 def verify(client, credential, secret=None, **changes):
@@ -47,7 +41,7 @@ def test_a_good_pair_is_told_whose_it_is(client, issued, method):
     answer = verify(client, issued, method=method)
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
-    assert list(answer.json) == FIELDS
+    assert list(answer.json) == VERIFIED_FIELDS
     assert answer.json == {
         "secret_id": issued.secret_id,
         "unit_id": "unit_demo",
@@ -122,8 +116,8 @@ def test_all_that_is_refused_is_refused_alike(client, issued, service, rows):
     revoked = service.issue(caller(), name="x")
     service.revoke(caller(), revoked.secret_id)
     expired = service.issue(caller(), name="x")
-    rows(
-        "UPDATE client_secrets SET expires_at = now() WHERE secret_id = %(id)s RETURNING 1",
+    rows.execute(
+        "UPDATE client_secrets SET expires_at = now() WHERE secret_id = %(id)s",
         id=expired.secret_id,
     )
     unknown = replace(issued, client_id=generate_client_id())
@@ -205,7 +199,7 @@ def test_both_secrets_verify_during_an_overlap_and_the_former_no_longer_after(
 ):
     rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=60)
     assert verify(client, issued).status_code == verify(client, rotated).status_code == 200
-    rows("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL RETURNING 1")
+    rows.execute("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL")
     assert verify(client, issued).status_code == 401
     assert verify(client, rotated).status_code == 200
 
@@ -275,7 +269,7 @@ def test_what_was_learned_of_a_secret_does_not_outlive_it(app_with, issued, serv
 
 
 def test_bcrypt_decides_where_there_is_no_digest(client, issued, rows, bcrypt_calls):
-    rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
+    rows.execute("UPDATE client_secrets SET digest = NULL")
     assert verify(client, issued, generate_client_secret()).status_code == 401
     assert rows("SELECT digest FROM client_secrets") == [{"digest": None}]
     assert verify(client, issued).status_code == 200
@@ -286,7 +280,7 @@ def test_bcrypt_decides_where_there_is_no_digest(client, issued, rows, bcrypt_ca
 def test_a_secret_that_ends_while_bcrypt_is_at_work_is_refused(
     client, issued, service, rows, monkeypatch
 ):
-    rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
+    rows.execute("UPDATE client_secrets SET digest = NULL")
     checkpw = bcrypt.checkpw
 
     def revoked_meanwhile(*arguments):
@@ -300,7 +294,7 @@ def test_a_secret_that_ends_while_bcrypt_is_at_work_is_refused(
 def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_the_good(app_with, service, rows):
     """Of four threads three may wait for bcrypt; the rest is told to come again at once."""
     needing_bcrypt = service.issue(caller("u"), name="x")
-    rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
+    rows.execute("UPDATE client_secrets SET digest = NULL")
     good = service.issue(caller("u"), name="x")
     app = app_with(threads=4, verify_failure_limit=0)
 
@@ -322,7 +316,7 @@ def test_a_flood_on_one_client_leaves_bcrypt_to_the_others(app_with, service, ro
     """Good pairs that need bcrypt themselves, during the flood."""
     attacked = service.issue(caller("u"), name="x")
     good = [service.issue(caller("u"), name="x") for _ in range(5)]
-    rows("UPDATE client_secrets SET digest = NULL RETURNING 1")
+    rows.execute("UPDATE client_secrets SET digest = NULL")
     app = app_with(threads=4, verify_failure_limit=0)
     stop = threading.Event()
 
@@ -368,9 +362,9 @@ def test_uses_are_written_once_a_minute_at_most(app, client, issued, rows):
 
     first = use()
     assert use() == use() == first
-    rows("UPDATE client_secrets SET last_used_at = now() - interval '59 s' RETURNING 1")
+    rows.execute("UPDATE client_secrets SET last_used_at = now() - interval '59 s'")
     assert use() == last_uses(rows) == use()
-    rows("UPDATE client_secrets SET last_used_at = now() - interval '61 s' RETURNING 1")
+    rows.execute("UPDATE client_secrets SET last_used_at = now() - interval '61 s'")
     before = last_uses(rows)
     assert use() > before
 

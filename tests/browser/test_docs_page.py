@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.dev.test_make_run import running, var  # noqa: F401  a fixture
+from tests.helpers import require
+from tests.make_run import running
 from tests.server import ROOT, free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
-
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists() and "CI" not in os.environ,
-    reason="Chromium is not installed (apt-get install chromium)",
-)
 
 LANGUAGES = ("curl", "Python", "JavaScript", "Go")
 PHONE = {"width": 390, "height": 844}
@@ -41,6 +36,7 @@ addEventListener("securitypolicyviolation", (event) =>
 
 @pytest.fixture(scope="module")
 def browser():
+    require(CHROMIUM, install="apt-get install chromium")
     expect.set_options(timeout=15_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=_FLAGS)
@@ -180,26 +176,21 @@ def run_python(sample, _, variables):
 
 
 def run_node(sample, _, variables):
-    require("node")
+    require("node", install="apt-get install nodejs")
     return output(["node", "--input-type=module", "--eval", sample], variables)
 
 
 def run_go(sample, directory, variables):
-    require("go")
+    require("go", install="apt-get install golang-go")
     (directory / "main.go").write_text(sample)
     return output(["go", "run", str(directory / "main.go")], variables)
-
-
-def require(program):
-    if shutil.which(program) is None and "CI" not in os.environ:
-        pytest.skip(f"{program} is not installed")
 
 
 def output(command, variables):
     return subprocess.check_output(command, env=os.environ | variables, text=True)
 
 
-def test_the_development_token_authorizes_with_one_click(page, var):  # noqa: F811
+def test_the_development_token_authorizes_with_one_click(page, var):
     port = str(free_port())
     with running(var, PORT=port):
         page.goto(f"http://127.0.0.1:{port}/docs")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import environment
-from tests.helpers import is_live
+from tests.helpers import FIELDS, ISSUED_FIELDS, is_live
 from tests.server import clean_environment
 
 CREDENTIALS = Path(sys.executable).parent / "credentials"
@@ -34,7 +34,8 @@ def run(settings, rows):
 
 
 @pytest.fixture
-def issued(run):
+def issued_json(run):
+    """What the command that issued the credential has printed."""
     return json.loads(run("issue", "CRM backend", *UNIT, "--json").stdout)
 
 
@@ -42,21 +43,16 @@ def test_issue_prints_the_secret_once(run, rows):
     done = run("issue", "CRM backend", *UNIT)
     assert (done.returncode, done.stderr) == (0, "")
     shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert list(shown) == [
-        "secret_id", "unit_id", "client_id", "client_secret", "name", "trust_upstream_consent",
-        "created_at",
-    ]  # fmt: skip
+    assert list(shown) == ISSUED_FIELDS
     assert shown["name"] == "CRM backend"
     assert is_live(rows, shown["client_secret"])
     assert shown["client_secret"] not in run("list", *UNIT).stdout
 
 
-def test_list_is_a_table_for_people_and_json_for_scripts(run, issued, member):
+def test_list_is_a_table_for_people_and_json_for_scripts(run, issued_json, member):
     header, _, row = run("list", *UNIT).stdout.splitlines()
-    assert header.split() == [
-        "secret_id", "unit_id", "client_id", "name", "trust_upstream_consent", "created_at"
-    ]  # fmt: skip
-    assert row.startswith(issued["secret_id"])
+    assert header.split() == FIELDS
+    assert row.startswith(issued_json["secret_id"])
     assert json.loads(run("list", *UNIT, "--json").stdout) == member.get("/secrets").json
 
 
@@ -65,41 +61,41 @@ def test_the_list_of_a_unit_without_credentials_is_empty(run):
     assert run("list", *UNIT).returncode == 0
 
 
-def test_rotate_prints_the_new_secret_once(run, issued, rows):
-    done = run("rotate", issued["secret_id"], *UNIT, "--overlap-seconds", "0", "--json")
+def test_rotate_prints_the_new_secret_once(run, issued_json, rows):
+    done = run("rotate", issued_json["secret_id"], *UNIT, "--overlap-seconds", "0", "--json")
     rotated = json.loads(done.stdout)
     assert is_live(rows, rotated["client_secret"])
-    assert not is_live(rows, issued["client_secret"])
+    assert not is_live(rows, issued_json["client_secret"])
 
 
-def test_rotate_keeps_the_former_secret_for_a_day_unless_told_otherwise(run, issued, rows):
-    run("rotate", issued["secret_id"], *UNIT)
+def test_rotate_keeps_the_former_secret_for_a_day_unless_told_otherwise(run, issued_json, rows):
+    run("rotate", issued_json["secret_id"], *UNIT)
     query = "SELECT expires_at > now() + interval '23 hours' AS day FROM client_secrets"
     assert [each["day"] for each in rows(f"{query} WHERE expires_at IS NOT NULL")] == [True]
 
 
-def test_revoke_ends_a_credential(run, issued, rows):
-    done = run("revoke", issued["secret_id"], *UNIT)
-    assert (done.returncode, done.stdout) == (0, f"revoked {issued['secret_id']}\n")
-    assert not is_live(rows, issued["client_secret"])
+def test_revoke_ends_a_credential(run, issued_json, rows):
+    done = run("revoke", issued_json["secret_id"], *UNIT)
+    assert (done.returncode, done.stdout) == (0, f"revoked {issued_json['secret_id']}\n")
+    assert not is_live(rows, issued_json["client_secret"])
 
 
-def test_events_tell_who_did_what(run, issued):
-    run("revoke", issued["secret_id"], *UNIT, "--actor", "incident 42")
-    events = json.loads(run("events", issued["secret_id"], *UNIT, "--json").stdout)
+def test_events_tell_who_did_what(run, issued_json):
+    run("revoke", issued_json["secret_id"], *UNIT, "--actor", "incident 42")
+    events = json.loads(run("events", issued_json["secret_id"], *UNIT, "--json").stdout)
     assert [(each["event"], each["actor"]) for each in events] == [
         ("revoked", "incident 42"),
         ("issued", "cli:grace"),
     ]
-    table = run("events", issued["secret_id"], *UNIT).stdout
+    table = run("events", issued_json["secret_id"], *UNIT).stdout
     assert table.splitlines()[0].split() == ["event", "actor", "at", "request_id", "detail"]
 
 
 @pytest.mark.parametrize("command", ["rotate", "revoke", "events"])
 @pytest.mark.parametrize("whose", ["nobody's", "another unit's"])
-def test_a_credential_that_the_unit_has_not_is_status_3(run, issued, command, whose):
+def test_a_credential_that_the_unit_has_not_is_status_3(run, issued_json, command, whose):
     secret_id, unit = (
-        ("sec_x", "unit_demo") if whose == "nobody's" else (issued["secret_id"], "unit_other")
+        ("sec_x", "unit_demo") if whose == "nobody's" else (issued_json["secret_id"], "unit_other")
     )
     failed = run(command, secret_id, "--unit", unit)
     assert (failed.returncode, failed.stdout) == (3, "")

@@ -1,13 +1,14 @@
 """Tools of others that read the document of the running service."""
 
 import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests.helpers import require
 from tests.server import ROOT
+
+NODE_MODULES = ROOT / "node_modules"
 
 
 @pytest.fixture
@@ -36,8 +37,12 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def node_tools() -> Path:
-    """Where the programs of package.json are."""
-    if shutil.which("npm") is None and "CI" not in os.environ:
-        pytest.skip("npm is not installed (apt-get install npm)")
-    return ROOT / "node_modules" / ".bin"
+def node_tool():
+    """Return a function that finds a program of package.json, or skips the test."""
+
+    def node_tool(name):
+        tool = NODE_MODULES / ".bin" / name
+        require(tool, install="apt-get install npm && make node_modules/.ready")
+        return tool
+
+    return node_tool

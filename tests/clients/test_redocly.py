@@ -1,9 +1,9 @@
 from tests.server import ROOT
 
 
-def test_the_document_breaks_no_rule_of_redocly(node_tools, address, run):
+def test_the_document_breaks_no_rule_of_redocly(node_tool, address, run):
     run(
-        node_tools / "redocly",
+        node_tool("redocly"),
         "lint",
         f"{address}/openapi.json",
         cwd=ROOT,

@@ -1,14 +1,16 @@
 import shutil
 from pathlib import Path
 
+from tests.clients.conftest import NODE_MODULES
+
 SOURCE = Path(__file__).with_name("integrator.mts")
 
 
 def test_a_generated_typescript_client_is_typed_and_does_all_that_the_service_offers(
-    node_tools, address, run, tmp_path, issuer
+    node_tool, address, run, tmp_path, issuer
 ):
-    run(node_tools / "openapi-typescript", f"{address}/openapi.json", "--output", "openapi.d.ts")
+    run(node_tool("openapi-typescript"), f"{address}/openapi.json", "--output", "openapi.d.ts")
     shutil.copy(SOURCE, tmp_path)
-    (tmp_path / "node_modules").symlink_to(node_tools.parent)
-    run(node_tools / "tsc", "--strict", "--target", "es2022", "--module", "nodenext", SOURCE.name)
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    run(node_tool("tsc"), "--strict", "--target", "es2022", "--module", "nodenext", SOURCE.name)
     run("node", SOURCE.with_suffix(".mjs").name, address, issuer.sign())

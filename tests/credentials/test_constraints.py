@@ -28,7 +28,7 @@ EVENT = {
 def insert(rows, table, values):
     columns = ", ".join(values)
     placeholders = ", ".join(f"%({name})s" for name in values)
-    rows(f"INSERT INTO {table} ({columns}) VALUES ({placeholders}) RETURNING 1", **values)
+    rows.execute(f"INSERT INTO {table} ({columns}) VALUES ({placeholders})", **values)
 
 
 def test_a_good_row_of_each_table_is_stored(rows):
@@ -111,7 +111,7 @@ def test_a_credentials_secrets_go_with_it_and_its_trail_stays(rows):
     insert(rows, "credentials", CREDENTIAL)
     insert(rows, "client_secrets", SECRET)
     insert(rows, "credential_events", EVENT)
-    rows("DELETE FROM credentials RETURNING 1")
+    rows.execute("DELETE FROM credentials")
     assert rows.count("client_secrets") == 0
     assert rows.count("credential_events") == 1
 

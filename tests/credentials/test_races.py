@@ -11,11 +11,6 @@ from tests.server import wait_until
 
 
 @pytest.fixture
-def issued(service):
-    return service.issue(caller(), name="x")
-
-
-@pytest.fixture
 def at_once(database_url, issued, rows):
     """Return a function that runs calls so that all of them wait for the credential's row lock.
 
@@ -122,6 +117,6 @@ def test_two_updates_leave_events_that_follow_on_each_other(service, issued, at_
             "SELECT detail FROM credential_events WHERE event = 'updated' ORDER BY event_id"
         )
     )
-    assert first["from"] == "x"
+    assert first["from"] == issued.name
     assert second["from"] == first["to"]
     assert rows("SELECT name FROM credentials")[0]["name"] == second["to"]

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import jwt
 import psutil
@@ -15,45 +14,8 @@ import pytest
 
 from app.dev.keys import AUDIENCE, ISSUER, development_keys
 from tests.conftest import environment
+from tests.make_run import Run, running
 from tests.server import ROOT, clean_environment, free_port, wait_until
-
-
-@pytest.fixture
-def var(tmp_path_factory):
-    return tmp_path_factory.mktemp("v")
-
-
-class Run:
-    """A `make run`, with all that it prints."""
-
-    def __init__(self, var, **settings):
-        self._output = var.parent / f"{var.name}-{free_port()}.txt"
-        with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.dev.run", str(var)],
-                cwd=ROOT,
-                env=clean_environment() | settings,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    def printed(self):
-        return self._output.read_text()
-
-    def wait_for(self, text):
-        wait_until(lambda: text in self.printed() or self.process.poll() is not None, 60)
-        assert text in self.printed(), self.printed()
-
-
-@contextmanager
-def running(var, **settings):
-    run = Run(var, **{"PORT": str(free_port()), "WEB_CONCURRENCY": "1"} | settings)
-    try:
-        run.wait_for("Ctrl-C stops it.")
-        yield run
-    finally:
-        run.process.terminate()
-        run.process.wait(60)
 
 
 def printed_curl(run):

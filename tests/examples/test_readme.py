@@ -3,15 +3,13 @@
 import json
 import os
 import re
-import shutil
 import subprocess
-from base64 import b64encode
 from urllib.error import HTTPError
 
 import pytest
 
 from app.credentials.generator import generate_client_secret
-from tests.helpers import caller
+from tests.helpers import basic, require
 from tests.server import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -23,22 +21,13 @@ def example(language):
 
 
 @pytest.fixture
-def issued(service):
-    return service.issue(caller(), name="x")
-
-
-def basic(client_id, client_secret):
-    return "Basic " + b64encode(f"{client_id}:{client_secret}".encode()).decode()
-
-
-@pytest.fixture
 def good(issued):
-    return basic(issued.client_id, issued.client_secret)
+    return basic(issued.client_id, issued.client_secret)["Authorization"]
 
 
 @pytest.fixture
 def bad(issued):
-    return basic(issued.client_id, generate_client_secret())
+    return basic(issued.client_id, generate_client_secret())["Authorization"]
 
 
 def test_the_python_example_verifies(server, good, bad):
@@ -50,10 +39,8 @@ def test_the_python_example_verifies(server, good, bad):
     error.value.close()
 
 
-@pytest.mark.skipif(
-    shutil.which("node") is None and "CI" not in os.environ, reason="Node is not installed"
-)
 def test_the_javascript_example_verifies(server, good, bad):
+    require("node", install="apt-get install nodejs")
     script = f"""
         const SERVICE = "http://127.0.0.1:{server.port}";
         {example("javascript")}

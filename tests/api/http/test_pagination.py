@@ -15,9 +15,9 @@ def issue(rows, service):
 
     def issue(count, unit_id="unit_demo", prefix="n"):
         for number in range(count):
-            rows(
+            rows.execute(
                 "INSERT INTO credentials (secret_id, unit_id, client_id, name) VALUES "
-                "(%(secret)s, %(unit)s, %(client)s, %(name)s) RETURNING 1",
+                "(%(secret)s, %(unit)s, %(client)s, %(name)s)",
                 secret=f"sec_{prefix:0>10}{number:010}",
                 client=f"lv_ci_{prefix:0>10}{number:010}",
                 unit=unit_id,
@@ -65,7 +65,7 @@ def test_pages_make_up_the_list(member, issue, limit, sizes):
 
 def test_credentials_of_one_moment_are_all_shown_once(member, issue, rows):
     issue(7)
-    rows("UPDATE credentials SET created_at = '2025-06-01Z' RETURNING 1")
+    rows.execute("UPDATE credentials SET created_at = '2025-06-01Z'")
     shown = joined(all_pages(member, "/secrets?limit=2"))
     assert sorted(shown) == [f"n{number}" for number in range(7)]
     assert shown == names(member.get("/secrets"))
@@ -75,7 +75,7 @@ def test_pages_are_stable_while_credentials_come_and_go(member, issue, rows):
     issue(6)
     first = member.get("/secrets?limit=2")
     issue(3, prefix="later")
-    rows("DELETE FROM credentials WHERE name IN ('n5', 'n4', 'n2') RETURNING 1")
+    rows.execute("DELETE FROM credentials WHERE name IN ('n5', 'n4', 'n2')")
     assert names(first) == ["n5", "n4"]
     assert joined(all_pages(member, next_of(first))) == ["n3", "n1", "n0"]
 

@@ -1,10 +1,9 @@
-from base64 import b64encode
-
 import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.credentials.generator import is_client_secret
+from tests.helpers import basic
 
 
 @pytest.fixture
@@ -158,14 +157,13 @@ def real_answers(member):
     path = f"/secrets/{issued.json['secret_id']}"
     updated = member.put(path, json={"trust_upstream_consent": True, "name": "x"})
     rotated = member.post(f"{path}/rotate", json={"overlap_seconds": 86400})
-    pair = f"{rotated.json['client_id']}:{rotated.json['client_secret']}".encode()
-    basic = {"Authorization": f"Basic {b64encode(pair).decode()}"}
+    pair = basic(rotated.json["client_id"], rotated.json["client_secret"])
     return {
         "issueCredential": issued,
         "updateCredential": updated,
         "rotateCredential": rotated,
-        "verify": member.get("/verify", headers=basic),
-        "verifyByPost": member.post("/verify", headers=basic),
+        "verify": member.get("/verify", headers=pair),
+        "verifyByPost": member.post("/verify", headers=pair),
         "listCredentials": member.get("/secrets"),
         "getCredential": member.get(path),
         "listEvents": member.get(f"{path}/events"),
