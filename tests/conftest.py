@@ -1,4 +1,4 @@
-"""One embedded Postgres a run, a template database in it, and a clone of that for each worker."""
+"""One embedded Postgres for each run, with a template database and a clone for each worker."""
 
 import shutil
 import tempfile
@@ -49,7 +49,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @contextmanager
 def new_postgres(**settings: str) -> Iterator[str]:
-    """Run a Postgres that nobody else uses; a socket's path must be short, so not in tmp_path."""
+    """Run a separate Postgres. Not in tmp_path, because the path of a socket must be short."""
     directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
     try:
         with embedded_postgres(directory / "data", **settings) as uri:
@@ -64,7 +64,7 @@ def execute(uri: str, statement: str) -> None:
 
 
 def database(uri: str, name: str) -> str:
-    """Return the connection URI of another database of the same server."""
+    """Return the connection URI of another database on the same server."""
     socket = psycopg.conninfo.conninfo_to_dict(uri)["host"]
     return f"postgresql://postgres@/{name}?host={socket}"
 
@@ -76,7 +76,7 @@ def postgres_uri(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture
 def empty_database(postgres_uri: str) -> Iterator[str]:
-    """A database that has not been migrated."""
+    """A database that is not migrated."""
     name = f"empty_{uuid4().hex}"
     execute(postgres_uri, f"CREATE DATABASE {name}")
     yield database(postgres_uri, name)
@@ -128,13 +128,13 @@ def _running_app(settings: Settings) -> Iterator[Flask]:
 
 @pytest.fixture
 def app(_running_app: Flask, rows: "Rows") -> Flask:
-    """The service, on a database without rows."""
+    """The service, with an empty database."""
     return _running_app
 
 
 @pytest.fixture
 def app_with(settings: Settings, rows: "Rows") -> Iterator[Callable[..., Flask]]:
-    """Return a function: the service with other settings, as another host would run it."""
+    """Return a function that starts the service with other settings, as on another host."""
     apps = []
 
     def app_with(**changes: Any) -> Flask:
@@ -150,13 +150,13 @@ def app_with(settings: Settings, rows: "Rows") -> Iterator[Callable[..., Flask]]
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """Somebody without a token."""
+    """A client without a token."""
     return app.test_client(use_cookies=False)
 
 
 @pytest.fixture
 def member(app: Flask, issuer: Issuer) -> FlaskClient:
-    """A member of unit_demo."""
+    """A client with a token of a member of unit_demo."""
     return client_of(app, issuer.sign())
 
 
@@ -178,7 +178,7 @@ def client_of(app: Flask, token: str) -> FlaskClient:
 
 
 class Rows:
-    """What is stored, seen past the service."""
+    """Direct access to what is stored, without the service."""
 
     def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
         self._connection = connection
@@ -197,7 +197,7 @@ class Rows:
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Rows]:
     with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as connection:
-        # the trail's trigger refuses a TRUNCATE too, unless the session replays another server's
+        # the trail's trigger rejects a TRUNCATE too, except in a session that replicates
         connection.execute("SET session_replication_role = replica")
         connection.execute("TRUNCATE credentials, client_secrets, credential_events")
         connection.execute("RESET session_replication_role")
@@ -206,7 +206,7 @@ def rows(database_url: str) -> Iterator[Rows]:
 
 @pytest.fixture
 def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a `make run`. Its path is short, because a socket's path must be."""
+    """The directory of a `make run`. Short, because the path of a socket must be short."""
     return tmp_path_factory.mktemp("v")
 
 
@@ -218,12 +218,12 @@ def _server(settings: Settings) -> Iterator[Server]:
 
 @pytest.fixture
 def server(_server: Server, rows: Rows) -> Server:
-    """The service behind gunicorn, on a database without rows."""
+    """The service behind gunicorn, with an empty database."""
     return _server
 
 
 def environment(settings: Settings, **changes: Any) -> dict[str, str]:
-    """Return the variables that say what the settings say."""
+    """Return the settings as environment variables."""
     settings = replace(settings, **changes)
     return {
         "DATABASE_URL": settings.database_url,

@@ -1,4 +1,4 @@
-"""What several tests need: a helper is a verb or a value."""
+"""Values and functions that several test modules use."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DIGEST_KEY = b"a digest key of the tests, 32 B."
 
-# The contract's fields of a credential, in their order.
+# The fields of a credential, in the contract's order.
 VERIFIED_FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent"]
 FIELDS = [*VERIFIED_FIELDS, "created_at"]
 ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]

@@ -1,4 +1,4 @@
-"""An identity provider with real keys of every algorithm."""
+"""An identity provider with a real key for every algorithm."""
 
 import json
 from time import time
@@ -20,7 +20,7 @@ _TO_JWK = {
 
 
 class Issuer:
-    """Signs tokens with one key for each algorithm, whose key ID is the algorithm's name."""
+    """Signs tokens. It has one key for each algorithm, and the key ID is the algorithm's name."""
 
     def __init__(self) -> None:
         self.keys: dict[str, Any] = {
@@ -50,9 +50,9 @@ class Issuer:
         without: tuple[str, ...] = (),
         **claims: Any,
     ) -> str:
-        """Return a token that is good but for what the arguments say."""
+        """Return a valid token, except for what the arguments change."""
         headers = {"kid": algorithm} | (headers or {})
-        payload = good_claims() | claims
+        payload = valid_claims() | claims
         for name in without:
             del payload[name]
         return jwt.encode(
@@ -63,7 +63,7 @@ class Issuer:
         )
 
 
-def good_claims() -> dict[str, Any]:
+def valid_claims() -> dict[str, Any]:
     return {
         "iss": ISSUER,
         "aud": AUDIENCE,

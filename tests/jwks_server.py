@@ -1,4 +1,4 @@
-"""A real HTTP server of keys, whose answer a test chooses."""
+"""A real HTTP server for keys, with an answer that the test chooses."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ class JwksServer:
     body: bytes
     status: int = 200
     requests: int = 0
-    # cleared, it makes the server wait before it answers
+    # the server waits for this event before it answers
     may_answer: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 

@@ -1,4 +1,4 @@
-"""The service as it runs in production: gunicorn on a port of its own."""
+"""The service as it runs in production: gunicorn, on a free port."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _START_SECONDS = 20
 
 @dataclass
 class Answer:
-    """A response, read to its end."""
+    """A complete response."""
 
     status: int
     headers: dict[str, str]
@@ -38,7 +38,7 @@ class Server:
     output: Path
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """Send a request; the headers' underscores stand for hyphens."""
+        """Send a request. Underscores in the names of headers stand for hyphens."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -48,7 +48,7 @@ class Server:
             connection.close()
 
     def send(self, message: bytes, *, half_close: bool = True) -> bytes:
-        """Send the bytes as they are and return all that comes back."""
+        """Send the bytes unchanged and return everything that comes back."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
             connection.sendall(message)
             if half_close:
@@ -71,7 +71,7 @@ def free_port() -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without any setting of the service."""
+    """Return the environment without the settings of the service."""
     kept = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
     return {name: value for name, value in os.environ.items() if name in kept}
 

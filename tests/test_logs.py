@@ -20,7 +20,7 @@ LOG_ONE_REQUEST = (
 )
 
 
-def test_on_a_terminal_a_line_is_made_to_be_read():
+def test_on_a_terminal_a_log_line_is_readable_text():
     ours, theirs = pty.openpty()
     subprocess.run([sys.executable, "-c", LOG_ONE_REQUEST], cwd=ROOT, stdout=theirs, check=True)
     os.close(theirs)
@@ -29,7 +29,7 @@ def test_on_a_terminal_a_line_is_made_to_be_read():
     assert line.endswith(" INFO request status=200\r\n")
 
 
-def test_elsewhere_a_line_is_json():
+def test_elsewhere_a_log_line_is_json():
     line = subprocess.check_output([sys.executable, "-c", LOG_ONE_REQUEST], cwd=ROOT, text=True)
     assert line.count("\n") == 1
     logged = json.loads(line)
@@ -37,7 +37,7 @@ def test_elsewhere_a_line_is_json():
     assert datetime.fromisoformat(logged["time"]).utcoffset() == timedelta(0)
 
 
-def test_what_gunicorn_quotes_of_a_request_is_cut():
+def test_what_gunicorn_quotes_from_a_request_is_not_logged():
     record = logging.LogRecord(
         "gunicorn.error", logging.WARNING, __file__, 1,
         "Invalid request from ip=127.0.0.1: Invalid HTTP header: 'Authorization s3cret'", (), None,

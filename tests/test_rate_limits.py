@@ -1,4 +1,4 @@
-"""Limits that several hosts share, on a real Redis."""
+"""A limit that several hosts share through a real Redis."""
 
 import subprocess
 
@@ -28,7 +28,7 @@ def redis(tmp_path):
 
 @pytest.fixture
 def host(app_with):
-    """Return a function: a client of a host of its own, with its limits in the storage."""
+    """Return a function that starts a host with this storage and returns its client."""
 
     def host(storage):
         changes = {"verify_failure_limit": 3, "ratelimit_storage_url": storage}
@@ -37,27 +37,27 @@ def host(app_with):
     return host
 
 
-def refuse(client):
+def fail(client):
     headers = basic(CLIENT_ID, generate_client_secret())
     return client.get("/verify", headers=headers).status_code
 
 
-def test_hosts_with_one_redis_count_together(redis, host):
+def test_hosts_that_share_a_redis_count_together(redis, host):
     storage, _ = redis
     first, second = host(storage), host(storage)
-    assert [refuse(first), refuse(second), refuse(first)] == [401] * 3
-    assert [refuse(first), refuse(second)] == [429] * 2
+    assert [fail(first), fail(second), fail(first)] == [401] * 3
+    assert [fail(first), fail(second)] == [429] * 2
 
 
-def test_without_its_redis_a_host_counts_nothing_and_serves(redis, host):
+def test_a_host_that_loses_its_redis_keeps_serving_without_counting(redis, host):
     storage, process = redis
     client = host(storage)
-    assert refuse(client) == 401
+    assert fail(client) == 401
     process.terminate()
     process.wait(10)
-    assert [refuse(client) for _ in range(5)] == [401] * 5
+    assert [fail(client) for _ in range(5)] == [401] * 5
 
 
-def test_a_redis_that_was_never_there_is_no_harm(host):
+def test_a_host_whose_redis_never_existed_serves_without_counting(host):
     client = host(f"redis://127.0.0.1:{free_port()}/0")
-    assert [refuse(client) for _ in range(5)] == [401] * 5
+    assert [fail(client) for _ in range(5)] == [401] * 5

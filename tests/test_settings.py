@@ -10,7 +10,7 @@ KEY = b64encode(b"k" * 32).decode()
 
 @pytest.fixture
 def environment(monkeypatch, issuer, tmp_path):
-    """A complete environment; a test changes it through monkeypatch."""
+    """A complete environment, which a test can change."""
     public_key = tmp_path / "public.pem"
     public_key.write_bytes(issuer.pem("EdDSA"))
     for name in os.environ:
@@ -30,7 +30,7 @@ def problems():
     return str(error.value)
 
 
-def test_what_is_not_set_has_the_contracts_default(environment):
+def test_a_variable_that_is_not_set_has_its_default(environment):
     settings = Settings.from_environment()
     assert settings.jwt_algorithms == ("RS256", "ES256", "EdDSA")
     assert (settings.bcrypt_rounds, settings.threads, settings.log_level) == (10, 4, "info")
@@ -39,7 +39,7 @@ def test_what_is_not_set_has_the_contracts_default(environment):
     assert settings.digest_key == b"k" * 32
 
 
-def test_all_that_is_missing_is_named_at_once(environment):
+def test_all_missing_variables_are_named_together(environment):
     for name in ("DATABASE_URL", "JWT_PUBLIC_KEY_FILE", "JWT_ISSUER", "JWT_AUDIENCE", "DIGEST_KEY"):
         environment.delenv(name)
     lines = problems().splitlines()
@@ -94,14 +94,14 @@ def test_all_that_is_missing_is_named_at_once(environment):
         ("LOG_LEVEL", "loud"),
     ],
 )
-def test_a_bad_value_is_named_and_not_quoted(environment, name, value):
+def test_an_invalid_value_is_named_but_not_quoted(environment, name, value):
     environment.setenv(name, value)
     (line,) = problems().splitlines()
     assert line.startswith(f"{name}: ")
     assert "s3cret" not in line
 
 
-def test_every_bad_value_is_named_at_once(environment):
+def test_all_invalid_values_are_named_together(environment):
     for name in ("PORT", "THREADS", "BCRYPT_ROUNDS", "LOG_LEVEL"):
         environment.setenv(name, "x")
     assert len(problems().splitlines()) == 4
@@ -119,18 +119,18 @@ def test_every_bad_value_is_named_at_once(environment):
         "http://h/a b",
     ],
 )
-def test_the_jwks_url_is_http_or_https(environment, url):
+def test_a_jwks_url_that_is_not_http_or_https_is_rejected(environment, url):
     environment.delenv("JWT_PUBLIC_KEY_FILE")
     environment.setenv("JWT_JWKS_URL", url)
     assert problems().startswith("JWT_JWKS_URL: ")
 
 
-def test_keys_come_from_a_url_or_a_file_but_not_both(environment):
+def test_a_url_and_a_file_for_keys_are_rejected_together(environment):
     environment.setenv("JWT_JWKS_URL", "https://issuer.example/jwks.json")
     assert "Only one" in problems()
 
 
-def test_a_key_file_must_suit_the_allowed_algorithms(environment):
+def test_a_key_file_must_match_the_allowed_algorithms(environment):
     environment.setenv("JWT_ALGORITHMS", "RS256, ES256")
     assert problems().startswith("JWT_PUBLIC_KEY_FILE: ")
 
@@ -142,23 +142,23 @@ def test_settings_do_not_show_their_secrets(environment):
 
 
 @pytest.mark.parametrize("level", ["INFO", "Warning", "debug"])
-def test_a_log_level_may_be_written_in_capitals(environment, level):
+def test_a_log_level_may_be_in_upper_case(environment, level):
     environment.setenv("LOG_LEVEL", level)
     assert Settings.from_environment().log_level == level.lower()
 
 
-def test_a_digest_key_may_be_wrapped_as_openssl_wraps_it(environment):
+def test_a_digest_key_may_contain_line_breaks(environment):
     environment.setenv("DIGEST_KEY", f"{KEY[:20]}\n{KEY[20:]}\n")
     assert Settings.from_environment().digest_key == b"k" * 32
 
 
-def test_a_migration_needs_the_database_url_alone(environment):
+def test_a_migration_only_needs_the_database_url(environment):
     for name in ("JWT_PUBLIC_KEY_FILE", "JWT_ISSUER", "JWT_AUDIENCE", "DIGEST_KEY"):
         environment.delenv(name)
     assert database_url_from_environment().startswith("postgresql://")
 
 
-def test_a_migration_without_the_database_url_is_refused(environment):
+def test_a_migration_without_the_database_url_fails(environment):
     environment.delenv("DATABASE_URL")
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         database_url_from_environment()

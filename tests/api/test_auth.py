@@ -11,7 +11,7 @@ CHALLENGE = 'Bearer realm="LeadVibe"'
 INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token"'
 
 
-def refusal(client, authorization=None):
+def challenge_of(client, authorization=None):
     headers = {} if authorization is None else {"Authorization": authorization}
     answer = client.get("/secrets", headers=headers)
     assert answer.status_code == 401
@@ -25,33 +25,33 @@ def refusal(client, authorization=None):
     return answer.headers["WWW-Authenticate"]
 
 
-def test_no_token_is_refused(client):
-    assert refusal(client) == CHALLENGE
+def test_a_missing_token_is_refused(client):
+    assert challenge_of(client) == CHALLENGE
 
 
 @pytest.mark.parametrize(
     "authorization", ["", "Bearer", "Bearer ", "Basic YTpi", "Token x", "bearerx", "é", ","]
 )
-def test_what_is_no_bearer_token_is_refused(client, authorization):
-    assert refusal(client, authorization) == CHALLENGE
+def test_another_kind_of_authorization_is_refused(client, authorization):
+    assert challenge_of(client, authorization) == CHALLENGE
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "x y", "é", "x, Bearer y", '"x"', "x" * 5000])
 def test_a_malformed_token_is_refused(client, token):
-    assert refusal(client, f"Bearer {token}") == INVALID_TOKEN
+    assert challenge_of(client, f"Bearer {token}") == INVALID_TOKEN
 
 
 @pytest.mark.parametrize(
     "claims", [{"exp": 0}, {"iss": "https://evil.example"}, {"aud": "x"}, {"unit_id": 5}]
 )
-def test_a_bad_token_is_refused_without_saying_why(client, issuer, claims):
-    assert refusal(client, f"Bearer {issuer.sign(**claims)}") == INVALID_TOKEN
+def test_an_invalid_token_is_refused_without_saying_why(client, issuer, claims):
+    assert challenge_of(client, f"Bearer {issuer.sign(**claims)}") == INVALID_TOKEN
 
 
-def test_the_log_says_why_a_token_is_refused_without_the_token(client, issuer, caplog):
+def test_the_log_says_why_a_token_is_refused_but_not_the_token(client, issuer, caplog):
     token = issuer.sign(exp=0)
     with caplog.at_level(logging.INFO):
-        refusal(client, f"Bearer {token}")
+        challenge_of(client, f"Bearer {token}")
     (refused,) = [record for record in caplog.records if record.msg == "token refused"]
     assert refused.fields["reason"] == "ExpiredSignatureError"
     assert token not in "".join(str(vars(record)) for record in caplog.records)
@@ -69,7 +69,7 @@ def test_the_scheme_is_case_insensitive(client, issuer, scheme):
 
 
 @pytest.mark.parametrize("claims", [{"unit_id": None}, {"unit_id": ""}, {"unit_ids": ["unit_a"]}])
-def test_a_good_token_without_active_unit_is_a_bad_request(app, issuer, claims):
+def test_a_valid_token_without_an_active_unit_is_rejected(app, issuer, claims):
     without = () if "unit_id" in claims else ("unit_id",)
     answer = client_of(app, issuer.sign(without=without, **claims)).get("/secrets")
     assert answer.status_code == 400
@@ -82,17 +82,17 @@ def active_unit(app, token, cookie):
     return answer.json["unit_id"] if answer.status_code == 200 else answer.status_code
 
 
-def test_the_cookie_chooses_among_the_units_that_the_token_lists(app, issuer):
+def test_the_cookie_selects_one_of_the_units_in_the_token(app, issuer):
     token = issuer.sign(unit_ids=["unit_a", "unit_b"])
     assert active_unit(app, token, "activeOu=unit_b") == "unit_b"
     assert active_unit(app, token, "other=x; activeOu=unit_a") == "unit_a"
 
 
-def test_the_cookie_may_name_the_tokens_own_unit(app, issuer):
+def test_the_cookie_may_select_the_unit_of_the_token(app, issuer):
     assert active_unit(app, issuer.sign(), "activeOu=unit_demo") == "unit_demo"
 
 
-def test_the_cookie_is_enough_when_the_token_has_no_unit_of_its_own(app, issuer):
+def test_the_cookie_is_enough_if_the_token_only_lists_units(app, issuer):
     token = issuer.sign(without=("unit_id",), unit_ids=["unit_a"])
     assert active_unit(app, token, "activeOu=unit_a") == "unit_a"
 
@@ -100,23 +100,23 @@ def test_the_cookie_is_enough_when_the_token_has_no_unit_of_its_own(app, issuer)
 @pytest.mark.parametrize(
     "unit", ["unit_other", "UNIT_DEMO", "unit_demo%20", "unit_*", "null", "unit_a,unit_b", "é"]
 )
-def test_a_cookie_that_names_a_unit_of_others_is_forbidden(app, issuer, rows, unit):
+def test_a_cookie_that_names_a_foreign_unit_is_forbidden(app, issuer, rows, unit):
     assert active_unit(app, issuer.sign(unit_ids=["unit_a"]), f"activeOu={unit}") == 403
     assert rows.count("credentials") == 0
 
 
 @pytest.mark.parametrize("cookie", ["activeOu=", 'activeOu=""', "activeOu"])
-def test_an_empty_cookie_is_no_active_unit(app, issuer, cookie):
+def test_an_empty_cookie_is_rejected(app, issuer, cookie):
     assert active_unit(app, issuer.sign(), cookie) == 400
 
 
-def test_two_cookies_that_disagree_are_no_active_unit(app, issuer):
+def test_two_cookies_with_different_units_are_rejected(app, issuer):
     token = issuer.sign(unit_ids=["unit_a"])
     assert active_unit(app, token, "activeOu=unit_a; activeOu=unit_demo") == 400
 
 
 def test_a_second_cookie_header_is_not_lost(app, issuer):
-    """gunicorn joins the two with a comma."""
+    """gunicorn joins two headers with a comma."""
     token = issuer.sign(unit_ids=["unit_a"])
     assert active_unit(app, token, "a=1,activeOu=unit_a") == 400
 
@@ -128,7 +128,7 @@ def test_the_service_takes_its_keys_from_a_url(settings, issuer):
         assert token_verifier.verify(issuer.sign("ES256")).subject == "ada"
 
 
-def test_without_any_key_the_service_is_unavailable(settings, issuer):
+def test_the_service_is_unavailable_without_any_key(settings, issuer):
     unreachable = "http://127.0.0.1:1/jwks.json"
     app = create_app(replace(settings, jwt_keys=unreachable))
     answer = client_of(app, issuer.sign()).get("/secrets")

@@ -56,7 +56,7 @@ def test_a_credential_is_shown_with_its_live_secrets(member, issued_json, path):
     assert secret["last_used_at"] is secret["expires_at"] is None
 
 
-def test_a_credential_was_last_used_when_the_last_of_its_secrets_was(member, path, rotate, rows):
+def test_a_credential_was_last_used_when_any_of_its_secrets_was(member, path, rotate, rows):
     rotate()
     rows.execute(
         "UPDATE client_secrets SET last_used_at = '2025-06-01T10:00:00.9Z' "
@@ -78,13 +78,13 @@ def test_an_update_sets_the_consent_flag(member, path, trust):
     assert member.get(path).json["name"] == "CRM backend"
 
 
-def test_an_update_may_set_the_name_too(member, path):
+def test_an_update_can_also_set_the_name(member, path):
     body = {"trust_upstream_consent": True, "name": " New name "}
     assert member.put(path, json=body).status_code == 204
     assert member.get(path).json["name"] == "New name"
 
 
-def test_an_update_moves_updated_at_and_nothing_else(member, path, rows, issued_json):
+def test_an_update_changes_updated_at_but_not_created_at(member, path, rows, issued_json):
     rows.execute("UPDATE credentials SET created_at = '2025-06-01Z', updated_at = '2025-06-01Z'")
     member.put(path, json={"trust_upstream_consent": True})
     shown = member.get(path).json
@@ -96,7 +96,7 @@ def test_an_update_moves_updated_at_and_nothing_else(member, path, rows, issued_
 @pytest.mark.parametrize(
     "value", [None, 1, 0, 1.0, "true", "false", "yes", "", [], {}, [True]], ids=ascii
 )
-def test_a_consent_flag_that_is_no_boolean_is_refused(member, path, trail, value):
+def test_a_consent_flag_that_is_not_a_boolean_is_rejected(member, path, trail, value):
     answer = member.put(path, json={"trust_upstream_consent": value, "name": "x"})
     assert answer.status_code == 400
     assert answer.json["errors"][0]["pointer"] == "/trust_upstream_consent"
@@ -105,26 +105,26 @@ def test_a_consent_flag_that_is_no_boolean_is_refused(member, path, trail, value
 
 
 @pytest.mark.parametrize("body", [{}, {"name": "x"}])
-def test_an_update_without_the_consent_flag_is_refused(member, path, body):
+def test_an_update_without_the_consent_flag_is_rejected(member, path, body):
     assert member.put(path, json=body).status_code == 400
     assert member.get(path).json["name"] == "CRM backend"
 
 
 @pytest.mark.parametrize("name", [None, 5, "", "x" * 51, "a\x00b"], ids=ascii)
-def test_a_bad_name_leaves_the_consent_flag_as_it_is(member, path, name):
+def test_an_update_with_an_invalid_name_changes_nothing(member, path, name):
     answer = member.put(path, json={"trust_upstream_consent": True, "name": name})
     assert (answer.status_code, answer.json["detail"]) == (400, "Name must be 1-50 characters")
     assert member.get(path).json["trust_upstream_consent"] is False
 
 
 @pytest.mark.parametrize("field", ["client_id", "unit_id", "secret_id", "client_secret"])
-def test_an_update_changes_no_other_field(member, path, field):
+def test_an_update_of_any_other_field_is_rejected(member, path, field):
     body = {"trust_upstream_consent": True, field: "x"}
     assert member.put(path, json=body).status_code == 400
     assert member.get(path).json["trust_upstream_consent"] is False
 
 
-def test_an_update_leaves_an_event_of_what_changed_from_what_to_what(member, path, trail):
+def test_the_event_of_an_update_contains_the_old_and_new_values(member, path, trail):
     body = {"trust_upstream_consent": True, "name": "New"}
     member.put(path, json=body, headers={"X-Request-Id": "req-2"})
     event = trail()[0]
@@ -145,7 +145,7 @@ def test_an_update_that_changes_nothing_leaves_no_event(member, path, trail):
 # Revoke
 
 
-def test_a_revoked_credential_is_gone_with_its_secrets(member, path, issued_json, rows):
+def test_a_revoked_credential_is_deleted_with_its_secrets(member, path, issued_json, rows):
     answer = member.delete(path)
     assert (answer.status_code, answer.data) == (204, b"")
     assert not is_live(rows, issued_json["client_secret"])
@@ -175,7 +175,7 @@ def test_the_trail_outlives_the_credential(member, path, trail):
 # Rotate
 
 
-def test_a_rotation_hands_out_a_new_secret_under_the_same_client_id(member, path, issued_json):
+def test_a_rotation_returns_a_new_secret_for_the_same_client_id(member, path, issued_json):
     answer = member.post(f"{path}/rotate")
     assert answer.status_code == 200
     assert list(answer.json) == ISSUED_FIELDS
@@ -205,30 +205,36 @@ def overlap_left(rows):
         ({"overlap_seconds": 2592000}, 2592000),
     ],
 )
-def test_the_former_secret_works_until_the_overlap_ends(member, path, rotate, rows, body, seconds):
+def test_the_previous_secret_expires_when_the_overlap_ends(
+    member, path, rotate, rows, body, seconds
+):
     rotate(**body)
     left = overlap_left(rows)
     assert timedelta(seconds=seconds - 30) < left <= timedelta(seconds=seconds)
-    newest, former = member.get(path).json["secrets"]
+    newest, previous = member.get(path).json["secrets"]
     assert newest["expires_at"] is None
-    assert former["expires_at"] is not None
+    assert previous["expires_at"] is not None
 
 
-def test_an_overlap_that_is_over_ends_the_former_secret(member, path, issued_json, rotate, rows):
+def test_the_previous_secret_does_not_work_after_the_overlap(
+    member, path, issued_json, rotate, rows
+):
     rotate(overlap_seconds=60)
     rows.execute("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL")
     assert not is_live(rows, issued_json["client_secret"])
     assert len(member.get(path).json["secrets"]) == 1
 
 
-def test_without_overlap_the_former_secret_ends_at_once(member, path, issued_json, rotate, rows):
+def test_without_an_overlap_the_previous_secret_ends_immediately(
+    member, path, issued_json, rotate, rows
+):
     new = rotate(overlap_seconds=0)
     assert is_live(rows, new)
     assert not is_live(rows, issued_json["client_secret"])
     assert [secret["hint"] for secret in member.get(path).json["secrets"]] == [new[-4:]]
 
 
-def test_a_rotation_during_an_overlap_ends_the_oldest_secret_at_once(
+def test_a_rotation_during_an_overlap_ends_the_oldest_secret_immediately(
     member, path, issued_json, rotate, rows
 ):
     second, third = rotate(), rotate()
@@ -239,13 +245,13 @@ def test_a_rotation_during_an_overlap_ends_the_oldest_secret_at_once(
     assert hints == [third[-4:], second[-4:]]
 
 
-def test_a_rotation_lengthens_no_secrets_life(rotate, rows):
+def test_a_rotation_never_postpones_an_expiry(rotate, rows):
     rows.execute("UPDATE client_secrets SET expires_at = now() + interval '10 seconds'")
     rotate(overlap_seconds=2592000)
     assert overlap_left(rows) < timedelta(seconds=11)
 
 
-def test_a_credential_that_was_used_is_never_shown_as_unused(member, path, rotate, rows):
+def test_last_used_at_survives_rotations(member, path, rotate, rows):
     rows.execute("UPDATE client_secrets SET last_used_at = '2025-06-01T10:00:00Z'")
     for _ in range(3):
         rotate(overlap_seconds=0)
@@ -253,7 +259,7 @@ def test_a_credential_that_was_used_is_never_shown_as_unused(member, path, rotat
 
 
 @pytest.mark.parametrize("overlap", [-1, 2592001, 10**30, 1.5, "60", True, None, [], {}], ids=ascii)
-def test_a_bad_overlap_is_refused_and_changes_nothing(member, path, rows, trail, overlap):
+def test_an_invalid_overlap_is_rejected_and_changes_nothing(member, path, rows, trail, overlap):
     answer = member.post(f"{path}/rotate", json={"overlap_seconds": overlap})
     assert answer.status_code == 400
     assert answer.json["detail"] == "overlap_seconds must be 0-2592000"
@@ -262,7 +268,7 @@ def test_a_bad_overlap_is_refused_and_changes_nothing(member, path, rows, trail,
     assert len(trail()) == 1
 
 
-def test_a_rotation_leaves_an_event_with_its_overlap_and_no_secret(
+def test_the_event_of_a_rotation_contains_its_overlap_and_no_secret(
     issued_json, rotate, trail, rows
 ):
     secret = rotate(overlap_seconds=60)
@@ -276,14 +282,14 @@ def test_a_rotation_leaves_an_event_with_its_overlap_and_no_secret(
 # Events
 
 
-def test_the_trail_begins_with_what_was_issued(issued_json, trail):
+def test_the_trail_begins_with_the_issued_event(issued_json, trail):
     (event,) = trail()
     assert event["event"] == "issued"
     assert event["at"] == issued_json["created_at"]
     assert event["detail"] == {"client_id": issued_json["client_id"], "name": "CRM backend"}
 
 
-def test_a_refused_request_leaves_no_event(app, issuer, member, path, rows):
+def test_a_rejected_or_refused_request_leaves_no_event(app, issuer, member, path, rows):
     stranger = client_of(app, issuer.sign(unit_id="unit_other"))
     for client in (member, stranger, app.test_client()):
         client.put(path, json={})
@@ -310,8 +316,8 @@ def test_a_credential_that_does_not_exist_is_not_found(member, secret_id):
 BODIES = {"PUT": {"trust_upstream_consent": True}, "POST": {}}
 
 
-def test_another_units_credential_answers_as_one_that_does_not_exist(app, issuer, path, rows):
-    """On every route that names a credential, so that one added later is covered by itself."""
+def test_a_credential_of_another_unit_looks_like_one_that_does_not_exist(app, issuer, path, rows):
+    """On every route with a secret_id, so a route that is added later is covered too."""
     stranger = client_of(app, issuer.sign(unit_id="unit_other"))
     missing = "/secrets/sec_" + "0" * 20
     before = rows(
@@ -322,7 +328,7 @@ def test_another_units_credential_answers_as_one_that_does_not_exist(app, issuer
         if "<secret_id>" not in rule.rule:
             continue
         for method in rule.methods - {"HEAD"}:
-            foreign, absent = (
+            other, absent = (
                 stranger.open(
                     rule.rule.replace("/secrets/<secret_id>", prefix),
                     method=method,
@@ -331,8 +337,8 @@ def test_another_units_credential_answers_as_one_that_does_not_exist(app, issuer
                 )
                 for prefix in (path, missing)
             )
-            assert foreign.status_code == 404, (method, rule.rule)
-            assert (foreign.data, foreign.headers) == (absent.data, absent.headers)
+            assert other.status_code == 404, (method, rule.rule)
+            assert (other.data, other.headers) == (absent.data, absent.headers)
             tried += 1
     assert tried == 5
     after = rows(

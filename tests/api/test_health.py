@@ -7,7 +7,7 @@ from tests.conftest import execute
 
 @pytest.fixture
 def client_on(app_with):
-    """Return a function: a client of a service of its own, on the database at the URL."""
+    """Return a function that starts a service on the database and returns its client."""
     return lambda database_url: app_with(database_url=database_url).test_client()
 
 
@@ -21,25 +21,25 @@ def test_the_service_is_ready(client):
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
-def test_a_database_that_was_not_migrated_is_not_ready(client_on, empty_database):
+def test_the_service_is_not_ready_if_the_database_is_not_migrated(client_on, empty_database):
     client = client_on(empty_database)
     assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_database_that_lacks_a_migration_is_not_ready(client_on, empty_database):
+def test_the_service_is_not_ready_if_a_migration_is_missing(client_on, empty_database):
     migrate(empty_database)
     execute(empty_database, "DELETE FROM _yoyo_migration")
     assert client_on(empty_database).get("/readyz").status_code == 503
 
 
-def test_a_database_of_a_later_version_is_ready(client_on, empty_database):
+def test_the_service_is_ready_if_the_database_has_a_later_version(client_on, empty_database):
     migrate(empty_database)
     execute(empty_database, "INSERT INTO _yoyo_migration VALUES ('x', '9999.later', now())")
     assert client_on(empty_database).get("/readyz").status_code == 200
 
 
-def test_a_database_that_takes_no_writes_is_not_ready(client_on, empty_database):
+def test_the_service_is_not_ready_if_the_database_is_read_only(client_on, empty_database):
     migrate(empty_database)
     client = client_on(empty_database)
     assert client.get("/readyz").status_code == 200
@@ -49,7 +49,7 @@ def test_a_database_that_takes_no_writes_is_not_ready(client_on, empty_database)
     assert client_on(empty_database).get("/readyz").status_code == 503
 
 
-def test_without_a_database_the_process_is_healthy_and_not_ready(client_on):
+def test_without_a_database_the_process_is_healthy_but_not_ready(client_on):
     client = client_on("postgresql://postgres@127.0.0.1:1/nowhere")
     assert client.get("/healthz").status_code == 200
     answer = client.get("/readyz")

@@ -13,7 +13,7 @@ def issue(client, **body):
     return client.post("/secrets", json={"name": "CRM backend"} | body)
 
 
-def test_a_new_credential_is_answered_with_its_secret_in_seven_fields(member):
+def test_issuing_returns_seven_fields_including_the_client_secret(member):
     answer = issue(member)
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
@@ -23,12 +23,12 @@ def test_a_new_credential_is_answered_with_its_secret_in_seven_fields(member):
     assert answer.json["trust_upstream_consent"] is False
 
 
-def test_a_client_secret_that_is_handed_out_has_its_checksum(member):
+def test_an_issued_client_secret_ends_in_its_checksum(member):
     secret = issue(member).json["client_secret"]
     assert checksum(secret[:-6]) == secret[-6:]
 
 
-def test_a_list_shows_six_fields_and_never_a_client_secret(member):
+def test_a_listed_credential_has_six_fields_and_no_client_secret(member):
     issued = issue(member).json
     (listed,) = member.get("/secrets").json
     assert list(listed) == FIELDS
@@ -60,7 +60,7 @@ def test_two_credentials_may_share_a_name(member):
     assert len(member.get("/secrets").json) == 2
 
 
-def test_a_time_is_utc_in_whole_seconds(member, rows):
+def test_times_are_in_utc_and_whole_seconds(member, rows):
     issued_at = issue(member).json["created_at"]
     (stored,) = rows("SELECT created_at FROM credentials")
     moment = stored["created_at"].astimezone(UTC).replace(microsecond=0)
@@ -85,7 +85,7 @@ BAD_NAMES = [
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
-def test_a_bad_name_is_refused_and_nothing_stored(member, rows, name):
+def test_an_invalid_name_is_rejected_and_nothing_is_stored(member, rows, name):
     answer = issue(member, name=name)
     assert answer.status_code == 400
     assert answer.json["detail"] == "Name must be 1-50 characters"
@@ -93,12 +93,12 @@ def test_a_bad_name_is_refused_and_nothing_stored(member, rows, name):
     assert rows.count("credentials") == rows.count("credential_events") == 0
 
 
-def test_a_missing_name_is_refused(member):
+def test_a_missing_name_is_rejected(member):
     answer = member.post("/secrets", json={})
     assert (answer.status_code, answer.json["detail"]) == (400, "Name must be 1-50 characters")
 
 
-def test_a_body_that_is_missing_is_refused(member):
+def test_a_missing_body_is_rejected(member):
     answer = member.post("/secrets")
     assert (answer.status_code, answer.json["detail"]) == (400, "Name must be 1-50 characters")
 
@@ -109,7 +109,7 @@ def test_a_body_that_is_missing_is_refused(member):
      ("", "/"), ("a/b~c", "/a~1b~0c"), ("\ud800", "/\ud800")],
     ids=ascii,
 )  # fmt: skip
-def test_an_unknown_field_is_refused_and_pointed_at(member, rows, field, pointer):
+def test_an_unknown_field_is_rejected_with_a_pointer_to_it(member, rows, field, pointer):
     answer = issue(member, **{field: "x"})
     assert answer.status_code == 400
     assert answer.json["errors"] == [{"pointer": pointer, "detail": "Unknown field"}]
@@ -126,7 +126,7 @@ def test_the_query_cannot_choose_the_unit(member):
     assert len(member.get("/secrets?unit_id=unit_other").json) == 1
 
 
-def test_the_secret_is_stored_as_bcrypt_hash_digest_and_hint_alone(member, rows):
+def test_the_secret_is_stored_only_as_a_bcrypt_hash_a_digest_and_a_hint(member, rows):
     secret = issue(member).json["client_secret"]
     (stored,) = rows("SELECT * FROM client_secrets")
     assert bcrypt.checkpw(secret.encode(), stored["secret_hash"].encode())
@@ -136,14 +136,14 @@ def test_the_secret_is_stored_as_bcrypt_hash_digest_and_hint_alone(member, rows)
     assert stored["expires_at"] is None
 
 
-def test_no_table_holds_the_client_secret(member, rows):
+def test_no_table_contains_the_client_secret(member, rows):
     secret = issue(member).json["client_secret"]
     for table in ("credentials", "client_secrets", "credential_events"):
         (row,) = rows(f"SELECT t::text AS everything FROM {table} AS t")
         assert secret[6:-6] not in row["everything"]
 
 
-def test_issuing_leaves_an_audit_event_of_who_and_which_request(member, rows):
+def test_issuing_records_the_actor_and_the_request_in_the_audit_trail(member, rows):
     issued = member.post("/secrets", json={"name": "x"}, headers={"X-Request-Id": "req-1"}).json
     (event,) = rows("SELECT * FROM credential_events")
     assert event["secret_id"] == issued["secret_id"]
@@ -152,13 +152,13 @@ def test_issuing_leaves_an_audit_event_of_who_and_which_request(member, rows):
     assert event["request_id"] == "req-1"
 
 
-def test_a_failed_event_leaves_no_credential(service, rows):
+def test_no_credential_is_stored_if_its_event_fails(service, rows):
     with pytest.raises(Exception, match="CheckViolation"):
         service.issue(caller(actor=""), name="x")
     assert rows.count("credentials") == rows.count("client_secrets") == 0
 
 
-def test_a_failure_of_the_database_quotes_no_row(service):
+def test_a_database_error_does_not_quote_the_row(service):
     with pytest.raises(Exception, match="CheckViolation") as error:
         service.issue(caller(), name="x\x07")
     assert "credentials_name_characters" in str(error.value)
@@ -166,6 +166,6 @@ def test_a_failure_of_the_database_quotes_no_row(service):
     assert error.value.__suppress_context__
 
 
-def test_a_credential_does_not_show_its_secret_in_its_representation(service):
+def test_the_repr_of_a_credential_does_not_show_its_secret(service):
     issued = service.issue(caller(), name="x")
     assert issued.client_secret not in repr(issued)

@@ -15,7 +15,7 @@ from tests.helpers import VERIFIED_FIELDS, basic, caller, typo_of
 from tests.server import wait_until
 
 CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
-REFUSED = {
+UNAUTHORIZED = {
     "type": "about:blank",
     "title": "Unauthorized",
     "status": 401,
@@ -28,16 +28,16 @@ def verify(client, credential, secret=None, **changes):
     return client.open("/verify", headers=headers | {"X-Request-Id": "same"}, **changes)
 
 
-def refusals_of(answers):
-    """All that is told of refusals: one, if they are alike."""
+def distinct(answers):
+    """Return the distinct answers, with everything that a caller sees."""
     return {(answer.status, answer.data, str(answer.headers)) for answer in answers}
 
 
-# A good pair
+# Valid pairs
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_good_pair_is_told_whose_it_is(client, issued, method):
+def test_a_valid_pair_is_answered_with_its_credential(client, issued, method):
     answer = verify(client, issued, method=method)
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
@@ -51,14 +51,14 @@ def test_a_good_pair_is_told_whose_it_is(client, issued, method):
     }
 
 
-def test_the_answer_to_head_is_that_to_get_without_its_body(client, issued):
+def test_head_is_answered_as_get_without_the_body(client, issued):
     get, head = verify(client, issued, method="GET"), verify(client, issued, method="HEAD")
     assert head.status_code == 200
     assert head.data == b""
     assert head.headers == get.headers
 
 
-def test_the_answer_is_in_the_headers_too(client, issued, service):
+def test_the_credential_is_in_the_headers_too(client, issued, service):
     for trust in (False, True):
         service.update(caller(), issued.secret_id, trust_upstream_consent=trust, name=None)
         headers = verify(client, issued).headers
@@ -75,14 +75,14 @@ def test_the_answer_is_in_the_headers_too(client, issued, service):
      ("単位", "%E5%8D%98%E4%BD%8D"),
      ("a%20b", "a%2520b"), ("a,b;c=\"d\"", "a,b;c=\"d\""), ("\u2028", "%E2%80%A8")],
 )  # fmt: skip
-def test_no_two_units_look_alike_in_the_header(client, service, unit_id, header):
+def test_different_units_have_different_header_values(client, service, unit_id, header):
     issued = service.issue(caller(unit_id), name="x")
     answer = verify(client, issued)
     assert answer.json["unit_id"] == unit_id
     assert answer.headers["X-LeadVibe-Unit-Id"] == header
 
 
-def test_a_name_of_any_script_is_told(client, service):
+def test_a_name_in_any_script_is_answered_unchanged(client, service):
     issued = service.issue(caller("u"), name="Zoë \N{FOX FACE}")
     assert verify(client, issued).json["name"] == "Zoë \N{FOX FACE}"
 
@@ -93,26 +93,26 @@ def test_the_scheme_is_case_insensitive(client, issued):
     assert client.get("/verify", headers=headers).status_code == 200
 
 
-def test_a_request_with_a_body_is_verified_all_the_same(client, issued):
+def test_a_request_with_a_body_is_verified(client, issued):
     answer = verify(client, issued, method="POST", data=b"an event", content_type="text/plain")
     assert answer.status_code == 200
     assert answer.json["client_id"] == issued.client_id
     assert answer.headers["X-LeadVibe-Unit-Id"] == "unit_demo"
 
 
-def test_the_way_through_flask_gives_the_same_answer(client, issued):
-    """The door serves what is ordinary, the view what is not: a body makes the difference."""
+def test_the_fast_path_and_the_flask_view_answer_alike(client, issued):
+    """A request with a body goes to the Flask view, an ordinary one to the fast path."""
     for secret in (issued.client_secret, generate_client_secret()):
-        door = verify(client, issued, secret, method="POST")
+        fast = verify(client, issued, secret, method="POST")
         view = verify(client, issued, secret, method="POST", data=b"x")
-        assert (door.status, door.data) == (view.status, view.data)
-        assert sorted(door.headers) == sorted(view.headers)
+        assert (fast.status, fast.data) == (view.status, view.data)
+        assert sorted(fast.headers) == sorted(view.headers)
 
 
-# All that is refused
+# Invalid pairs
 
 
-def test_all_that_is_refused_is_refused_alike(client, issued, service, rows):
+def test_every_invalid_pair_gets_the_same_answer(client, issued, service, rows):
     revoked = service.issue(caller(), name="x")
     service.revoke(caller(), revoked.secret_id)
     expired = service.issue(caller(), name="x")
@@ -132,9 +132,9 @@ def test_all_that_is_refused_is_refused_alike(client, issued, service, rows):
         verify(client, expired),
         client.get("/verify", headers={"X-Request-Id": "same"}),
     ]
-    ((status, _, _),) = refusals_of(answers)
+    ((status, _, _),) = distinct(answers)
     assert status.startswith("401 ")
-    assert answers[0].json == REFUSED
+    assert answers[0].json == UNAUTHORIZED
     assert answers[0].content_type == "application/problem+json"
     assert answers[0].headers["WWW-Authenticate"] == CHALLENGE
 
@@ -149,9 +149,9 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("authorization", MALFORMED, ids=lambda text: ascii(text[:30]))
-def test_a_malformed_header_is_refused_in_the_same_words(client, authorization):
+def test_a_malformed_header_gets_the_same_answer(client, authorization):
     answer = client.get("/verify", headers={"Authorization": authorization})
-    assert (answer.status_code, answer.json) == (401, REFUSED)
+    assert (answer.status_code, answer.json) == (401, UNAUTHORIZED)
     assert answer.headers["WWW-Authenticate"] == CHALLENGE
 
 
@@ -161,22 +161,22 @@ def test_a_malformed_header_is_refused_in_the_same_words(client, authorization):
      lambda pair: (pair[0].upper(), pair[1]), lambda pair: (" " + pair[0], pair[1]),
      lambda pair: (pair[0], ":" + pair[1]), lambda pair: (pair[1], pair[0])],
 )  # fmt: skip
-def test_a_pair_that_is_nearly_right_is_refused(client, issued, change):
+def test_a_pair_that_is_almost_right_is_refused(client, issued, change):
     headers = basic(*change((issued.client_id, issued.client_secret)))
     assert client.get("/verify", headers=headers).status_code == 401
 
 
-def test_a_secret_of_another_client_is_refused(client, service, issued):
+def test_the_secret_of_another_client_is_refused(client, service, issued):
     other = service.issue(caller(), name="x")
     assert verify(client, issued, other.client_secret).status_code == 401
 
 
-def test_a_bearer_token_does_not_verify(app, issuer):
+def test_a_bearer_token_is_refused(app, issuer):
     assert client_of(app, issuer.sign()).get("/verify").status_code == 401
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-def test_a_wrong_method_is_answered_with_those_allowed(client, issued, method):
+def test_an_unsupported_method_is_answered_with_the_allowed_ones(client, issued, method):
     answer = verify(client, issued, method=method)
     assert answer.status_code == 405
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
@@ -187,14 +187,14 @@ def test_a_body_over_16_kib_is_too_large(client, issued):
     assert answer.status_code == 413
 
 
-def test_a_revocation_holds_on_every_instance_at_once(app_with, issued, service):
+def test_a_revocation_takes_effect_on_every_instance_immediately(app_with, issued, service):
     instances = [app_with().test_client() for _ in range(2)]
     assert {verify(each, issued).status_code for each in instances} == {200}
     service.revoke(caller(), issued.secret_id)
     assert {verify(each, issued).status_code for each in instances} == {401}
 
 
-def test_both_secrets_verify_during_an_overlap_and_the_former_no_longer_after(
+def test_both_secrets_verify_during_an_overlap_and_only_the_new_one_afterwards(
     client, issued, service, rows
 ):
     rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=60)
@@ -204,12 +204,12 @@ def test_both_secrets_verify_during_an_overlap_and_the_former_no_longer_after(
     assert verify(client, rotated).status_code == 200
 
 
-# The work of a verification
+# What a verification costs
 
 
 @pytest.fixture
 def bcrypt_calls(monkeypatch):
-    """How often bcrypt compared, which it goes on doing."""
+    """The calls of bcrypt's comparison, which still does its work."""
     calls = []
     checkpw = bcrypt.checkpw
 
@@ -221,7 +221,7 @@ def bcrypt_calls(monkeypatch):
     return calls
 
 
-def test_neither_a_good_nor_a_refused_pair_costs_bcrypt(client, issued, bcrypt_calls):
+def test_neither_a_valid_nor_an_invalid_pair_needs_bcrypt(client, issued, bcrypt_calls):
     assert verify(client, issued).status_code == 200
     for secret in (generate_client_secret(), "x"):
         assert verify(client, issued, secret).status_code == 401
@@ -229,7 +229,7 @@ def test_neither_a_good_nor_a_refused_pair_costs_bcrypt(client, issued, bcrypt_c
     assert bcrypt_calls == []
 
 
-def test_a_secret_with_a_wrong_checksum_is_refused_before_the_database_is_asked(settings, issued):
+def test_a_secret_with_a_wrong_checksum_is_refused_without_the_database(settings, issued):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
     client = create_app(unreachable).test_client()
     typo = typo_of(issued.client_secret)
@@ -237,7 +237,7 @@ def test_a_secret_with_a_wrong_checksum_is_refused_before_the_database_is_asked(
     assert verify(client, issued).status_code == 503
 
 
-def test_bcrypt_decides_where_the_digest_is_by_another_key_and_it_is_learned_anew(
+def test_bcrypt_decides_if_the_digest_has_another_key_and_the_digest_is_replaced(
     app_with, issued, rows, bcrypt_calls
 ):
     new_key = b"another digest key of the tests."
@@ -251,8 +251,8 @@ def test_bcrypt_decides_where_the_digest_is_by_another_key_and_it_is_learned_ane
 
 
 def test_instances_with_two_digest_keys_need_bcrypt_once_each(app_with, issued, bcrypt_calls):
-    """As in a rolling deployment: each overwrites the digest of the other."""
-    keys = (b"the former digest key, 32 bytes.", b"the coming digest key, 32 bytes.")
+    """As in a rolling deployment, each instance overwrites the digest of the other."""
+    keys = (b"the first digest key, 32 bytes..", b"the second digest key, 32 bytes.")
     instances = [app_with(digest_key=key).test_client() for key in keys]
     for _ in range(5):
         assert [verify(each, issued).status_code for each in instances] == [200, 200]
@@ -261,14 +261,14 @@ def test_instances_with_two_digest_keys_need_bcrypt_once_each(app_with, issued, 
     assert len(bcrypt_calls) == 2
 
 
-def test_what_was_learned_of_a_secret_does_not_outlive_it(app_with, issued, service):
+def test_a_remembered_digest_does_not_outlive_its_secret(app_with, issued, service):
     client = app_with(digest_key=b"another digest key of the tests.").test_client()
     assert verify(client, issued).status_code == 200
     service.revoke(caller(), issued.secret_id)
     assert verify(client, issued).status_code == 401
 
 
-def test_bcrypt_decides_where_there_is_no_digest(client, issued, rows, bcrypt_calls):
+def test_bcrypt_decides_if_there_is_no_digest(client, issued, rows, bcrypt_calls):
     rows.execute("UPDATE client_secrets SET digest = NULL")
     assert verify(client, issued, generate_client_secret()).status_code == 401
     assert rows("SELECT digest FROM client_secrets") == [{"digest": None}]
@@ -277,25 +277,25 @@ def test_bcrypt_decides_where_there_is_no_digest(client, issued, rows, bcrypt_ca
     assert len(bcrypt_calls) == 2
 
 
-def test_a_secret_that_ends_while_bcrypt_is_at_work_is_refused(
+def test_a_secret_revoked_during_the_bcrypt_comparison_is_refused(
     client, issued, service, rows, monkeypatch
 ):
     rows.execute("UPDATE client_secrets SET digest = NULL")
     checkpw = bcrypt.checkpw
 
-    def revoked_meanwhile(*arguments):
+    def revoke_and_compare(*arguments):
         service.revoke(caller(), issued.secret_id)
         return checkpw(*arguments)
 
-    monkeypatch.setattr("app.credentials.hashing.bcrypt.checkpw", revoked_meanwhile)
+    monkeypatch.setattr("app.credentials.hashing.bcrypt.checkpw", revoke_and_compare)
     assert verify(client, issued).status_code == 401
 
 
-def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_the_good(app_with, service, rows):
-    """Of four threads three may wait for bcrypt; the rest is told to come again at once."""
+def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, service, rows):
+    """At most three of four threads wait for bcrypt. Further requests get 503 immediately."""
     needing_bcrypt = service.issue(caller("u"), name="x")
     rows.execute("UPDATE client_secrets SET digest = NULL")
-    good = service.issue(caller("u"), name="x")
+    other = service.issue(caller("u"), name="x")
     app = app_with(threads=4, verify_failure_limit=0)
 
     def attack(_):
@@ -303,7 +303,7 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_the_good(app_with, servic
 
     with ThreadPoolExecutor(8) as pool:
         attacks = [pool.submit(attack, number) for number in range(24)]
-        assert verify(app.test_client(), good).status_code == 200
+        assert verify(app.test_client(), other).status_code == 200
         answers = [each.result() for each in attacks]
     assert {answer.status_code for answer in answers} == {401, 503}
     busy = next(answer for answer in answers if answer.status_code == 503)
@@ -312,10 +312,10 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_the_good(app_with, servic
     assert verify(app.test_client(), needing_bcrypt).status_code == 200
 
 
-def test_a_flood_on_one_client_leaves_bcrypt_to_the_others(app_with, service, rows):
-    """Good pairs that need bcrypt themselves, during the flood."""
+def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows):
+    """Valid pairs that need bcrypt are verified during the flood."""
     attacked = service.issue(caller("u"), name="x")
-    good = [service.issue(caller("u"), name="x") for _ in range(5)]
+    others = [service.issue(caller("u"), name="x") for _ in range(5)]
     rows.execute("UPDATE client_secrets SET digest = NULL")
     app = app_with(threads=4, verify_failure_limit=0)
     stop = threading.Event()
@@ -328,7 +328,7 @@ def test_a_flood_on_one_client_leaves_bcrypt_to_the_others(app_with, service, ro
         for _ in range(3):
             pool.submit(attack)
         try:
-            answers = [verify(app.test_client(), each).status_code for each in good]
+            answers = [verify(app.test_client(), each).status_code for each in others]
         finally:
             stop.set()
     assert answers == [200] * 5
@@ -341,20 +341,20 @@ def last_uses(rows):
     return [each["last_used_at"] for each in rows("SELECT last_used_at FROM client_secrets")]
 
 
-def test_a_use_is_recorded_soon_after(member, client, issued, rows):
+def test_a_use_is_recorded_soon_afterwards(member, client, issued, rows):
     verify(client, issued)
     wait_until(lambda: last_uses(rows) != [None], 5)
     shown = member.get(f"/secrets/{issued.secret_id}").json
     assert shown["last_used_at"] == shown["secrets"][0]["last_used_at"] is not None
 
 
-def test_a_refused_attempt_leaves_no_mark(app, client, issued, rows):
+def test_a_failed_verification_is_not_recorded_as_a_use(app, client, issued, rows):
     verify(client, issued, generate_client_secret())
     app.services.credentials.usage.flush()
     assert last_uses(rows) == [None]
 
 
-def test_uses_are_written_once_a_minute_at_most(app, client, issued, rows):
+def test_uses_are_written_at_most_once_a_minute(app, client, issued, rows):
     def use():
         verify(client, issued)
         app.services.credentials.usage.flush()
@@ -369,7 +369,7 @@ def test_uses_are_written_once_a_minute_at_most(app, client, issued, rows):
     assert use() > before
 
 
-def test_a_use_that_was_recorded_within_the_minute_is_not_handed_on(app, issued, service):
+def test_a_use_within_a_minute_of_the_last_is_not_passed_to_the_recorder(app, issued, service):
     class Recorder:
         used = 0
 
@@ -386,7 +386,7 @@ def test_a_use_that_was_recorded_within_the_minute_is_not_handed_on(app, issued,
     assert recorder.used == 1
 
 
-def test_two_instances_do_not_both_write(app_with, issued, rows):
+def test_two_instances_do_not_both_write_a_use(app_with, issued, rows):
     instances = [app_with(), app_with()]
     for app in instances:
         verify(app.test_client(), issued)
@@ -396,11 +396,13 @@ def test_two_instances_do_not_both_write(app_with, issued, rows):
     assert last_uses(rows) == [first] != [None]
 
 
-def test_a_use_that_cannot_be_written_fails_nothing(app, client, issued, database_url, rows):
+def test_a_verification_succeeds_even_if_its_use_cannot_be_written(
+    app, client, issued, database_url, rows
+):
     with psycopg.connect(database_url) as other:
         other.execute("SELECT FROM client_secrets FOR UPDATE")
         assert verify(client, issued).status_code == 200
-        app.services.credentials.usage.flush()  # waits for the lock until the statement's timeout
+        app.services.credentials.usage.flush()  # waits for the lock until the statement times out
         assert verify(client, issued).status_code == 200
 
 
@@ -412,15 +414,15 @@ def limited(app_with):
     return app_with(verify_failure_limit=3).test_client()
 
 
-def refuse(client, credential, times, **changes):
+def fail(client, credential, times, **changes):
     return [
         verify(client, credential, generate_client_secret(), **changes).status_code
         for _ in range(times)
     ]
 
 
-def test_refusals_beyond_the_limit_are_answered_429(limited, issued):
-    assert refuse(limited, issued, 5) == [401, 401, 401, 429, 429]
+def test_failures_beyond_the_limit_are_answered_429(limited, issued):
+    assert fail(limited, issued, 5) == [401, 401, 401, 429, 429]
     answer = verify(limited, issued, generate_client_secret())
     assert 0 < int(answer.headers["Retry-After"]) <= 60
     assert answer.content_type == "application/problem+json"
@@ -428,22 +430,22 @@ def test_refusals_beyond_the_limit_are_answered_429(limited, issued):
     assert answer.headers["X-Request-Id"] == "same"
 
 
-def test_a_good_pair_is_never_refused_by_the_limit(limited, issued):
-    refuse(limited, issued, 10)
+def test_a_valid_pair_is_never_limited(limited, issued):
+    fail(limited, issued, 10)
     assert {verify(limited, issued).status_code for _ in range(10)} == {200}
 
 
-def test_good_pairs_are_not_counted(limited, issued):
+def test_valid_pairs_are_not_counted(limited, issued):
     assert {verify(limited, issued).status_code for _ in range(10)} == {200}
-    assert refuse(limited, issued, 3) == [401] * 3
+    assert fail(limited, issued, 3) == [401] * 3
 
 
-def test_each_client_id_and_each_address_is_counted_for_itself(limited, issued, service):
+def test_each_client_id_and_each_address_is_counted_separately(limited, issued, service):
     other = service.issue(caller("u"), name="x")
-    assert refuse(limited, issued, 4)[-1] == 429
-    assert refuse(limited, other, 3) == [401] * 3
+    assert fail(limited, issued, 4)[-1] == 429
+    assert fail(limited, other, 3) == [401] * 3
     elsewhere = {"environ_base": {"REMOTE_ADDR": "127.0.0.9"}}
-    assert refuse(limited, issued, 3, **elsewhere) == [401] * 3
+    assert fail(limited, issued, 3, **elsewhere) == [401] * 3
 
 
 def test_malformed_pairs_are_counted_too(limited):
@@ -451,10 +453,10 @@ def test_malformed_pairs_are_counted_too(limited):
     assert answers == [401, 401, 401, 429]
 
 
-def test_a_limit_of_0_is_no_limit(app_with, issued):
+def test_a_limit_of_0_disables_the_limit(app_with, issued):
     client = app_with(verify_failure_limit=0).test_client()
-    assert refuse(client, issued, 100) == [401] * 100
+    assert fail(client, issued, 100) == [401] * 100
 
 
 def test_the_limit_is_60_a_minute_by_default(client, issued):
-    assert refuse(client, issued, 62) == [401] * 60 + [429] * 2
+    assert fail(client, issued, 62) == [401] * 60 + [429] * 2

@@ -1,4 +1,4 @@
-"""The page at /docs in the real Chromium, as a reader meets it."""
+"""The page at /docs in a real Chromium, as a reader uses it."""
 
 import json
 import os
@@ -46,21 +46,21 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page that must give no cause for complaint, whatever is done on it."""
+    """A page that must log no error and load nothing from other hosts."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(15_000)
-    complaints, hosts = [], set()
+    errors, hosts = [], set()
     page.add_init_script(_REPORT_VIOLATIONS)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on(
         "console",
-        lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None,
+        lambda line: errors.append(line.text) if line.type in {"error", "warning"} else None,
     )
     page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
     yield page
     own = urlsplit(page.url).netloc
     page.close()
-    assert complaints == []
+    assert errors == []
     assert hosts - {""} == {own}  # a data: URL has no host
 
 
@@ -88,7 +88,7 @@ def authorize_basic(page, issued):
     authorize(page, "basicAuth", **pair)
 
 
-def forget_basic(page):
+def log_out_of_basic(page):
     page.locator(".scheme-container .authorize").click()
     dialog = page.locator(".auth-container").filter(has_text="basicAuth")
     dialog.get_by_text("Logout").click()
@@ -100,7 +100,7 @@ def find_call(page, name):
 
 
 def execute(call):
-    """Press Execute, wait for a 200, and return what the page then shows of the answer."""
+    """Press Execute, wait for a 200, and return the body that the page shows."""
     call.get_by_role("button", name="Execute").click()
     answer = call.locator(".live-responses-table .response").first
     expect(answer.locator(".response-col_status")).to_contain_text("200")
@@ -118,7 +118,7 @@ def try_out(page, name, body=None, **parameters):
     return execute(call)
 
 
-def test_a_reader_gets_from_a_token_to_a_verified_credential(page, server, issuer):
+def test_a_reader_can_go_from_a_token_to_a_verified_credential(page, server, issuer):
     open_docs(page, server)
     authorize_bearer(page, issuer.sign())
     issued = try_out(page, "issueCredential", {"name": "CRM backend"})
@@ -131,7 +131,7 @@ def test_a_reader_gets_from_a_token_to_a_verified_credential(page, server, issue
     assert verified["name"] == "CRM backend"
 
 
-def test_a_reader_rotates_and_both_client_secrets_verify(page, server, issuer):
+def test_after_a_rotation_on_the_page_both_client_secrets_verify(page, server, issuer):
     open_docs(page, server)
     authorize_bearer(page, issuer.sign())
     issued = try_out(page, "issueCredential", {"name": "CRM backend"})
@@ -139,13 +139,13 @@ def test_a_reader_rotates_and_both_client_secrets_verify(page, server, issuer):
     assert rotated["client_secret"] != issued["client_secret"]
     authorize_basic(page, issued)
     assert try_out(page, "verify")["secret_id"] == issued["secret_id"]
-    forget_basic(page)
+    log_out_of_basic(page)
     authorize_basic(page, rotated)
     assert execute(find_call(page, "verify"))["secret_id"] == issued["secret_id"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_samples_do_what_the_guide_says(page, server, issuer, tmp_path, language):
+def test_the_samples_work_as_the_guide_says(page, server, issuer, tmp_path, language):
     run = {"curl": run_shell, "Python": run_python, "JavaScript": run_node, "Go": run_go}[language]
     open_docs(page, server)
 
@@ -199,13 +199,13 @@ def test_the_development_token_authorizes_with_one_click(page, var):
         assert try_out(page, "issueCredential")["unit_id"] == "unit_demo"
 
 
-def test_production_shows_nothing_of_development(page, server):
+def test_production_does_not_mention_development(page, server):
     open_docs(page, server)
     assert "development" not in page.content()
     assert "export TOKEN='eyJ…'" in page.content()
 
 
-def test_samples_name_the_service_as_the_reader_reached_it(page, server):
+def test_samples_use_the_host_name_that_the_reader_used(page, server):
     page.goto(f"http://localhost:{server.port}/docs")
     expect(page.locator("#verify-curl")).to_contain_text(f"http://localhost:{server.port}/verify")
 
@@ -222,7 +222,7 @@ def test_the_first_tab_stop_skips_the_guide(page, server):
     expect(page.locator(".scheme-container .authorize")).to_be_focused()
 
 
-def test_the_guides_tabs_work_by_keyboard(page, server):
+def test_the_tabs_of_the_guide_work_by_keyboard(page, server):
     open_docs(page, server)
     tabs = page.get_by_role("tablist", name="Issue a credential").get_by_role("tab")
     tabs.first.focus()
@@ -245,7 +245,7 @@ def test_the_guides_tabs_work_by_keyboard(page, server):
     expect(page.get_by_role("tabpanel", name="Python").nth(1)).to_be_focused()
 
 
-def test_every_stop_on_the_way_to_the_first_tabs_can_be_reached_by_tab(page, server):
+def test_the_tab_key_reaches_every_link_before_the_first_tabs(page, server):
     open_docs(page, server)
     reached = []
     while "token-curl-tab" not in reached:
@@ -255,7 +255,7 @@ def test_every_stop_on_the_way_to_the_first_tabs_can_be_reached_by_tab(page, ser
     assert {"#calls", "#credential", "#first-event", "#rotation"} <= set(reached)
 
 
-def test_a_language_that_is_chosen_once_holds_for_every_sample(page, server):
+def test_choosing_a_language_once_changes_every_sample(page, server):
     open_docs(page, server)
     tab = page.get_by_role("tablist", name="Verify it").get_by_role("tab", name="Go")
     tab.scroll_into_view_if_needed()
@@ -267,7 +267,7 @@ def test_a_language_that_is_chosen_once_holds_for_every_sample(page, server):
     assert tab.bounding_box()["y"] == pytest.approx(before, abs=1)
 
 
-def test_nothing_makes_the_page_scroll_sideways_on_a_phone(page, server, issuer):
+def test_the_page_never_scrolls_sideways_on_a_phone(page, server, issuer):
     page.set_viewport_size(PHONE)
     open_docs(page, server)
     for language in LANGUAGES:
@@ -286,11 +286,11 @@ def width(page):
     return page.evaluate("document.documentElement.scrollWidth")
 
 
-def test_screenshots_show_the_page(page, server, tmp_path):
+def test_the_screenshots_are_taken(page, server, tmp_path):
     directory = ROOT / "docs" / "img" if "SCREENSHOTS" in os.environ else tmp_path
     directory.mkdir(exist_ok=True)
     open_docs(page, server)
-    # the port differs from run to run, and readers have this one
+    # the port is a different one in each run; show the usual one
     page.evaluate(
         "for (const place of document.querySelectorAll('[data-origin]'))"
         " place.textContent = 'http://127.0.0.1:8000'"

@@ -1,4 +1,4 @@
-"""`credentials`, as an operator and as a script would use it."""
+"""`credentials`, as an operator and a script use it."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ UNIT = ("--unit", "unit_demo")
 
 @pytest.fixture
 def run(settings, rows):
-    """Return a function that runs the command with the three settings that it needs."""
+    """Return a function that runs the command with the settings that it needs."""
     needed = ("DATABASE_URL", "DIGEST_KEY")
     variables = {name: value for name, value in environment(settings).items() if name in needed}
 
@@ -35,7 +35,7 @@ def run(settings, rows):
 
 @pytest.fixture
 def issued_json(run):
-    """What the command that issued the credential has printed."""
+    """The output of the command that issued the credential."""
     return json.loads(run("issue", "CRM backend", *UNIT, "--json").stdout)
 
 
@@ -68,19 +68,19 @@ def test_rotate_prints_the_new_secret_once(run, issued_json, rows):
     assert not is_live(rows, issued_json["client_secret"])
 
 
-def test_rotate_keeps_the_former_secret_for_a_day_unless_told_otherwise(run, issued_json, rows):
+def test_rotate_keeps_the_previous_secret_for_a_day_by_default(run, issued_json, rows):
     run("rotate", issued_json["secret_id"], *UNIT)
     query = "SELECT expires_at > now() + interval '23 hours' AS day FROM client_secrets"
     assert [each["day"] for each in rows(f"{query} WHERE expires_at IS NOT NULL")] == [True]
 
 
-def test_revoke_ends_a_credential(run, issued_json, rows):
+def test_revoke_ends_the_credential(run, issued_json, rows):
     done = run("revoke", issued_json["secret_id"], *UNIT)
     assert (done.returncode, done.stdout) == (0, f"revoked {issued_json['secret_id']}\n")
     assert not is_live(rows, issued_json["client_secret"])
 
 
-def test_events_tell_who_did_what(run, issued_json):
+def test_events_shows_who_did_what(run, issued_json):
     run("revoke", issued_json["secret_id"], *UNIT, "--actor", "incident 42")
     events = json.loads(run("events", issued_json["secret_id"], *UNIT, "--json").stdout)
     assert [(each["event"], each["actor"]) for each in events] == [
@@ -92,10 +92,10 @@ def test_events_tell_who_did_what(run, issued_json):
 
 
 @pytest.mark.parametrize("command", ["rotate", "revoke", "events"])
-@pytest.mark.parametrize("whose", ["nobody's", "another unit's"])
-def test_a_credential_that_the_unit_has_not_is_status_3(run, issued_json, command, whose):
+@pytest.mark.parametrize("whose", ["unknown", "of another unit"])
+def test_the_exit_status_is_3_if_the_unit_has_no_such_credential(run, issued_json, command, whose):
     secret_id, unit = (
-        ("sec_x", "unit_demo") if whose == "nobody's" else (issued_json["secret_id"], "unit_other")
+        ("sec_x", "unit_demo") if whose == "unknown" else (issued_json["secret_id"], "unit_other")
     )
     failed = run(command, secret_id, "--unit", unit)
     assert (failed.returncode, failed.stdout) == (3, "")
@@ -123,14 +123,14 @@ def test_a_credential_that_the_unit_has_not_is_status_3(run, issued_json, comman
     ],
     ids=ascii,
 )
-def test_a_command_called_wrongly_is_status_2_and_stores_nothing(run, rows, arguments):
+def test_the_exit_status_of_a_usage_error_is_2_and_nothing_is_stored(run, rows, arguments):
     failed = run(*arguments)
     assert failed.returncode == 2
     assert "Traceback" not in failed.stderr
     assert rows.count("credentials") == 0
 
 
-def test_settings_that_are_missing_are_named_at_once_with_status_2(run):
+def test_all_invalid_settings_are_named_and_the_exit_status_is_2(run):
     failed = run("list", *UNIT, DATABASE_URL="", DIGEST_KEY="x", BCRYPT_ROUNDS="1")
     assert failed.returncode == 2
     for name in ("DATABASE_URL", "DIGEST_KEY", "BCRYPT_ROUNDS"):
@@ -138,7 +138,7 @@ def test_settings_that_are_missing_are_named_at_once_with_status_2(run):
     assert "Traceback" not in failed.stderr
 
 
-def test_a_database_out_of_reach_is_status_4(run):
+def test_the_exit_status_is_4_if_the_database_is_unreachable(run):
     failed = run("list", *UNIT, DATABASE_URL="postgresql://app:s3cret@127.0.0.1:1/x")
     assert failed.returncode == 4
     assert failed.stderr.startswith("Error: The database is unavailable")
@@ -146,7 +146,7 @@ def test_a_database_out_of_reach_is_status_4(run):
     assert "s3cret" not in failed.stderr
 
 
-def test_the_help_tells_the_exit_statuses(run):
+def test_the_help_explains_the_exit_statuses(run):
     shown = run("--help").stdout
     assert "Exit status: 0 done" in shown
     for command in ("migrate", "list", "issue", "rotate", "revoke", "events"):

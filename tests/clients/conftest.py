@@ -1,4 +1,4 @@
-"""Tools of others that read the document of the running service."""
+"""Third-party tools that read the document of the running service."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def address(server):
 
 @pytest.fixture
 def run(tmp_path):
-    """Return a function that runs a program, in a directory of its own unless told otherwise."""
+    """Return a function that runs a program, by default in a temporary directory."""
 
     def run(*command, cwd=tmp_path, **environment):
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

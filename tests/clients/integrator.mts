@@ -1,4 +1,4 @@
-// What an integrator writes on the TypeScript client; run with the address and a token.
+// Code that uses the generated TypeScript client. Its arguments are the address and a token.
 
 import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
@@ -16,9 +16,9 @@ function verify({ client_id, client_secret }: IssuedCredential) {
   return client.GET("/verify", { headers });
 }
 
-const refused = await client.POST("/secrets", { body: { name: "" } });
-assert.equal(refused.response.status, 400);
-const problem: Problem = refused.error as BadRequest;
+const rejected = await client.POST("/secrets", { body: { name: "" } });
+assert.equal(rejected.response.status, 400);
+const problem: Problem = rejected.error as BadRequest;
 assert.equal(problem.detail, "Name must be 1-50 characters");
 
 const { data: issued } = await client.POST("/secrets", { body: { name: "CRM backend" } });
@@ -44,8 +44,8 @@ assert(rotated);
 assert.notEqual(rotated.client_secret, issued.client_secret);
 
 const { data: credential } = await client.GET("/secrets/{secret_id}", { params });
-const former = credential?.secrets.find(({ expires_at }) => expires_at !== null);
-assert.equal(former?.hint, issued.client_secret.slice(-4));
+const previous = credential?.secrets.find(({ expires_at }) => expires_at !== null);
+assert.equal(previous?.hint, issued.client_secret.slice(-4));
 
 for (const known of [issued, rotated]) {
   const { data: verified } = await verify(known);

@@ -1,4 +1,4 @@
-"""What an integrator writes on the Python client; run with the address and a token."""
+"""Code that uses the generated Python client. Its arguments are the address and a token."""
 
 import sys
 from base64 import b64encode
@@ -34,10 +34,10 @@ def sender(credential: IssuedCredential) -> AuthenticatedClient:
     return AuthenticatedClient(address, token=b64encode(pair.encode()).decode(), prefix="Basic")
 
 
-refused = issue_credential.sync_detailed(client=client, body=NewCredential(name=""))
-assert refused.status_code == HTTPStatus.BAD_REQUEST
-assert isinstance(refused.parsed, Problem)
-assert refused.parsed.detail == "Name must be 1-50 characters"
+rejected = issue_credential.sync_detailed(client=client, body=NewCredential(name=""))
+assert rejected.status_code == HTTPStatus.BAD_REQUEST
+assert isinstance(rejected.parsed, Problem)
+assert rejected.parsed.detail == "Name must be 1-50 characters"
 
 issued = issue_credential.sync(client=client, body=NewCredential(name="CRM backend"))
 assert isinstance(issued, IssuedCredential)
@@ -56,8 +56,8 @@ assert rotated.client_secret != issued.client_secret
 
 credential = get_credential.sync(issued.secret_id, client=client)
 assert isinstance(credential, DetailedCredential)
-former = next(secret for secret in credential.secrets if secret.expires_at)
-assert former.hint == issued.client_secret[-4:]
+previous = next(secret for secret in credential.secrets if secret.expires_at)
+assert previous.hint == issued.client_secret[-4:]
 
 for known in (issued, rotated):
     verified = verify.sync(client=sender(known))

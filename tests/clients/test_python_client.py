@@ -5,10 +5,10 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("integrator.py")
 
 
-def test_a_generated_python_client_is_typed_and_does_all_that_the_service_offers(
+def test_a_generated_python_client_type_checks_and_supports_every_operation(
     address, run, tmp_path, issuer
 ):
-    (tmp_path / "generator.yaml").write_text("post_hooks: []  # nobody reads it: no formatting\n")
+    (tmp_path / "generator.yaml").write_text("post_hooks: []  # no formatting\n")
     run(
         *(sys.executable, "-m", "openapi_python_client", "generate", "--fail-on-warning"),
         *("--url", f"{address}/openapi.json", "--meta", "none"),

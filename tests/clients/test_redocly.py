@@ -1,7 +1,7 @@
 from tests.server import ROOT
 
 
-def test_the_document_breaks_no_rule_of_redocly(node_tool, address, run):
+def test_the_document_follows_the_rules_of_redocly(node_tool, address, run):
     run(
         node_tool("redocly"),
         "lint",

@@ -6,7 +6,7 @@ from tests.clients.conftest import NODE_MODULES
 SOURCE = Path(__file__).with_name("integrator.mts")
 
 
-def test_a_generated_typescript_client_is_typed_and_does_all_that_the_service_offers(
+def test_a_generated_typescript_client_type_checks_and_supports_every_operation(
     node_tool, address, run, tmp_path, issuer
 ):
     run(node_tool("openapi-typescript"), f"{address}/openapi.json", "--output", "openapi.d.ts")

@@ -1,4 +1,4 @@
-"""The document is true: schemathesis sends what it allows, what it forbids, and long sequences."""
+"""Schemathesis sends what the document allows, what it forbids, and long sequences."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""No bug of ours can store what the contract forbids."""
+"""The database itself rejects what the contract forbids, whatever bugs the service has."""
 
 import psycopg
 import pytest
@@ -31,7 +31,7 @@ def insert(rows, table, values):
     rows.execute(f"INSERT INTO {table} ({columns}) VALUES ({placeholders})", **values)
 
 
-def test_a_good_row_of_each_table_is_stored(rows):
+def test_a_valid_row_of_each_table_is_stored(rows):
     insert(rows, "credentials", CREDENTIAL)
     insert(rows, "client_secrets", SECRET)
     insert(rows, "credential_events", EVENT)
@@ -55,19 +55,19 @@ def test_a_good_row_of_each_table_is_stored(rows):
         ({"name": "a\u2069b"}, "credentials_name_characters"),
     ],
 )
-def test_a_bad_credential_is_refused_by_its_constraint(rows, change, constraint):
+def test_an_invalid_credential_violates_its_constraint(rows, change, constraint):
     with pytest.raises(errors.CheckViolation) as error:
         insert(rows, "credentials", CREDENTIAL | change)
     assert error.value.diag.constraint_name == constraint
 
 
 @pytest.mark.parametrize("name", ["x" * 50, "\N{GRINNING FACE}" * 50, "é\u202f\u200b\u2065"])
-def test_a_name_that_the_contract_allows_is_stored(rows, name):
+def test_a_valid_name_is_stored(rows, name):
     insert(rows, "credentials", CREDENTIAL | {"name": name})
 
 
 @pytest.mark.parametrize("column", ["unit_id", "client_id", "name"])
-def test_a_credential_lacks_nothing(rows, column):
+def test_no_column_of_a_credential_may_be_null(rows, column):
     with pytest.raises(errors.NotNullViolation):
         insert(rows, "credentials", CREDENTIAL | {column: None})
 
@@ -95,7 +95,7 @@ def test_identifiers_are_unique(rows, change, constraint):
         ({"hint": "abcde"}, "client_secrets_hint_format"),
     ],
 )
-def test_a_bad_client_secret_is_refused_by_its_constraint(rows, change, constraint):
+def test_an_invalid_client_secret_violates_its_constraint(rows, change, constraint):
     insert(rows, "credentials", CREDENTIAL)
     with pytest.raises(errors.CheckViolation) as error:
         insert(rows, "client_secrets", SECRET | change)
@@ -107,7 +107,7 @@ def test_a_client_secret_belongs_to_a_credential(rows):
         insert(rows, "client_secrets", SECRET)
 
 
-def test_a_credentials_secrets_go_with_it_and_its_trail_stays(rows):
+def test_deleting_a_credential_deletes_its_secrets_and_keeps_its_trail(rows):
     insert(rows, "credentials", CREDENTIAL)
     insert(rows, "client_secrets", SECRET)
     insert(rows, "credential_events", EVENT)
@@ -125,13 +125,13 @@ def test_a_credentials_secrets_go_with_it_and_its_trail_stays(rows):
         ({"detail": "[]"}, "credential_events_detail_object"),
     ],
 )
-def test_a_bad_event_is_refused_by_its_constraint(rows, change, constraint):
+def test_an_invalid_event_violates_its_constraint(rows, change, constraint):
     with pytest.raises(psycopg.errors.CheckViolation) as error:
         insert(rows, "credential_events", EVENT | change)
     assert error.value.diag.constraint_name == constraint
 
 
-def test_a_units_newest_credentials_are_found_by_an_index(rows):
+def test_an_index_finds_the_newest_credentials_of_a_unit(rows):
     for other_plan in ("enable_seqscan", "enable_bitmapscan"):
         rows("SELECT set_config(%(name)s, 'off', false)", name=other_plan)
     plan = rows(

@@ -25,14 +25,14 @@ from tests.helpers import typo_of
         (generate_client_secret, r"lv_cs_[0-9A-Za-z]{43}[0-9A-Za-z]{6}"),
     ],
 )
-def test_a_generated_value_has_the_contracts_format(generate, pattern):
+def test_a_generated_value_has_the_format_of_the_contract(generate, pattern):
     assert all(re.fullmatch(pattern, generate()) for _ in range(200))
 
 
 @pytest.mark.parametrize(
     "generate", [generate_secret_id, generate_client_id, generate_client_secret]
 )
-def test_no_two_generated_values_are_alike(generate):
+def test_generated_values_are_all_different(generate):
     assert len({generate() for _ in range(2000)}) == 2000
 
 
@@ -52,7 +52,7 @@ def test_a_client_secret_uses_the_whole_alphabet():
     assert set("".join(generate_client_secret()[6:49] for _ in range(500))) == set(BASE62)
 
 
-def test_a_client_secret_ends_in_the_checksum_of_what_precedes_it():
+def test_a_client_secret_ends_in_the_checksum_of_the_rest():
     secret = generate_client_secret()
     value = 0
     for digit in secret[-6:]:
@@ -60,7 +60,7 @@ def test_a_client_secret_ends_in_the_checksum_of_what_precedes_it():
     assert value == zlib.crc32(secret[:-6].encode())
 
 
-def test_the_checksum_of_a_known_text_is_the_known_one():
+def test_the_checksum_of_a_known_text_is_as_specified():
     # CRC-32 of "123456789" is 0xCBF43926, the check value of its specification
     assert checksum("123456789") == "3jZRME"
 

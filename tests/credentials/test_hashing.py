@@ -15,7 +15,7 @@ def hasher():
     return Hasher(10, KEY)
 
 
-def test_the_hash_is_bcrypts_of_the_secret_at_the_given_cost(hasher):
+def test_the_hash_is_bcrypt_at_the_given_cost(hasher):
     secret_hash = hasher.hash(SECRET).secret_hash
     assert secret_hash.startswith("$2b$10$")
     assert bcrypt.checkpw(SECRET.encode(), secret_hash.encode())
@@ -33,7 +33,7 @@ def test_the_digest_ends_in_the_hmac_sha_256_of_the_secret(hasher):
     assert hasher.digest(SECRET)[8:] == hmac.digest(KEY, SECRET.encode(), hashlib.sha256)
 
 
-def test_the_digest_begins_with_what_tells_its_key_from_another(hasher):
+def test_the_digest_begins_with_the_identifier_of_its_key(hasher):
     other = Hasher(10, b"o" * 32)
     assert hasher.digest(SECRET)[:8] == hasher.digest("another secret")[:8]
     assert hasher.digest(SECRET)[:8] != other.digest(SECRET)[:8]

@@ -1,4 +1,4 @@
-"""Two callers at the same moment, on real connections of their own."""
+"""Callers at the same moment, each with its own connection."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,9 +12,9 @@ from tests.server import wait_until
 
 @pytest.fixture
 def at_once(database_url, issued, rows):
-    """Return a function that runs calls so that all of them wait for the credential's row lock.
+    """Return a function that makes all of its calls wait for the lock on the credential's row.
 
-    A third session holds the row until every call is in the queue, so the race is certain.
+    Another session holds the lock until every call waits for it, so the race always happens.
     """
 
     def at_once(*calls):
@@ -61,21 +61,21 @@ def trail(rows):
     return [each["event"] for each in events]
 
 
-def test_of_two_rotations_without_overlap_one_secret_works(service, issued, at_once, rows):
+def test_after_two_rotations_without_overlap_one_secret_works(service, issued, at_once, rows):
     first, second = at_once(rotate(service, issued), rotate(service, issued))
-    handed_out = [issued, first, second]
-    assert sum(is_live(rows, each.client_secret) for each in handed_out) == 1
+    secrets = [issued, first, second]
+    assert sum(is_live(rows, each.client_secret) for each in secrets) == 1
     assert not is_live(rows, issued.client_secret)
     assert trail(rows) == ["issued", "rotated", "rotated"]
 
 
-def test_of_four_rotations_with_overlap_two_secrets_work(service, issued, at_once, rows):
+def test_after_four_rotations_with_overlap_two_secrets_work(service, issued, at_once, rows):
     rotated = at_once(*[rotate(service, issued, 3600)] * 4)
     assert sum(is_live(rows, each.client_secret) for each in [issued, *rotated]) == 2
     assert not is_live(rows, issued.client_secret)
 
 
-def test_a_rotation_and_a_revocation_leave_nothing_that_works(service, issued, at_once, rows):
+def test_after_a_rotation_and_a_revocation_no_secret_works(service, issued, at_once, rows):
     rotated, revoked = at_once(rotate(service, issued, 3600), revoke(service, issued))
     assert revoked is None
     assert not is_live(rows, issued.client_secret)
@@ -87,7 +87,7 @@ def test_a_rotation_and_a_revocation_leave_nothing_that_works(service, issued, a
     assert rows.count("client_secrets") == 0
 
 
-def test_an_update_and_a_revocation_leave_a_trail_in_order(service, issued, at_once, rows):
+def test_an_update_and_a_revocation_are_recorded_in_order(service, issued, at_once, rows):
     updated, revoked = at_once(update(service, issued, "new"), revoke(service, issued))
     assert revoked is None
     if updated is CredentialNotFound:
@@ -97,19 +97,21 @@ def test_an_update_and_a_revocation_leave_a_trail_in_order(service, issued, at_o
     assert rows.count("credentials") == 0
 
 
-def test_the_times_of_a_trail_agree_with_its_order(service, issued, at_once, rows):
+def test_the_events_of_a_trail_are_in_the_order_of_their_times(service, issued, at_once, rows):
     at_once(*[update(service, issued, name) for name in ("a", "b", "c")])
     in_order = rows("SELECT at FROM credential_events ORDER BY event_id")
     assert in_order == sorted(in_order, key=lambda event: event["at"])
 
 
-def test_a_credential_is_revoked_once(service, issued, at_once, rows):
+def test_only_one_of_three_revocations_succeeds(service, issued, at_once, rows):
     outcomes = at_once(*[revoke(service, issued)] * 3)
     assert sorted(map(str, outcomes)) == sorted(map(str, [None, *[CredentialNotFound] * 2]))
     assert trail(rows) == ["issued", "revoked"]
 
 
-def test_two_updates_leave_events_that_follow_on_each_other(service, issued, at_once, rows):
+def test_the_second_of_two_updates_starts_from_the_result_of_the_first(
+    service, issued, at_once, rows
+):
     at_once(update(service, issued, "a"), update(service, issued, "b"))
     first, second = (
         each["detail"]["name"]

@@ -1,4 +1,4 @@
-"""Random sequences of all verbs over two units, against a small model and the real database."""
+"""Random sequences of all operations in two units, compared with a small model."""
 
 from dataclasses import dataclass, field
 
@@ -25,7 +25,7 @@ NAMES = st.sampled_from(["one", "two", "three"])
 
 @dataclass
 class Modelled:
-    """What the model knows of a credential. `live` holds its secrets from old to new."""
+    """What the model knows about a credential. `live` has its secrets, oldest first."""
 
     unit_id: str
     name: str
@@ -58,7 +58,7 @@ class Credentials(RuleBasedStateMachine):
         return issued.secret_id
 
     @rule(target=secret_ids)
-    def make_up(self):
+    def invent(self):
         return generate_secret_id()
 
     @rule(unit_id=UNITS, secret_id=secret_ids, trust=st.booleans(), name=st.none() | NAMES)
@@ -79,8 +79,8 @@ class Credentials(RuleBasedStateMachine):
             for oldest in known.live[:-1]:
                 known.end(oldest)
             if overlap == 0:
-                for former in list(known.live):
-                    known.end(former)
+                for previous in list(known.live):
+                    known.end(previous)
             known.expiring |= set(known.live)
             known.live.append(self.result.client_secret)
             known.events.append("rotated")
@@ -120,15 +120,15 @@ class Credentials(RuleBasedStateMachine):
         trail = self.service.events(caller(unit_id), secret_id).items
         assert [each.event for each in reversed(trail)] == known.events
 
-    def attempt(self, unit_id, secret_id, verb, **arguments):
-        """Call the verb; return what the model knows if the unit has the credential."""
+    def attempt(self, unit_id, secret_id, operation, **arguments):
+        """Call the operation. Return what the model knows if the unit has the credential."""
         known = self.model.get(secret_id)
         mine = known is not None and known.unit_id == unit_id and not known.revoked
         if not mine:
             with pytest.raises(CredentialNotFound):
-                verb(caller(unit_id), secret_id, **arguments)
+                operation(caller(unit_id), secret_id, **arguments)
             return None
-        self.result = verb(caller(unit_id), secret_id, **arguments)
+        self.result = operation(caller(unit_id), secret_id, **arguments)
         return known
 
     @invariant()
@@ -149,7 +149,7 @@ class Credentials(RuleBasedStateMachine):
             assert not any(is_live(self.rows, secret) for secret in known.ended)
 
 
-def test_any_sequence_of_verbs_does_what_the_model_says(service, rows, monkeypatch):
+def test_any_sequence_of_operations_matches_the_model(service, rows, monkeypatch):
     monkeypatch.setattr(Credentials, "service", service, raising=False)
     monkeypatch.setattr(Credentials, "rows", rows, raising=False)
     run_state_machine_as_test(

@@ -26,8 +26,8 @@ def test_the_trail_is_append_only(rows, event, statement):
 
 
 @pytest.mark.parametrize("verb", ["update", "rotate", "revoke"])
-def test_a_change_whose_event_cannot_be_stored_is_no_change(service, rows, verb):
-    """The event fails last, by an actor that its constraint refuses: all before it is undone."""
+def test_a_change_is_rolled_back_if_its_event_cannot_be_stored(service, rows, verb):
+    """The event comes last and its actor violates a constraint, so the rest is rolled back."""
     issued = service.issue(caller(), name="x")
     before = rows(
         "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"

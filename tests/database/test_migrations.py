@@ -35,17 +35,17 @@ def start(database_url):
     )
 
 
-def test_every_migration_says_in_its_first_line_why_it_is_there():
+def test_every_migration_explains_itself_in_its_first_line():
     for path in (ROOT / "migrations_sql").iterdir():
         assert path.read_text().startswith("-- "), path.name
 
 
-def test_an_empty_database_is_brought_up_to_date(empty_database):
+def test_an_empty_database_is_migrated(empty_database):
     assert migrate(empty_database) == SHIPPED
     assert migrate(empty_database) == []
 
 
-def test_the_command_tells_what_it_applied(empty_database):
+def test_the_command_prints_what_it_applied(empty_database):
     first, second = run(empty_database), run(empty_database)
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout.splitlines() == [
@@ -55,8 +55,8 @@ def test_the_command_tells_what_it_applied(empty_database):
     assert second.stdout == "The database is up to date.\n"
 
 
-def test_several_hosts_may_migrate_at_once(empty_database):
-    """One is stopped in the middle of its work until the others wait for it."""
+def test_several_hosts_can_migrate_at_the_same_time(empty_database):
+    """The first one is blocked halfway until the others wait for it."""
     with (
         psycopg.connect(empty_database) as blocker,
         psycopg.connect(empty_database, autocommit=True) as observer,
@@ -69,15 +69,15 @@ def test_several_hosts_may_migrate_at_once(empty_database):
         )
         wait_until(lambda: observer.execute(waiting).fetchone() == (3,), 20)
         blocker.rollback()
-        told = [host.communicate() for host in hosts]
-    assert [host.returncode for host in hosts] == [0] * 4, told
-    applied = [line for out, _ in told for line in out.splitlines() if "applied" in line]
+        outputs = [host.communicate() for host in hosts]
+    assert [host.returncode for host in hosts] == [0] * 4, outputs
+    applied = [line for out, _ in outputs for line in out.splitlines() if "applied" in line]
     assert applied == [f"applied {name}" for name in SHIPPED]
 
 
-def test_a_migration_killed_halfway_leaves_nothing_locked_and_nothing_done(empty_database):
+def test_a_migration_that_is_killed_leaves_no_lock_and_no_change(empty_database):
     with psycopg.connect(empty_database) as blocker:
-        # The name is taken but not committed, so the migration waits in the middle of its work.
+        # The table is created but not committed, so the migration waits halfway.
         blocker.execute("CREATE TABLE credential_events ()")
         killed = start(empty_database)
         with psycopg.connect(empty_database, autocommit=True) as observer:
@@ -93,7 +93,7 @@ def test_a_migration_killed_halfway_leaves_nothing_locked_and_nothing_done(empty
     assert migrate(empty_database) == []
 
 
-def test_a_failed_migration_leaves_nothing_done_and_says_why(empty_database):
+def test_a_failed_migration_leaves_no_change_and_says_why(empty_database):
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute("CREATE TABLE credential_events ()")
         failed = run(empty_database)
@@ -104,7 +104,7 @@ def test_a_failed_migration_leaves_nothing_done_and_says_why(empty_database):
     assert migrate(empty_database) == SHIPPED
 
 
-def test_a_database_out_of_reach_is_one_clear_line():
+def test_an_unreachable_database_is_reported_in_one_line():
     failed = run("postgresql://app:s3cret@127.0.0.1:1/credentials")
     assert failed.returncode == 1
     assert failed.stderr.startswith("Error: ")
@@ -112,7 +112,7 @@ def test_a_database_out_of_reach_is_one_clear_line():
     assert "Traceback" not in failed.stderr
 
 
-def test_a_missing_setting_ends_the_command_with_status_2():
+def test_without_its_setting_the_command_exits_with_status_2():
     failed = run("")
     assert failed.returncode == 2
     assert "DATABASE_URL" in failed.stderr
@@ -124,7 +124,7 @@ def test_a_uri_may_name_several_hosts(empty_database):
     assert migrate(several) == SHIPPED
 
 
-def test_a_server_that_takes_no_writes_is_passed_over(empty_database):
+def test_a_read_only_server_is_skipped(empty_database):
     primary = psycopg.conninfo.conninfo_to_dict(empty_database)
     with new_postgres(default_transaction_read_only="on") as standby:
         execute_writing = psycopg.connect(
@@ -137,6 +137,6 @@ def test_a_server_that_takes_no_writes_is_passed_over(empty_database):
         assert migrate(several) == SHIPPED
 
 
-def test_a_uri_that_libpq_does_not_understand_is_a_failure():
+def test_a_uri_that_libpq_does_not_understand_fails():
     with pytest.raises(MigrationFailed):
         migrate("postgresql://db/credentials?unknown=1")

@@ -1,4 +1,4 @@
-"""The database away, in each way in which it can be."""
+"""Every way in which the database can be unavailable."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from tests.server import running_server, wait_until
 
 
 class Postgres:
-    """A Postgres of the test's own, to be stopped, frozen and started again."""
+    """A Postgres that a test can stop, freeze and start again."""
 
     def __init__(self, directory):
         self.data = directory / "data"
@@ -38,7 +38,7 @@ class Postgres:
 
     @contextmanager
     def frozen(self):
-        """Stop its processes where they are: connections stay open and nothing answers."""
+        """Suspend its processes: connections stay open, but nothing answers."""
         postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
         processes = [postmaster, *postmaster.children(recursive=True)]
         for process in processes:
@@ -89,7 +89,7 @@ def assert_serves_again(member):
 
 
 @pytest.mark.parametrize("call", [issue, lambda member: member.get("/secrets")])
-def test_a_stopped_database_is_a_503_until_it_is_back(postgres, member, call):
+def test_a_stopped_database_means_503_until_it_is_back(postgres, member, call):
     assert call(member).status_code == 200
     postgres.stop()
     for _ in range(3):
@@ -98,7 +98,7 @@ def test_a_stopped_database_is_a_503_until_it_is_back(postgres, member, call):
     assert_serves_again(member)
 
 
-def test_a_frozen_database_is_a_503_within_five_seconds(postgres, member):
+def test_a_frozen_database_means_503_within_five_seconds(postgres, member):
     assert issue(member).status_code == 200
     with postgres.frozen(), ThreadPoolExecutor(6) as pool:
         calls = [pool.submit(assert_unavailable, lambda: issue(member)) for _ in range(6)]
@@ -111,7 +111,7 @@ def test_a_frozen_database_is_a_503_within_five_seconds(postgres, member):
     ("method", "suffix", "body"),
     [("PUT", "", {"trust_upstream_consent": True}), ("POST", "/rotate", {}), ("DELETE", "", None)],
 )
-def test_a_change_in_a_frozen_database_is_a_503_and_no_half_of_it_is_stored(
+def test_a_change_in_a_frozen_database_means_503_and_is_not_half_stored(
     postgres, member, method, suffix, body
 ):
     issued = issue(member).json
@@ -126,7 +126,7 @@ def test_a_change_in_a_frozen_database_is_a_503_and_no_half_of_it_is_stored(
     assert len(member.get(f"{path}/events").json) == 1
 
 
-def test_a_verification_in_a_frozen_database_is_a_503(postgres, member):
+def test_a_verification_in_a_frozen_database_means_503(postgres, member):
     issued = issue(member).json
     headers = basic(issued["client_id"], issued["client_secret"])
     with postgres.frozen():
@@ -135,7 +135,7 @@ def test_a_verification_in_a_frozen_database_is_a_503(postgres, member):
 
 
 def assert_all_answered_in_time(server, headers):
-    """Forty callers at once, ten for each thread of the server, and an orchestrator."""
+    """Send 40 verifications at the same time, ten for each thread, and one health check."""
 
     def call(path):
         started = monotonic()
@@ -148,15 +148,17 @@ def assert_all_answered_in_time(server, headers):
     assert max(seconds for _, _, seconds in answers) < 5
 
 
-def test_more_callers_than_threads_are_all_answered_in_time(settings):
-    away = environment(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
+def test_more_callers_than_threads_are_all_answered_in_time_without_a_database(settings):
+    unreachable = environment(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
     headers = basic(generate_client_id(), generate_client_secret())
-    with running_server(away) as server:
+    with running_server(unreachable) as server:
         assert_all_answered_in_time(server, headers)
         assert_all_answered_in_time(server, headers)
 
 
-def test_more_callers_than_threads_are_answered_in_time_by_a_frozen_database(postgres, settings):
+def test_more_callers_than_threads_are_all_answered_in_time_while_the_database_is_frozen(
+    postgres, settings
+):
     headers = basic(generate_client_id(), generate_client_secret())
     with running_server(environment(settings, database_url=postgres.uri)) as server:
         assert server.request("GET", "/verify", **headers).status == 401
@@ -165,7 +167,7 @@ def test_more_callers_than_threads_are_answered_in_time_by_a_frozen_database(pos
         wait_until(lambda: server.request("GET", "/verify", **headers).status == 401, 5)
 
 
-def test_connections_that_the_server_ended_cost_one_answer_at_most(postgres, member):
+def test_connections_that_the_server_closed_cost_at_most_one_answer(postgres, member):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: issue(member), range(8)))
     execute(
@@ -178,7 +180,7 @@ def test_connections_that_the_server_ended_cost_one_answer_at_most(postgres, mem
     assert all(issue(member).status_code == 200 for _ in range(8))
 
 
-def test_a_statement_that_waits_for_a_lock_is_a_503_and_stores_nothing(postgres, member):
+def test_a_statement_that_waits_for_a_lock_means_503_and_stores_nothing(postgres, member):
     with psycopg.connect(postgres.uri) as other:
         other.execute("LOCK TABLE credential_events IN ACCESS EXCLUSIVE MODE")
         assert_unavailable(lambda: issue(member))
@@ -187,7 +189,7 @@ def test_a_statement_that_waits_for_a_lock_is_a_503_and_stores_nothing(postgres,
     assert_serves_again(member)
 
 
-def test_a_server_that_takes_no_writes_is_a_503(postgres, member):
+def test_a_read_only_server_means_503(postgres, member):
     assert issue(member).status_code == 200
     execute(postgres.uri, "ALTER SYSTEM SET default_transaction_read_only = on")
     execute(postgres.uri, "SELECT pg_reload_conf()")
@@ -201,22 +203,22 @@ def test_a_server_that_takes_no_writes_is_a_503(postgres, member):
     assert_serves_again(member)
 
 
-def test_a_database_that_was_not_migrated_is_a_503(settings, issuer, empty_database):
+def test_a_database_that_is_not_migrated_means_503(settings, issuer, empty_database):
     app = create_app(replace(settings, database_url=empty_database))
     app.services.open()
     assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
     app.services.close()
 
 
-def test_a_database_that_was_never_there_is_a_503(settings, issuer):
+def test_a_database_that_never_existed_means_503(settings, issuer):
     app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
     app.services.open()
     assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
     app.services.close()
 
 
-def test_a_commit_whose_answer_is_lost_shows_no_secret(postgres, member):
-    """The server stops after the request is sent: nobody knows whether it is stored."""
+def test_a_connection_that_is_lost_while_issuing_shows_no_secret(postgres, member):
+    """The connection ends while the statement runs, so the service cannot know its outcome."""
     with psycopg.connect(postgres.uri) as other:
         other.execute("LOCK TABLE credential_events IN ACCESS EXCLUSIVE MODE")
         with ThreadPoolExecutor(1) as pool:

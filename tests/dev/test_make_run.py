@@ -1,4 +1,4 @@
-"""What `make run` and `make token` do, short of the set-up that precedes every target."""
+"""What `make run` and `make token` do after the set-up that comes before every target."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ from tests.server import ROOT, clean_environment, free_port, wait_until
 
 
 def printed_curl(run):
-    """Return the command of the banner, as the shell would read it when pasted."""
+    """Return the printed command, split as a shell splits it."""
     text = run.printed()
     command = text[text.index("curl ") : text.index("Ctrl-C")]
     return shlex.split(command.replace("\\\n", " "))
@@ -45,7 +45,7 @@ def test_the_printed_curl_works_when_pasted(var):
     assert '"unit_id":"unit_demo"' in answer
 
 
-def test_a_second_start_finds_the_data_again(var):
+def test_a_second_start_finds_the_data_of_the_first(var):
     with running(var) as run:
         paste(run)
     with running(var) as run:
@@ -55,7 +55,7 @@ def test_a_second_start_finds_the_data_again(var):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_all_of_it_and_leaves_nothing_behind(var, number):
+def test_a_signal_stops_every_process_and_leaves_no_files(var, number):
     temporary = var / "tmp"
     temporary.mkdir()
     with running(var, TMPDIR=str(temporary)) as run:
@@ -68,7 +68,7 @@ def test_a_signal_stops_all_of_it_and_leaves_nothing_behind(var, number):
     assert list(temporary.iterdir()) == []
 
 
-def test_a_signal_before_it_is_ready_stops_all_of_it(var):
+def test_a_signal_during_the_start_stops_every_process(var):
     run = Run(var, PORT=str(free_port()))
     wait_until((var / "postgres").exists, 30)
     run.process.terminate()
@@ -76,7 +76,7 @@ def test_a_signal_before_it_is_ready_stops_all_of_it(var):
     assert processes_on(var) == []
 
 
-def test_a_run_that_was_killed_does_not_hinder_the_next(var):
+def test_a_run_that_was_killed_does_not_block_the_next(var):
     with running(var) as run:
         gunicorn = psutil.Process(run.process.pid).children()
         run.process.kill()
@@ -93,7 +93,7 @@ def ended(var, **settings):
     return run.process.wait(60), run.printed()
 
 
-def test_a_taken_port_is_one_clear_line(var):
+def test_a_port_in_use_is_reported_in_one_line(var):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, printed = ended(var, PORT=str(port))
@@ -103,7 +103,7 @@ def test_a_taken_port_is_one_clear_line(var):
     assert processes_on(var) == []
 
 
-def test_a_var_that_cannot_be_written_is_one_clear_line(tmp_path):
+def test_a_directory_that_cannot_be_written_is_reported_in_one_line(tmp_path):
     (tmp_path / "var").write_text("a file, not a directory")
     status, printed = ended(tmp_path / "var")
     assert status == 1
@@ -112,21 +112,21 @@ def test_a_var_that_cannot_be_written_is_one_clear_line(tmp_path):
     assert printed.count("\n") == 1
 
 
-def test_a_database_that_another_run_holds_is_one_clear_line(var):
+def test_a_database_in_use_by_another_run_is_reported_in_one_line(var):
     with running(var):
         status, printed = ended(var, PORT=str(free_port()))
     assert status == 1
     assert printed == f"make run: another make run uses the database in {var}\n"
 
 
-def test_a_path_with_white_space_is_one_clear_line(tmp_path):
+def test_a_path_with_white_space_is_reported_in_one_line(tmp_path):
     status, printed = ended(tmp_path / "v a r")
     assert status == 1
     assert "white space" in printed
     assert printed.count("\n") == 1
 
 
-def test_a_postgres_that_does_not_start_is_one_clear_line(var):
+def test_a_postgres_that_does_not_start_is_reported_in_one_line(var):
     (var / "postgres").mkdir()
     (var / "postgres" / "PG_VERSION").write_text("9\n")
     status, printed = ended(var)
@@ -135,14 +135,14 @@ def test_a_postgres_that_does_not_start_is_one_clear_line(var):
     assert printed.count("\n") == 1
 
 
-def test_a_bad_setting_is_named_and_ends_it_with_status_2(var):
+def test_invalid_settings_are_named_and_the_exit_status_is_2(var):
     status, printed = ended(var, PORT="x", BCRYPT_ROUNDS="1")
     assert status == 2
     assert [line.split(":")[0] for line in printed.splitlines()] == ["BCRYPT_ROUNDS", "PORT"]
     assert processes_on(var) == []
 
 
-def test_a_database_url_that_is_set_is_honoured(var, empty_database):
+def test_a_database_url_from_the_environment_is_used(var, empty_database):
     with running(var, DATABASE_URL=empty_database) as run:
         paste(run)
         with psycopg.connect(empty_database) as connection:
@@ -152,13 +152,13 @@ def test_a_database_url_that_is_set_is_honoured(var, empty_database):
     assert not (var / "postgres").exists()
 
 
-def test_an_issuer_that_is_set_is_honoured(var, settings):
+def test_an_issuer_from_the_environment_is_used(var, settings):
     with running(var, **environment(settings)) as run:
         assert "<a token of your issuer>" in run.printed()
     assert not (var / "postgres").exists()
 
 
-def test_a_development_token_is_printed_and_nothing_else(var):
+def test_only_the_development_token_is_printed(var):
     for unit, expected in (({}, "unit_demo"), ({"UNIT": "unit_emea"}, "unit_emea")):
         printed = subprocess.check_output(
             [sys.executable, "-m", "app.dev.token", str(var)],
@@ -177,7 +177,7 @@ def test_a_development_token_is_printed_and_nothing_else(var):
         assert claims["unit_id"] == expected
 
 
-def test_development_keys_are_made_once_and_for_their_owner_alone(var):
+def test_development_keys_are_made_once_and_readable_only_by_their_owner(var):
     keys = development_keys(var / "keys")
     assert development_keys(var / "keys") == keys
     for path in (var / "keys").iterdir():

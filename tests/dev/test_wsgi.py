@@ -1,4 +1,4 @@
-"""The docs page of `make run`, which may know a development token."""
+"""The docs page of `make run`, which may offer a development token."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ SHOW_PAGE = "from app.dev.wsgi import app; print(app.test_client().get('/docs').
 
 @pytest.fixture
 def shown(settings):
-    """Return a function that renders the page under some variables."""
+    """Return a function that renders the page with the given environment variables."""
 
     def shown(**variables):
         return subprocess.check_output(
@@ -31,7 +31,7 @@ def shown(settings):
     ("host", "is_offered"),
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False)],  # noqa: S104
 )
-def test_a_token_is_offered_where_nobody_else_can_reach_the_service(
+def test_a_token_is_offered_only_if_the_service_listens_on_loopback(
     shown, tmp_path, host, is_offered
 ):
     keys = development_keys(tmp_path)
@@ -40,7 +40,7 @@ def test_a_token_is_offered_where_nobody_else_can_reach_the_service(
     assert ("export TOKEN='eyJhbGci" in page) is is_offered
 
 
-def test_no_token_is_offered_where_the_keys_are_another_issuers(shown, tmp_path, issuer):
+def test_no_token_is_offered_if_the_keys_belong_to_another_issuer(shown, tmp_path, issuer):
     (tmp_path / "public.pem").write_bytes(issuer.pem("EdDSA"))
     (tmp_path / "private.pem").write_text("somebody else's")
     assert "development" not in shown()

@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand there."""
+"""The examples of the README, run unchanged."""
 
 import json
 import os
@@ -21,36 +21,36 @@ def example(language):
 
 
 @pytest.fixture
-def good(issued):
+def valid(issued):
     return basic(issued.client_id, issued.client_secret)["Authorization"]
 
 
 @pytest.fixture
-def bad(issued):
+def invalid(issued):
     return basic(issued.client_id, generate_client_secret())["Authorization"]
 
 
-def test_the_python_example_verifies(server, good, bad):
+def test_the_python_example_verifies(server, valid, invalid):
     namespace = {"SERVICE": f"http://127.0.0.1:{server.port}"}
     exec(example("python"), namespace)  # noqa: S102  the README is ours
-    assert namespace["verify"](good)["unit_id"] == "unit_demo"
+    assert namespace["verify"](valid)["unit_id"] == "unit_demo"
     with pytest.raises(HTTPError, match="401") as error:
-        namespace["verify"](bad)
+        namespace["verify"](invalid)
     error.value.close()
 
 
-def test_the_javascript_example_verifies(server, good, bad):
+def test_the_javascript_example_verifies(server, valid, invalid):
     require("node", install="apt-get install nodejs")
     script = f"""
         const SERVICE = "http://127.0.0.1:{server.port}";
         {example("javascript")}
-        const refused = await verify({json.dumps(bad)}).catch((error) => error.message);
-        console.log(JSON.stringify([await verify({json.dumps(good)}), refused]));
+        const message = await verify({json.dumps(invalid)}).catch((error) => error.message);
+        console.log(JSON.stringify([await verify({json.dumps(valid)}), message]));
     """
     command = ["node", "--input-type=module", "--eval", script]
-    verified, refused = json.loads(subprocess.check_output(command, text=True))
+    verified, message = json.loads(subprocess.check_output(command, text=True))
     assert verified["unit_id"] == "unit_demo"
-    assert refused == "not verified: 401"
+    assert message == "not verified: 401"
 
 
 def test_the_curl_example_verifies(server, issued):

@@ -1,4 +1,4 @@
-"""What only a real server shows: bytes on the wire, and what it logs of them."""
+"""What only a real server shows: the bytes on the wire and the log lines."""
 
 import json
 
@@ -55,26 +55,26 @@ def test_a_chunked_body_over_16_kib_is_too_large(server, issuer, rows):
     assert rows.count("credentials") == 0
 
 
-def test_a_body_over_16_kib_is_refused_before_it_is_sent(server, issuer):
+def test_a_body_over_16_kib_is_rejected_before_it_is_sent(server, issuer):
     answer = server.send(head(issuer, "Content-Length: 17000"), half_close=False)
     assert_problem(answer, 413)
 
 
-def test_a_transfer_coding_besides_chunked_is_not_taken(server, issuer, rows):
+def test_a_transfer_coding_other_than_chunked_is_rejected(server, issuer, rows):
     body = chunk(b'{"name":"x"}') + chunk(b"")
     assert_problem(server.send(head(issuer, "Transfer-Encoding: gzip, chunked") + body), 501)
     assert rows.count("credentials") == 0
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "SCRIPT-NAME"])
-def test_a_header_does_not_move_the_addresses(server, issuer, name):
+def test_a_header_cannot_change_the_path(server, issuer, name):
     answer = server.send(head(issuer, f"{name}: /secrets", method="GET", path="/nothing"))
     assert status(answer) in (400, 404)
     answer = server.send(head(issuer, f"{name}: /v", method="GET", path="/v/secrets"))
     assert status(answer) in (400, 404)
 
 
-def test_a_body_shorter_than_it_says_is_a_bad_request(server, issuer, rows):
+def test_a_body_shorter_than_its_content_length_is_rejected(server, issuer, rows):
     answer = server.send(head(issuer, "Content-Length: 100") + b'{"name":"x"}')
     assert_problem(answer, 400)
     assert rows.count("credentials") == 0
@@ -83,7 +83,7 @@ def test_a_body_shorter_than_it_says_is_a_bad_request(server, issuer, rows):
 @pytest.mark.parametrize(
     "body", [b"zz\r\n{}\r\n", b"5\r\n{}", b"-5\r\n{}\r\n", b"", b"2\r\n{}XX0\r\n\r\n"]
 )
-def test_a_broken_chunked_body_is_a_bad_request(server, issuer, rows, body):
+def test_a_malformed_chunked_body_is_rejected(server, issuer, rows, body):
     assert_problem(server.send(head(issuer, "Transfer-Encoding: chunked") + body), 400)
     assert rows.count("credentials") == 0
 
@@ -104,14 +104,16 @@ def test_a_broken_chunked_body_is_a_bad_request(server, issuer, rows, body):
     ],
     ids=lambda value: ascii(value[:60]) if isinstance(value, bytes) else str(value),
 )
-def test_what_is_no_http_is_a_problem_document_and_not_quoted(server, message, expected):
+def test_malformed_http_is_answered_with_a_problem_document_that_does_not_quote_it(
+    server, message, expected
+):
     answer = server.send(message)
     assert_problem(answer, expected)
     assert b"s3cret" not in answer
     assert "s3cret" not in server.output.read_text()
 
 
-def test_each_request_is_one_json_line_of_the_log(server, issuer):
+def test_each_request_is_logged_as_one_json_line(server, issuer):
     server.request(
         "POST", "/secrets", b'{"name": "x"}',
         Authorization=f"Bearer {issuer.sign()}", Content_Type="application/json",
@@ -133,7 +135,7 @@ def test_each_request_is_one_json_line_of_the_log(server, issuer):
     }
 
 
-def test_the_log_holds_no_token_no_secret_and_no_path_that_a_client_made_up(server, issuer):
+def test_the_log_contains_no_token_no_secret_and_no_unknown_path(server, issuer):
     token = issuer.sign()
     bearer = {"Authorization": f"Bearer {token}", "Content_Type": "application/json"}
     secret = server.request("POST", "/secrets", b'{"name": "x"}', **bearer).json()["client_secret"]
@@ -147,7 +149,7 @@ def test_the_log_holds_no_token_no_secret_and_no_path_that_a_client_made_up(serv
     assert "Authorization" not in log
 
 
-def test_a_kept_alive_connection_serves_after_a_body_that_was_refused(server, issuer):
-    refused = head(issuer, "Content-Length: 2").replace(b"Connection: close\r\n", b"") + b"[]"
-    answers = server.send(refused + head(issuer, method="GET"))
+def test_a_kept_alive_connection_still_works_after_a_rejected_body(server, issuer):
+    rejected = head(issuer, "Content-Length: 2").replace(b"Connection: close\r\n", b"") + b"[]"
+    answers = server.send(rejected + head(issuer, method="GET"))
     assert answers.count(b"HTTP/1.1 400") == answers.count(b"HTTP/1.1 200") == 1

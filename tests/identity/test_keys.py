@@ -26,7 +26,7 @@ ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a test moves: nothing here waits for thirty seconds."""
+    """A clock that a test moves, so that no test waits for thirty seconds."""
 
     class Clock:
         now = 1000.0
@@ -55,14 +55,14 @@ def find(source, name="RS256"):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_file_may_hold_a_pem_public_key(issuer, tmp_path, algorithm):
+def test_a_file_may_contain_a_pem_public_key(issuer, tmp_path, algorithm):
     path = tmp_path / "key.pem"
     path.write_bytes(issuer.pem(algorithm))
     (key,) = read_key_file(path, ALGORITHMS)
     assert (key.key_id, key.algorithm) == (None, algorithm)
 
 
-def test_a_file_may_hold_a_jwks(issuer, tmp_path):
+def test_a_file_may_contain_a_jwks(issuer, tmp_path):
     path = tmp_path / "jwks.json"
     path.write_bytes(issuer.jwks())
     assert [key.key_id for key in read_key_file(path, ALGORITHMS)] == list(ALGORITHMS)
@@ -74,14 +74,14 @@ def test_a_file_may_hold_a_jwks(issuer, tmp_path):
      b"\xff\xfe", b"[" * 100_000, b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"],
     ids=lambda content: ascii(content[:30]),
 )  # fmt: skip
-def test_a_file_that_holds_no_key_is_refused(tmp_path, content):
+def test_a_file_without_a_valid_key_is_rejected(tmp_path, content):
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(InvalidKeys):
         read_key_file(path, ALGORITHMS)
 
 
-def test_a_private_key_is_refused(issuer, tmp_path):
+def test_a_private_key_is_rejected(issuer, tmp_path):
     private = issuer.keys["ES256"]
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     jwk = ECAlgorithm.to_jwk(private, as_dict=True)
@@ -92,7 +92,7 @@ def test_a_private_key_is_refused(issuer, tmp_path):
             read_key_file(path, ALGORITHMS)
 
 
-def test_a_key_for_another_purpose_is_refused(tmp_path):
+def test_a_key_for_another_purpose_is_rejected(tmp_path):
     path = tmp_path / "key.pem"
     public_key = x25519.X25519PrivateKey.generate().public_key()
     path.write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
@@ -118,37 +118,37 @@ def jwks_of(*entries):
         {"alg": []},
     ],
 )
-def test_a_jwks_entry_for_another_use_is_passed_over(issuer, change):
-    good, other = issuer.jwk("ES256"), issuer.jwk("RS256") | change
-    assert [key.key_id for key in parse_jwks(jwks_of(other, good), ALGORITHMS)] == ["ES256"]
+def test_a_jwks_entry_for_another_use_is_ignored(issuer, change):
+    valid, other = issuer.jwk("ES256"), issuer.jwk("RS256") | change
+    assert [key.key_id for key in parse_jwks(jwks_of(other, valid), ALGORITHMS)] == ["ES256"]
 
 
-def test_a_key_that_is_too_short_is_passed_over(issuer):
+def test_a_key_that_is_too_short_is_ignored(issuer):
     short = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()
     entry = {"kid": "short"} | RSAAlgorithm.to_jwk(short, as_dict=True)
     with pytest.raises(InvalidKeys):
         parse_jwks(jwks_of(entry), ALGORITHMS)
 
 
-def test_a_key_of_another_curve_is_passed_over():
+def test_a_key_on_another_curve_is_ignored():
     public_key = ec.generate_private_key(ec.SECP384R1()).public_key()
     entry = {"kid": "p384"} | ECAlgorithm.to_jwk(public_key, as_dict=True)
     with pytest.raises(InvalidKeys):
         parse_jwks(jwks_of(entry), ALGORITHMS)
 
 
-def test_an_rsa_key_serves_each_rsa_algorithm_that_is_allowed(issuer):
+def test_an_rsa_key_works_for_every_allowed_rsa_algorithm(issuer):
     found = parse_jwks(issuer.jwks("RS256"), ("RS256", "PS256", "ES256"))
     assert [key.algorithm for key in found] == ["RS256", "PS256"]
 
 
-def test_a_secret_of_hmac_in_a_jwks_is_passed_over(issuer):
+def test_an_hmac_secret_in_a_jwks_is_ignored(issuer):
     secret = {"kty": "oct", "kid": "hmac", "k": "AAAA"}
     found = parse_jwks(jwks_of(secret, issuer.jwk("ES256")), ALGORITHMS)
     assert [key.key_id for key in found] == ["ES256"]
 
 
-def test_a_key_of_that_very_key_id_goes_before_one_without(issuer, tmp_path):
+def test_a_key_with_a_matching_key_id_is_preferred_to_one_without(issuer, tmp_path):
     nameless = {name: value for name, value in issuer.jwk("RS256").items() if name != "kid"}
     other = RSAAlgorithm.to_jwk(
         rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key(), as_dict=True
@@ -160,25 +160,25 @@ def test_a_key_of_that_very_key_id_goes_before_one_without(issuer, tmp_path):
     assert source.find(key_id="b", algorithm="RS256").key_id is None
 
 
-def test_a_key_that_is_listed_twice_is_one_key(issuer, tmp_path):
+def test_a_key_that_is_listed_twice_counts_once(issuer, tmp_path):
     path = tmp_path / "jwks.json"
     path.write_bytes(jwks_of(issuer.jwk("ES256"), issuer.jwk("ES256")))
     assert KeyFile(path, ALGORITHMS).find(key_id="ES256", algorithm="ES256")
 
 
-def test_without_key_id_two_suitable_keys_are_no_key(issuer, tmp_path):
+def test_without_a_key_id_two_matching_keys_are_ambiguous(issuer, tmp_path):
     path = tmp_path / "jwks.json"
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
     path.write_bytes(jwks_of(issuer.jwk("ES256"), ECAlgorithm.to_jwk(other, as_dict=True)))
     assert KeyFile(path, ALGORITHMS).find(key_id=None, algorithm="ES256") is None
 
 
-def test_a_url_is_asked_once_for_many_tokens(source, jwks_server):
+def test_the_url_is_fetched_once_for_many_tokens(source, jwks_server):
     assert all(find(source) for _ in range(5))
     assert jwks_server.requests == 1
 
 
-def test_an_unknown_key_id_makes_the_url_be_asked_again(source, jwks_server, issuer, clock):
+def test_an_unknown_key_id_causes_another_fetch(source, jwks_server, issuer, clock):
     find(source)
     jwks_server.body = issuer.jwks("RS256", "ES256")
     clock.now += 31
@@ -186,16 +186,14 @@ def test_an_unknown_key_id_makes_the_url_be_asked_again(source, jwks_server, iss
     assert jwks_server.requests == 2
 
 
-def test_unknown_key_ids_do_not_make_the_url_be_asked_more_than_once_in_30_s(
-    source, jwks_server, clock
-):
+def test_unknown_key_ids_cause_at_most_one_fetch_in_30_seconds(source, jwks_server, clock):
     assert find(source, "unknown 1") is None
     clock.now += 29
     assert find(source, "unknown 2") is None
     assert jwks_server.requests == 1
 
 
-def test_a_key_that_the_url_no_longer_lists_ends_within_five_minutes(
+def test_a_key_that_the_url_no_longer_lists_is_forgotten_within_five_minutes(
     source, jwks_server, issuer, clock
 ):
     find(source)
@@ -208,7 +206,7 @@ def test_a_key_that_the_url_no_longer_lists_ends_within_five_minutes(
     ("status", "body"),
     [(500, b""), (404, b"{}"), (200, b"<html>"), (200, b'{"keys": []}'), (200, b"x" * 2_000_000)],
 )
-def test_the_keys_from_before_serve_while_the_url_fails(source, jwks_server, clock, status, body):
+def test_cached_keys_stay_in_use_while_the_url_fails(source, jwks_server, clock, status, body):
     find(source)
     jwks_server.status, jwks_server.body = status, body
     clock.now += 301
@@ -216,7 +214,7 @@ def test_the_keys_from_before_serve_while_the_url_fails(source, jwks_server, clo
     assert jwks_server.requests == 2
 
 
-def test_a_failed_fetch_is_not_tried_again_within_30_s(source, jwks_server, clock):
+def test_a_failed_fetch_is_not_repeated_within_30_seconds(source, jwks_server, clock):
     jwks_server.status = 500
     for _ in range(3):
         with pytest.raises(KeysUnavailable):
@@ -227,7 +225,7 @@ def test_a_failed_fetch_is_not_tried_again_within_30_s(source, jwks_server, cloc
     assert find(source).key_id == "RS256"
 
 
-def test_a_key_that_is_not_known_is_unavailable_while_the_url_fails(source, jwks_server, clock):
+def test_an_unknown_key_is_unavailable_while_the_url_fails(source, jwks_server, clock):
     find(source)
     jwks_server.status = 500
     clock.now += 31
@@ -235,12 +233,12 @@ def test_a_key_that_is_not_known_is_unavailable_while_the_url_fails(source, jwks
         find(source, "ES256")
 
 
-def test_a_url_that_nobody_serves_is_unavailable():
+def test_keys_are_unavailable_if_the_connection_is_refused():
     with pytest.raises(KeysUnavailable):
         find(KeyUrl("http://127.0.0.1:1/jwks.json", ALGORITHMS))
 
 
-def test_a_url_that_does_not_answer_is_given_up_after_three_seconds(issuer):
+def test_a_fetch_without_an_answer_times_out_after_three_seconds(issuer):
     with serving_keys(issuer.jwks()) as server:
         server.may_answer.clear()
         started = monotonic()
@@ -251,7 +249,7 @@ def test_a_url_that_does_not_answer_is_given_up_after_three_seconds(issuer):
 
 @contextmanager
 def raw_server(*pieces):
-    """Answer every connection with these bytes, one piece after another, until nobody listens."""
+    """Answer every connection with these bytes, one piece after another."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -279,12 +277,12 @@ def raw_server(*pieces):
      b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{", b"HTTP/1.1 999\r\n\r\n"],
     ids=lambda answer: ascii(answer[:20]),
 )  # fmt: skip
-def test_a_url_that_answers_no_http_is_unavailable(answer):
+def test_keys_are_unavailable_if_the_answer_is_malformed_http(answer):
     with raw_server(answer) as url, pytest.raises(KeysUnavailable):
         find(KeyUrl(url, ALGORITHMS))
 
 
-def test_a_url_that_drips_its_answer_is_given_up_after_three_seconds():
+def test_a_fetch_with_a_dripping_answer_times_out_after_three_seconds():
     dripping = [b"HTTP/1.1 200 OK\r\n", *[b"X"] * 40]
     with raw_server(*dripping) as url:
         started = monotonic()
@@ -301,7 +299,7 @@ def test_a_redirect_is_not_followed(issuer):
         assert elsewhere.requests == 0
 
 
-def test_one_thread_fetches_and_the_others_go_on_with_the_keys_at_hand(
+def test_one_thread_fetches_while_the_others_use_the_cached_keys(
     source, jwks_server, issuer, clock
 ):
     find(source)
@@ -317,7 +315,7 @@ def test_one_thread_fetches_and_the_others_go_on_with_the_keys_at_hand(
     assert jwks_server.requests == 2
 
 
-def test_threads_without_any_key_wait_for_the_one_that_fetches(source, jwks_server):
+def test_without_cached_keys_the_other_threads_wait_for_the_fetch(source, jwks_server):
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: find(source), range(4)))
     assert [key.key_id for key in found] == ["RS256"] * 4

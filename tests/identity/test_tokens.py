@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from app.identity.key_sources import KeyFile
 from app.identity.tokens import Claims, InvalidToken, TokenVerifier
-from tests.issuer import AUDIENCE, ISSUER, good_claims
+from tests.issuer import AUDIENCE, ISSUER, valid_claims
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
@@ -29,32 +29,32 @@ def encode(part):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_token_of_each_allowed_algorithm_is_good(verifier, issuer, algorithm):
+def test_a_token_of_each_allowed_algorithm_is_valid(verifier, issuer, algorithm):
     assert verifier.verify(issuer.sign(algorithm)) == Claims("ada", "unit_demo", frozenset())
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_tampered_token_is_refused(verifier, issuer, algorithm):
+def test_a_tampered_token_is_rejected(verifier, issuer, algorithm):
     header, _, signature = issuer.sign(algorithm).split(".")
-    forged = f"{header}.{encode(good_claims() | {'sub': 'eve'})}.{signature}"
+    forged = f"{header}.{encode(valid_claims() | {'sub': 'eve'})}.{signature}"
     with pytest.raises(InvalidToken, match="InvalidSignatureError"):
         verifier.verify(forged)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "", "HS256", "RS512", None, 5, ["EdDSA"]])
-def test_a_token_of_another_algorithm_is_refused(verifier, algorithm):
-    forged = f"{encode({'alg': algorithm, 'kid': 'EdDSA'})}.{encode(good_claims())}.AAAA"
+def test_a_token_with_a_different_algorithm_is_rejected(verifier, algorithm):
+    forged = f"{encode({'alg': algorithm, 'kid': 'EdDSA'})}.{encode(valid_claims())}.AAAA"
     with pytest.raises(InvalidToken, match="algorithm"):
         verifier.verify(forged)
 
 
-def test_an_unsigned_token_is_refused(verifier):
+def test_an_unsigned_token_is_rejected(verifier):
     with pytest.raises(InvalidToken):
-        verifier.verify(jwt.encode(good_claims(), None, algorithm="none"))
+        verifier.verify(jwt.encode(valid_claims(), None, algorithm="none"))
 
 
-def test_a_token_signed_by_hmac_with_the_public_key_is_refused(verifier, issuer):
-    body = f"{encode({'alg': 'HS256', 'kid': 'RS256'})}.{encode(good_claims())}"
+def test_a_token_signed_by_hmac_with_the_public_key_is_rejected(verifier, issuer):
+    body = f"{encode({'alg': 'HS256', 'kid': 'RS256'})}.{encode(valid_claims())}"
     signature = jwt.get_algorithm_by_name("HS256").sign(body.encode(), issuer.pem("RS256"))
     forged = f"{body}.{urlsafe_b64encode(signature).rstrip(b'=').decode()}"
     with pytest.raises(InvalidToken, match="algorithm not allowed"):
@@ -62,7 +62,7 @@ def test_a_token_signed_by_hmac_with_the_public_key_is_refused(verifier, issuer)
 
 
 @pytest.mark.parametrize("claimed", ["RS256", "ES256"])
-def test_a_token_whose_algorithm_does_not_fit_its_key_is_refused(verifier, issuer, claimed):
+def test_a_token_whose_algorithm_does_not_match_its_key_is_rejected(verifier, issuer, claimed):
     _, payload, signature = issuer.sign("EdDSA").split(".")
     forged = f"{encode({'alg': claimed, 'kid': 'EdDSA'})}.{payload}.{signature}"
     with pytest.raises(InvalidToken, match="unknown key"):
@@ -70,35 +70,35 @@ def test_a_token_whose_algorithm_does_not_fit_its_key_is_refused(verifier, issue
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "jwk"])
-def test_a_key_that_the_token_itself_names_is_ignored(verifier, issuer, name):
+def test_a_key_named_by_the_token_itself_is_ignored(verifier, issuer, name):
     eve = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     jwk = jwt.algorithms.RSAAlgorithm.to_jwk(eve.public_key(), as_dict=True)
     named = jwk if name == "jwk" else "http://127.0.0.1:1/jwks.json"
-    forged = jwt.encode(good_claims(), eve, "RS256", headers={"kid": "RS256", name: named})
+    forged = jwt.encode(valid_claims(), eve, "RS256", headers={"kid": "RS256", name: named})
     with pytest.raises(InvalidToken, match="InvalidSignatureError"):
         verifier.verify(forged)
     assert verifier.verify(issuer.sign(headers={name: named})).subject == "ada"
 
 
 @pytest.mark.parametrize("key_id", ["../../etc/passwd", "/dev/null", "' OR 1=1 --", "", "x" * 999])
-def test_a_key_id_that_is_none_of_the_issuers_is_refused(verifier, issuer, key_id):
+def test_an_unknown_key_id_is_rejected(verifier, issuer, key_id):
     with pytest.raises(InvalidToken, match="unknown key"):
         verifier.verify(issuer.sign(headers={"kid": key_id}))
 
 
 @pytest.mark.parametrize("key_id", [5, ["EdDSA"], {"a": 1}])
-def test_a_key_id_of_the_wrong_type_is_refused(verifier, key_id):
-    forged = f"{encode({'alg': 'EdDSA', 'kid': key_id})}.{encode(good_claims())}.AAAA"
+def test_a_key_id_of_the_wrong_type_is_rejected(verifier, key_id):
+    forged = f"{encode({'alg': 'EdDSA', 'kid': key_id})}.{encode(valid_claims())}.AAAA"
     with pytest.raises(InvalidToken):
         verifier.verify(forged)
 
 
-def test_a_token_without_key_id_is_good_when_one_key_alone_suits(verifier, issuer):
+def test_a_token_without_a_key_id_is_valid_if_only_one_key_fits(verifier, issuer):
     assert verifier.verify(issuer.sign(headers={"kid": None})).subject == "ada"
 
 
 @pytest.mark.parametrize("claim", ["exp", "iss", "aud", "sub"])
-def test_a_token_without_a_required_claim_is_refused(verifier, issuer, claim):
+def test_a_token_without_a_required_claim_is_rejected(verifier, issuer, claim):
     with pytest.raises(InvalidToken, match="MissingRequiredClaimError"):
         verifier.verify(issuer.sign(without=(claim,)))
 
@@ -115,7 +115,7 @@ def test_a_token_without_a_required_claim_is_refused(verifier, issuer, claim):
         {"aud": ["another service"]},
     ],
 )
-def test_a_token_for_another_time_or_place_is_refused(verifier, issuer, claims):
+def test_a_token_for_another_time_issuer_or_audience_is_rejected(verifier, issuer, claims):
     with pytest.raises(InvalidToken):
         verifier.verify(issuer.sign(**claims))
 
@@ -143,30 +143,30 @@ WRONG_TYPES = [
 
 
 @pytest.mark.parametrize(("claim", "value"), WRONG_TYPES, ids=ascii)
-def test_a_claim_of_the_wrong_type_is_refused(verifier, issuer, claim, value):
-    token = sign_anything(issuer, good_claims() | {claim: value})
+def test_a_claim_of_the_wrong_type_is_rejected(verifier, issuer, claim, value):
+    token = sign_anything(issuer, valid_claims() | {claim: value})
     with pytest.raises(InvalidToken):
         verifier.verify(token)
 
 
 def sign_anything(issuer, claims):
-    """Sign claims that PyJWT itself would not."""
+    """Sign claims that PyJWT itself rejects."""
     return jwt.PyJWS().encode(
         json.dumps(claims).encode(), issuer.keys["EdDSA"], "EdDSA", headers={"kid": "EdDSA"}
     )
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_unit_that_is_null_or_empty_is_no_unit(verifier, issuer, value):
+def test_a_null_or_empty_unit_counts_as_no_unit(verifier, issuer, value):
     assert verifier.verify(issuer.sign(unit_id=value)).unit_id is None
 
 
-def test_the_units_of_a_token_are_those_it_lists(verifier, issuer):
+def test_a_token_carries_the_units_that_it_lists(verifier, issuer):
     claims = verifier.verify(issuer.sign(unit_ids=["unit_a", "unit_b", "unit_a"]))
     assert claims.unit_ids == {"unit_a", "unit_b"}
 
 
-def test_a_token_without_units_is_good(verifier, issuer):
+def test_a_token_without_units_is_valid(verifier, issuer):
     assert verifier.verify(issuer.sign(without=("unit_id",), unit_ids=None)).unit_id is None
 
 
@@ -176,14 +176,14 @@ def test_a_token_may_say_that_it_is_an_access_token(verifier, issuer, kind):
 
 
 @pytest.mark.parametrize("kind", ["dpop+jwt", "logout+jwt", 5, []])
-def test_another_type_of_token_is_refused(verifier, kind):
+def test_a_token_of_another_type_is_rejected(verifier, kind):
     forged = f"{encode({'alg': 'EdDSA', 'kid': 'EdDSA', 'typ': kind})}.{encode({})}.AAAA"
     with pytest.raises(InvalidToken, match="unexpected typ"):
         verifier.verify(forged)
 
 
-def test_a_critical_extension_that_we_do_not_know_is_refused(verifier, issuer):
-    forged = f"{encode({'alg': 'EdDSA', 'crit': ['x'], 'x': 1})}.{encode(good_claims())}.AAAA"
+def test_a_token_with_an_unknown_critical_extension_is_rejected(verifier, issuer):
+    forged = f"{encode({'alg': 'EdDSA', 'crit': ['x'], 'x': 1})}.{encode(valid_claims())}.AAAA"
     with pytest.raises(InvalidToken):
         verifier.verify(forged)
 
@@ -197,19 +197,19 @@ def test_a_critical_extension_that_we_do_not_know_is_refused(verifier, issuer):
     ],
     ids=ascii,
 )  # fmt: skip
-def test_what_is_no_token_is_refused(verifier, token):
+def test_a_malformed_token_is_rejected(verifier, token):
     with pytest.raises(InvalidToken):
         verifier.verify(token)
 
 
 @pytest.mark.parametrize("payload", [b"null", b"[]", b"5", b"{", b"\xff", b"[" * 3000])
-def test_a_payload_that_is_no_object_is_refused(verifier, issuer, payload):
+def test_a_payload_that_is_not_a_json_object_is_rejected(verifier, issuer, payload):
     token = jwt.PyJWS().encode(payload, issuer.keys["EdDSA"], "EdDSA", headers={"kid": "EdDSA"})
     with pytest.raises(InvalidToken):
         verifier.verify(token)
 
 
-def test_the_reason_quotes_nothing_of_the_token(verifier, issuer):
+def test_the_reason_does_not_quote_the_token(verifier, issuer):
     token = issuer.sign(sub="s3cret-subject\n", iss="s3cret-issuer")
     with pytest.raises(InvalidToken) as reason:
         verifier.verify(token)

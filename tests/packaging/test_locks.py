@@ -1,4 +1,4 @@
-"""The locked dependencies are those of setup.cfg."""
+"""The lock files pin the dependencies of setup.cfg."""
 
 import configparser
 import re
@@ -28,6 +28,6 @@ def test_every_dependency_is_locked_with_its_hash(lock):
 
 
 @pytest.mark.parametrize("lock", ["requirements/production.txt", "requirements/development.txt"])
-def test_a_lock_names_no_place_to_fetch_from(lock):
+def test_a_lock_file_names_no_package_index(lock):
     content = (ROOT / lock).read_text()
     assert not re.search(r"https?://|--index-url |--find-links ", content)

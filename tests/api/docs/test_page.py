@@ -15,7 +15,7 @@ def test_the_page_loads_its_own_files_and_no_others(client):
             assert answer.status_code == 200, path
 
 
-def test_the_page_may_run_no_script_but_its_own_files(client):
+def test_the_page_may_only_run_its_own_scripts(client):
     page = client.get("/docs")
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -27,6 +27,6 @@ def test_the_page_may_run_no_script_but_its_own_files(client):
 
 @pytest.mark.parametrize("path", ["/docs/static/docs.js", "/docs/swagger-ui/swagger-ui.css"])
 @pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "x", ""])
-def test_a_file_is_sent_whatever_the_date_it_is_asked_about(client, path, date):
+def test_a_file_is_sent_whatever_if_modified_since_says(client, path, date):
     with client.get(path, headers={"If-Modified-Since": date}) as answer:
         assert answer.status_code == 200

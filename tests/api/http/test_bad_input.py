@@ -19,7 +19,7 @@ def post(client, data, content_type=JSON, **headers):
     ],
     ids=lambda body: ascii(body[:20]),
 )  # fmt: skip
-def test_a_body_that_is_no_json_object_is_a_bad_request(member, rows, body):
+def test_a_body_that_is_not_a_json_object_is_rejected(member, rows, body):
     answer = post(member, body)
     assert answer.status_code == 400
     assert answer.content_type == "application/problem+json"
@@ -33,7 +33,7 @@ def test_a_body_that_is_no_json_object_is_a_bad_request(member, rows, body):
      "application/problem+json", "application/jsonp", "application/json; charset=latin-1", "json",
      "application/json, text/plain"],
 )  # fmt: skip
-def test_a_body_of_another_media_type_is_unsupported(member, rows, content_type):
+def test_a_body_of_another_media_type_is_rejected(member, rows, content_type):
     answer = post(member, b'{"name":"x"}', content_type)
     assert (answer.status_code, answer.json["title"]) == (415, "Unsupported Media Type")
     assert rows.count("credentials") == 0
@@ -42,29 +42,29 @@ def test_a_body_of_another_media_type_is_unsupported(member, rows, content_type)
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
 )
-def test_a_json_body_may_say_that_it_is_utf_8(member, content_type):
+def test_a_json_body_may_be_declared_as_utf_8(member, content_type):
     assert post(member, b'{"name":"x"}', content_type).status_code == 200
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity", "x"])
-def test_an_encoded_body_is_unsupported(member, encoding):
+def test_a_body_with_a_content_encoding_is_rejected(member, encoding):
     assert post(member, b'{"name":"x"}', Content_Encoding=encoding).status_code == 415
 
 
-def test_a_body_of_16_kib_is_read(member):
+def test_a_body_of_16_kib_is_accepted(member):
     body = b'{"name":"x"}'.ljust(MAX_BODY_BYTES)
     assert len(body) == 16 * 1024
     assert post(member, body).status_code == 200
 
 
-def test_a_larger_body_is_too_large(member, rows):
+def test_a_body_over_16_kib_is_too_large(member, rows):
     answer = post(member, b'{"name":"x"}'.ljust(MAX_BODY_BYTES + 1))
     assert (answer.status_code, answer.json["status"]) == (413, 413)
     assert rows.count("credentials") == 0
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
-def test_a_wrong_method_is_answered_with_those_allowed(member, method):
+def test_an_unsupported_method_is_answered_with_the_allowed_ones(member, method):
     answer = member.open("/secrets", method=method)
     assert answer.status_code == 405
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
@@ -88,7 +88,7 @@ def test_an_unknown_path_is_not_found(member, path):
     }
 
 
-def test_an_unexpected_error_says_nothing_of_itself(app, member, monkeypatch, caplog):
+def test_an_unexpected_error_reveals_no_details(app, member, monkeypatch, caplog):
     monkeypatch.delattr(app, "services")
     answer = member.get("/secrets", headers={"X-Request-Id": "req-1"})
     assert answer.status_code == 500

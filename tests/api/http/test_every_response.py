@@ -6,7 +6,7 @@ PATHS = ["/secrets", "/healthz", "/readyz", "/openapi.json", "/docs", "/nothing"
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_response_carries_the_callers_request_id(client, path):
+def test_every_response_returns_the_request_id_of_the_caller(client, path):
     answer = client.get(path, headers={"X-Request-Id": "Az09._-"})
     assert answer.headers["X-Request-Id"] == "Az09._-"
 
@@ -17,14 +17,14 @@ def test_a_request_id_may_have_128_characters(client):
 
 
 @pytest.mark.parametrize("offered", [None, "", "x" * 129, "a b", "a,b", "é", "a/b", "<script>"])
-def test_without_a_good_request_id_a_response_carries_a_new_one(client, offered):
+def test_without_a_valid_request_id_a_response_gets_a_new_one(client, offered):
     headers = {} if offered is None else {"X-Request-Id": offered}
     first, second = (client.get("/healthz", headers=headers) for _ in range(2))
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", first.headers["X-Request-Id"])
     assert first.headers["X-Request-Id"] not in (offered, second.headers["X-Request-Id"])
 
 
-def test_responses_about_credentials_stay_out_of_caches(client, member):
+def test_responses_about_credentials_are_not_cached(client, member):
     answers = [
         member.get("/secrets"),
         member.post("/secrets", json={"name": "x"}),
@@ -36,8 +36,8 @@ def test_responses_about_credentials_stay_out_of_caches(client, member):
     assert all(answer.headers["Cache-Control"] == "no-store" for answer in answers)
 
 
-def test_every_route_asks_for_authentication_but_those_for_everybody(app, client):
-    """A route added later is covered by itself."""
+def test_every_route_except_the_public_ones_requires_authentication(app, client):
+    """A route that is added later is covered too."""
     public = {"/healthz", "/readyz", "/openapi.json", "/docs"}
     public |= {"/docs/static/<name>", "/docs/swagger-ui/<name>"}
     for rule in app.url_map.iter_rules():

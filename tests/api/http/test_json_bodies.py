@@ -17,7 +17,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(), JSON))
-def test_every_json_object_is_read_as_it_is(document):
+def test_every_json_object_is_read_unchanged(document):
     assert parse_json_object(json.dumps(document).encode()) == document
 
 
@@ -32,18 +32,18 @@ def test_every_json_object_is_read_as_it_is(document):
     ],
     ids=lambda body: ascii(body[:30]),
 )  # fmt: skip
-def test_what_is_no_valid_json_is_refused(body):
+def test_invalid_json_is_rejected(body):
     with pytest.raises(Rejected, match="not valid JSON"):
         parse_json_object(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"x"', b"true", b'[{"name":"x"}]'])
-def test_json_that_is_no_object_is_refused(body):
+def test_json_that_is_not_an_object_is_rejected(body):
     with pytest.raises(Rejected, match="not a JSON object"):
         parse_json_object(body)
 
 
 @given(st.binary(max_size=50))
-def test_no_bytes_are_anything_but_an_object_or_invalid_input(body):
+def test_any_bytes_are_either_an_object_or_rejected(body):
     with contextlib.suppress(Rejected):
         assert isinstance(parse_json_object(body), dict)

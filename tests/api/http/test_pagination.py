@@ -11,7 +11,7 @@ from tests.helpers import caller
 
 @pytest.fixture
 def issue(rows, service):
-    """Return a function that stores credentials quickly, for a unit."""
+    """Return a function that quickly stores credentials of a unit."""
 
     def issue(count, unit_id="unit_demo", prefix="n"):
         for number in range(count):
@@ -48,7 +48,7 @@ def joined(pages):
     return list(chain.from_iterable(pages))
 
 
-def test_without_limit_the_list_is_whole(member, issue):
+def test_without_a_limit_the_list_is_complete(member, issue):
     issue(120)
     answer = member.get("/secrets")
     assert len(answer.json) == 120
@@ -56,14 +56,14 @@ def test_without_limit_the_list_is_whole(member, issue):
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (1000, [5])])
-def test_pages_make_up_the_list(member, issue, limit, sizes):
+def test_the_pages_make_up_the_whole_list(member, issue, limit, sizes):
     issue(5)
     pages = list(all_pages(member, f"/secrets?limit={limit}"))
     assert [len(page) for page in pages] == sizes
     assert joined(pages) == names(member.get("/secrets"))
 
 
-def test_credentials_of_one_moment_are_all_shown_once(member, issue, rows):
+def test_credentials_created_at_the_same_moment_are_each_shown_once(member, issue, rows):
     issue(7)
     rows.execute("UPDATE credentials SET created_at = '2025-06-01Z'")
     shown = joined(all_pages(member, "/secrets?limit=2"))
@@ -71,7 +71,7 @@ def test_credentials_of_one_moment_are_all_shown_once(member, issue, rows):
     assert shown == names(member.get("/secrets"))
 
 
-def test_pages_are_stable_while_credentials_come_and_go(member, issue, rows):
+def test_pages_are_stable_while_credentials_are_added_and_deleted(member, issue, rows):
     issue(6)
     first = member.get("/secrets?limit=2")
     issue(3, prefix="later")
@@ -80,12 +80,12 @@ def test_pages_are_stable_while_credentials_come_and_go(member, issue, rows):
     assert joined(all_pages(member, next_of(first))) == ["n3", "n1", "n0"]
 
 
-def test_a_cursor_of_another_unit_shows_nothing_of_it(app, issuer, member, issue):
+def test_a_cursor_from_another_unit_shows_none_of_its_credentials(app, issuer, member, issue):
     issue(3, unit_id="unit_other", prefix="other")
     issue(3)
     stranger = client_of(app, issuer.sign(unit_id="unit_other"))
-    foreign = next_of(stranger.get("/secrets?limit=1"))
-    assert set(names(member.get(foreign))) <= {"n0", "n1", "n2"}
+    cursor_page = next_of(stranger.get("/secrets?limit=1"))
+    assert set(names(member.get(cursor_page))) <= {"n0", "n1", "n2"}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_cursor_of_another_unit_shows_nothing_of_it(app, issuer, member, issue
     ],
     ids=ascii,
 )  # fmt: skip
-def test_a_cursor_that_was_tampered_with_is_refused(member, issue, cursor):
+def test_a_malformed_cursor_is_rejected(member, issue, cursor):
     issue(1)
     answer = member.get(f"/secrets?cursor={cursor}")
     assert answer.status_code == 400
@@ -111,15 +111,15 @@ def test_a_cursor_that_was_tampered_with_is_refused(member, issue, cursor):
 
 
 @pytest.mark.parametrize("change", ["!{}", "{}!", "{} ", "{}=", "%0A{}"])
-def test_a_good_cursor_with_something_added_is_refused(member, issue, change):
+def test_a_valid_cursor_with_something_added_is_rejected(member, issue, change):
     issue(3)
-    good = parse_qs(urlsplit(next_of(member.get("/secrets?limit=1"))).query)["cursor"][0]
-    assert member.get(f"/secrets?cursor={quote(good)}").status_code == 200
-    assert member.get(f"/secrets?cursor={change.format(quote(good))}").status_code == 400
+    valid = parse_qs(urlsplit(next_of(member.get("/secrets?limit=1"))).query)["cursor"][0]
+    assert member.get(f"/secrets?cursor={quote(valid)}").status_code == 200
+    assert member.get(f"/secrets?cursor={change.format(quote(valid))}").status_code == 400
 
 
 @pytest.mark.parametrize("microseconds", ["0", "1", "9" * 16])
-def test_a_made_up_cursor_shows_the_callers_own_list_at_most(member, issue, microseconds):
+def test_a_forged_cursor_shows_only_the_callers_own_credentials(member, issue, microseconds):
     issue(2)
     cursor = urlsafe_b64encode(f"{microseconds}.sec_{'z' * 20}".encode()).decode()
     assert set(names(member.get(f"/secrets?cursor={cursor}"))) <= {"n0", "n1"}
@@ -129,17 +129,17 @@ def test_a_made_up_cursor_shows_the_callers_own_list_at_most(member, issue, micr
     "limit",
     ["0", "1001", "-1", "", "x", "1.5", "%201", "%2B1", "1_0", "１", "1e2", "99999", "0x1", "null"],
 )
-def test_a_bad_limit_is_refused(member, limit):
+def test_an_invalid_limit_is_rejected(member, limit):
     answer = member.get(f"/secrets?limit={limit}")
     assert (answer.status_code, answer.json["detail"]) == (400, "limit must be 1-1000")
 
 
 @pytest.mark.parametrize("query", ["limit=1&limit=2", "cursor=a&cursor=b", "limit=1&limit=1"])
-def test_a_parameter_that_is_given_twice_is_refused(member, query):
+def test_a_parameter_that_is_given_twice_is_rejected(member, query):
     assert member.get(f"/secrets?{query}").status_code == 400
 
 
-def test_a_parameter_that_nobody_knows_is_passed_over(member, issue):
+def test_an_unknown_parameter_is_ignored(member, issue):
     issue(1)
     assert names(member.get("/secrets?colour=red&colour=blue")) == ["n0"]
 
@@ -154,7 +154,7 @@ def trail_path(service):
     return f"/secrets/{issued.secret_id}/events"
 
 
-def test_the_pages_of_a_trail_make_it_up(member, trail_path):
+def test_the_pages_of_a_trail_make_up_the_whole_trail(member, trail_path):
     whole = member.get(trail_path)
     assert len(whole.json) == 6
     assert "Link" not in whole.headers
@@ -168,5 +168,5 @@ def test_the_pages_of_a_trail_make_it_up(member, trail_path):
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "LTE=", "MS4w", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "é"])
-def test_a_cursor_of_a_trail_that_was_tampered_with_is_refused(member, trail_path, cursor):
+def test_a_malformed_cursor_of_a_trail_is_rejected(member, trail_path, cursor):
     assert member.get(f"{trail_path}?cursor={cursor}").status_code == 400

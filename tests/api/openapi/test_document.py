@@ -19,7 +19,7 @@ def operations(document):
 
 
 def responses(document, operation):
-    """Yield status and response, looked up where it stands by reference."""
+    """Yield each status and response, with references resolved."""
     shared = document["components"]["responses"]
     for status, response in operation["responses"].items():
         name = response.get("$ref", "").rpartition("/")[2]
@@ -27,7 +27,7 @@ def responses(document, operation):
 
 
 def schemas_within(schema):
-    """Yield the schema and every one inside it."""
+    """Yield the schema and every schema inside it."""
     yield schema
     for inner in schema.get("properties", {}).values():
         yield from schemas_within(inner)
@@ -41,9 +41,9 @@ def assert_valid(document, schema, value):
 
 
 def shape(value):
-    """What two answers of one kind have in common: members in order, and their types.
+    """Return the names, order and types of the members, which similar answers share.
 
-    Not of what may be null, nor of what an event's detail is free to hold.
+    The types of nullable members and the members of an event's detail are left out.
     """
     free = ("last_used_at", "expires_at", "detail")
     if isinstance(value, dict):
@@ -64,7 +64,7 @@ def test_the_document_has_both_security_schemes(document):
     assert schemes["basicAuth"]["scheme"] == "basic"
 
 
-def test_every_operation_says_which_scheme_it_takes(document):
+def test_every_operation_names_its_security_scheme(document):
     for name, operation in operations(document):
         _, path = name.split()
         scheme = {"/secrets": "bearerAuth", "/verify": "basicAuth"}.get(path[:8].rstrip("/"))
@@ -80,7 +80,7 @@ def test_the_document_describes_every_route_of_the_api(app, document):
                 assert f"{method.lower()} {rule.rule}" in documented
 
 
-def test_every_operation_has_a_title_a_description_and_an_identifier_of_its_own(document):
+def test_every_operation_has_a_title_a_description_and_a_unique_identifier(document):
     identifiers = [operation["operationId"] for _, operation in operations(document)]
     assert len(set(identifiers)) == len(identifiers)
     for name, operation in operations(document):
@@ -105,7 +105,7 @@ def test_every_string_has_a_pattern_and_every_number_its_limits(document):
                 assert {"minimum", "maximum"} <= set(each), each
 
 
-def test_every_response_describes_the_request_id_and_its_other_headers(document):
+def test_every_response_documents_its_headers(document):
     needed = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
     for name, operation in operations(document):
         for status, response in responses(document, operation):
@@ -152,7 +152,7 @@ def test_every_status_of_an_operation_is_documented(document, operation_id, stat
 
 @pytest.fixture
 def real_answers(member):
-    """What the service really answers to each operation, asked as the examples ask."""
+    """The answer of the service to each operation, with requests like the examples."""
     issued = member.post("/secrets", json={"name": "CRM backend"})
     path = f"/secrets/{issued.json['secret_id']}"
     updated = member.put(path, json={"trust_upstream_consent": True, "name": "x"})
@@ -173,7 +173,7 @@ def real_answers(member):
     }
 
 
-def test_every_answer_is_as_the_document_and_its_example_have_it(document, real_answers):
+def test_every_answer_matches_the_document_and_its_example(document, real_answers):
     identifiers = {operation["operationId"] for _, operation in operations(document)}
     assert identifiers == set(real_answers)
     for _, operation in operations(document):
@@ -188,7 +188,7 @@ def test_every_answer_is_as_the_document_and_its_example_have_it(document, real_
         assert shape(content["example"]) == shape(answer.json)
 
 
-def test_every_example_of_a_request_is_taken(document, member):
+def test_every_example_of_a_request_is_accepted(document, member):
     issued = member.post("/secrets", json={"name": "x"}).json
     tried = 0
     for name, operation in operations(document):
@@ -207,17 +207,19 @@ def test_every_example_of_a_request_is_taken(document, member):
 
 
 @pytest.mark.parametrize(
-    ("name", "is_good"),
+    ("name", "is_valid_name"),
     [("CRM", True), (" CRM\n", True), ("x" * 50, True), ("\N{FOX FACE}" * 50, True),
      ("x" * 51, False), ("", False), (" ", False), ("a\x00b", False), ("a\u202eb", False)],
     ids=ascii,
 )  # fmt: skip
-def test_the_pattern_of_a_name_and_the_service_agree(document, member, name, is_good):
+def test_the_service_accepts_exactly_the_names_that_match_the_pattern(
+    document, member, name, is_valid_name
+):
     schema = document["components"]["schemas"]["NewCredential"]
-    assert OAS31Validator(schema).is_valid({"name": name}) is is_good
-    assert (member.post("/secrets", json={"name": name}).status_code == 200) is is_good
+    assert OAS31Validator(schema).is_valid({"name": name}) is is_valid_name
+    assert (member.post("/secrets", json={"name": name}).status_code == 200) is is_valid_name
 
 
-def test_the_example_of_a_client_secret_has_its_checksum(document):
+def test_the_example_of_a_client_secret_ends_in_its_checksum(document):
     example = document["paths"]["/secrets"]["post"]["responses"]["200"]["content"]
     assert is_client_secret(example["application/json"]["example"]["client_secret"])
