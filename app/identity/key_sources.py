@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from http.client import HTTPException
 from pathlib import Path
@@ -56,11 +56,14 @@ class KeyUrl:
 
     They are fetched again after five minutes, or for an unknown `kid`, but not within 30 s of the
     last attempt. While the URL fails, the cached keys stay in use. One thread fetches; the others
-    use the cached keys, or wait if there are none.
+    use the cached keys, or wait if there are none. `clock` returns seconds.
     """
 
-    def __init__(self, url: str, algorithms: Iterable[str]) -> None:
+    def __init__(
+        self, url: str, algorithms: Iterable[str], *, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._url = url
+        self._clock = clock
         self._algorithms = tuple(algorithms)
         self._keys: list[VerificationKey] = []
         self._fetching = threading.Lock()
@@ -78,11 +81,11 @@ class KeyUrl:
         return key
 
     def _is_stale(self) -> bool:
-        return self._fetched_at is None or monotonic() - self._fetched_at > LIFESPAN_SECONDS
+        return self._fetched_at is None or self._clock() - self._fetched_at > LIFESPAN_SECONDS
 
     def _may_fetch(self) -> bool:
         return (
-            self._attempted_at is None or monotonic() - self._attempted_at > REFETCH_PAUSE_SECONDS
+            self._attempted_at is None or self._clock() - self._attempted_at > REFETCH_PAUSE_SECONDS
         )
 
     def _refresh(self, *, wait: bool) -> None:
@@ -97,7 +100,7 @@ class KeyUrl:
             self._fetching.release()
 
     def _fetch(self) -> None:
-        self._attempted_at = monotonic()
+        self._attempted_at = self._clock()
         self._failing = True
         try:
             self._keys = parse_jwks(_download(self._url), self._algorithms)
@@ -105,7 +108,7 @@ class KeyUrl:
             _logger.warning("JWKS not fetched: %s", error)
         else:
             self._failing = False
-            self._fetched_at = monotonic()
+            self._fetched_at = self._clock()
 
 
 class _NoRedirect(HTTPRedirectHandler):

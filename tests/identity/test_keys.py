@@ -16,16 +16,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from app.identity import key_sources
 from app.identity.key_sources import KeyFile, KeysUnavailable, KeyUrl
 from app.identity.keys import InvalidKeys, parse_jwks, read_key_file
 from tests.jwks_server import serving_keys
+from tests.server import wait_until
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock():
     """A clock that a test moves, so that no test waits for thirty seconds."""
 
     class Clock:
@@ -34,9 +34,7 @@ def clock(monkeypatch):
         def __call__(self):
             return self.now
 
-    clock = Clock()
-    monkeypatch.setattr(key_sources, "monotonic", clock)
-    return clock
+    return Clock()
 
 
 @pytest.fixture
@@ -47,7 +45,7 @@ def jwks_server(issuer):
 
 @pytest.fixture
 def source(jwks_server, clock):
-    return KeyUrl(jwks_server.url, ALGORITHMS)
+    return KeyUrl(jwks_server.url, ALGORITHMS, clock=clock)
 
 
 def find(source, name="RS256"):
@@ -175,6 +173,13 @@ def test_without_a_key_id_two_matching_keys_are_ambiguous(issuer, tmp_path):
 
 def test_the_url_is_fetched_once_for_many_tokens(source, jwks_server):
     assert all(find(source) for _ in range(5))
+    assert jwks_server.requests == 1
+
+
+def test_the_url_is_not_fetched_again_within_five_minutes(source, jwks_server, clock):
+    find(source)
+    clock.now += 299
+    find(source)
     assert jwks_server.requests == 1
 
 
@@ -307,8 +312,7 @@ def test_one_thread_fetches_while_the_others_use_the_cached_keys(
     jwks_server.may_answer.clear()
     fetching = threading.Thread(target=find, args=(source,))
     fetching.start()
-    while jwks_server.requests < 2:
-        pass  # until the other thread is inside the fetch
+    wait_until(lambda: jwks_server.requests == 2, 5)  # the other thread is fetching
     assert find(source).key_id == "RS256"
     jwks_server.may_answer.set()
     fetching.join()
