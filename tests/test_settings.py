@@ -37,6 +37,8 @@ def test_a_variable_that_is_not_set_has_its_default(environment):
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.web_concurrency == os.cpu_count()
     assert settings.digest_key == b"k" * 32
+    assert settings.verify_failure_limit == 60
+    assert settings.ratelimit_storage_url == "memory://"
 
 
 def test_all_missing_variables_are_named_together(environment):

@@ -10,7 +10,8 @@ import pytest
 from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
 from app.credentials.hashing import Hasher
-from tests.conftest import client_of
+from app.settings import Settings
+from tests.conftest import client_of, environment
 from tests.helpers import VERIFIED_FIELDS, basic, caller, typo_of
 from tests.server import wait_until
 
@@ -217,7 +218,7 @@ def bcrypt_calls(monkeypatch):
         calls.append(arguments)
         return checkpw(*arguments)
 
-    monkeypatch.setattr("app.credentials.hashing.bcrypt.checkpw", counting)
+    monkeypatch.setattr(bcrypt, "checkpw", counting)
     return calls
 
 
@@ -287,7 +288,7 @@ def test_a_secret_revoked_during_the_bcrypt_comparison_is_refused(
         service.revoke(caller(), issued.secret_id)
         return checkpw(*arguments)
 
-    monkeypatch.setattr("app.credentials.hashing.bcrypt.checkpw", revoke_and_compare)
+    monkeypatch.setattr(bcrypt, "checkpw", revoke_and_compare)
     assert verify(client, issued).status_code == 401
 
 
@@ -458,5 +459,10 @@ def test_a_limit_of_0_disables_the_limit(app_with, issued):
     assert fail(client, issued, 100) == [401] * 100
 
 
-def test_the_limit_is_60_a_minute_by_default(client, issued):
+def test_the_limit_is_60_a_minute_by_default(app_with, settings, issued, monkeypatch):
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("VERIFY_FAILURE_LIMIT")
+    default = Settings.from_environment().verify_failure_limit
+    client = app_with(verify_failure_limit=default).test_client()
     assert fail(client, issued, 62) == [401] * 60 + [429] * 2

@@ -16,6 +16,8 @@ from app.credentials.generator import (
 )
 from tests.helpers import typo_of
 
+CHECKSUM_LENGTH = 6
+
 
 @pytest.mark.parametrize(
     ("generate", "pattern"),
@@ -36,12 +38,19 @@ def test_generated_values_are_all_different(generate):
     assert len({generate() for _ in range(2000)}) == 2000
 
 
-def test_an_identifier_has_at_least_96_random_bits():
-    assert 20 * math.log2(len(BASE36)) >= 96
+@pytest.mark.parametrize(
+    ("generate", "prefix"), [(generate_secret_id, "sec_"), (generate_client_id, "lv_ci_")]
+)
+def test_an_identifier_has_20_characters_and_at_least_96_random_bits(generate, prefix):
+    random_part = generate().removeprefix(prefix)
+    assert len(random_part) == 20
+    assert len(random_part) * math.log2(len(BASE36)) >= 96
 
 
-def test_a_client_secret_has_at_least_256_random_bits():
-    assert 43 * math.log2(len(BASE62)) >= 256
+def test_a_client_secret_has_43_characters_and_at_least_256_random_bits():
+    random_part = generate_client_secret().removeprefix("lv_cs_")[:-CHECKSUM_LENGTH]
+    assert len(random_part) == 43
+    assert len(random_part) * math.log2(len(BASE62)) >= 256
 
 
 def test_a_client_secret_fits_into_bcrypt():

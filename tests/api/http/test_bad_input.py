@@ -1,6 +1,8 @@
 import pytest
 
 from app.api.http.problems import MAX_BODY_BYTES
+from app.credentials.service import CredentialService
+from tests.helpers import basic
 
 JSON = "application/json"
 
@@ -88,12 +90,22 @@ def test_an_unknown_path_is_not_found(member, path):
     }
 
 
-def test_an_unexpected_error_reveals_no_details(app, member, monkeypatch, caplog):
-    monkeypatch.delattr(app, "services")
-    answer = member.get("/secrets", headers={"X-Request-Id": "req-1"})
+@pytest.mark.parametrize(("path", "operation"), [("/secrets", "list"), ("/verify", "verify")])
+def test_an_unexpected_error_reveals_no_details(
+    client, issuer, monkeypatch, caplog, path, operation
+):
+    def fail(*_, **__):
+        raise LookupError("s3cret")
+
+    monkeypatch.setattr(CredentialService, operation, fail)
+    authorization = {
+        "/secrets": {"Authorization": f"Bearer {issuer.sign()}"},
+        "/verify": basic("x", "y"),
+    }
+    answer = client.get(path, headers={"X-Request-Id": "req-1"} | authorization[path])
     assert answer.status_code == 500
     assert answer.json["title"] == "Internal Server Error"
-    assert "AttributeError" not in answer.text
-    assert "services" not in answer.text
+    assert "LookupError" not in answer.text
+    assert "s3cret" not in answer.text
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert (record.fields["request_id"], record.exc_info[0]) == ("req-1", AttributeError)
+    assert (record.fields["request_id"], record.exc_info[0]) == ("req-1", LookupError)
