@@ -13,7 +13,7 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check token bench lint fmt wording screenshots lock clean
+.PHONY: help run test check token bench lint fmt wording screenshots lock clean mutants
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ fmt: $(READY) ## Format the code, and fix what ruff can fix
 
 wording: $(READY) ## Refresh tests/wording.txt after a change of wording
 	@UPDATE_WORDING=1 $(BIN)/python -m pytest -q tests/test_wording.py
+
+mutants: $(READY) ## Change FILE line by line and see which changes no test notices
+	@$(BIN)/python -m tools.mutants $(FILE) --tests "$(TESTS)"
 
 screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots

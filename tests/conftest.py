@@ -1,5 +1,6 @@
 """One embedded Postgres for each run, with a template database and a clone for each worker."""
 
+import os
 import shutil
 import tempfile
 from base64 import b64encode
@@ -37,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stack = ExitStack()
     config.add_cleanup(stack.close)
-    config.stash[_postgres_uri] = uri = stack.enter_context(new_postgres(fsync="off"))
+    uri = os.environ.get("TESTS_POSTGRES_URI") or stack.enter_context(new_postgres(fsync="off"))
+    config.stash[_postgres_uri] = uri
     execute(uri, f"CREATE DATABASE {TEMPLATE}")
     migrate(database(uri, TEMPLATE))
 
