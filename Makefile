@@ -13,7 +13,7 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check token bench lint fmt wording screenshots lock clean mutants
+.PHONY: help run test check token bench drill lint fmt wording mutants screenshots lock clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ token: $(READY) ## Print a development token; UNIT=unit_emea make token for anot
 
 bench: $(READY) ## Measure /verify with wrk, and write var/bench.json
 	@$(BIN)/python -m bench.verify
+
+drill: $(READY) ## Break things on purpose, and write var/drill.json; ROOT=… drills another checkout
+	@$(BIN)/python -m drills $(if $(ROOT),--root $(ROOT))
 
 lint: $(READY) ## Check style, types and imports
 	@$(BIN)/ruff check .

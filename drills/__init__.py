@@ -1,0 +1,1 @@
+"""What is broken on purpose, against the running service: `make drill`."""

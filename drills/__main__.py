@@ -1,0 +1,163 @@
+"""`make drill`: break things on purpose, and compare what the callers saw with the bars.
+
+    make drill                      the service of this checkout
+    make drill ROOT=/other/checkout the service of another one, which has its own .venv
+    .venv/bin/python -m drills --only lock,frozen
+
+The drills speak HTTP and environment variables to the service, and their own SQL to Postgres, so
+that they run on any version of it. Figures are of this machine: compare them within one run.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+
+from drills import commits, crowds, key_fetches, locks, outages, signals
+from drills.bars import Bar
+from drills.service import CannotRun, Ground, ground, has_pgbouncer
+
+_HERE = Path(__file__).parent
+_RESULT = _HERE.parent / "var" / "drill.json"
+_BEFORE = _HERE / "at_8771fdd.json"
+
+Drill = Callable[[Ground], list[Bar]]
+
+DRILLS: list[Drill] = [
+    crowds.issue_flood,
+    crowds.one_unit_issues,
+    crowds.planned_change_of_key,
+    crowds.lost_key,
+    locks.a_locked_table,
+    locks.a_locked_row,
+    locks.slow_audit_events,
+    outages.stopped,
+    outages.refusing,
+    outages.full,
+    outages.frozen,
+    outages.black_hole,
+    outages.all_connections_cut,
+    commits.no_standby_confirms,
+    commits.clock_steps_back,
+    commits.behind_pgbouncer,
+    signals.reload_with_bad_keys,
+    key_fetches.cached_keys,
+    key_fetches.forged_tokens_at_a_cold_start,
+    crowds.a_large_unit,
+    crowds.one_proxy_for_all,
+    signals.stop_with_half_a_request,
+]
+
+
+def main() -> None:
+    arguments = _arguments()
+    drills = [each for each in DRILLS if any(word in each.__name__ for word in arguments.only)]
+    results: dict[str, list[Bar]] = {}
+    started = monotonic()
+    with ground(arguments.root.resolve()) as place:
+        for drill in drills:
+            results[drill.__name__] = _run(drill, place)
+    _write(arguments.result, results)
+    print(f"\n{arguments.root.resolve()}, {monotonic() - started:.0f} s\n")
+    print(_table(results))
+    missed = sum(not bar.is_met for bars in results.values() for bar in bars)
+    print(f"\n{missed} of {sum(map(len, results.values()))} bars missed" if missed else "\nall met")
+    sys.exit(missed > 0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m drills", description="See drills/__main__.py.")
+    parser.add_argument("--root", type=Path, default=_HERE.parent, help="the service's checkout")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=[""], help="parts of drills' names"
+    )
+    parser.add_argument("--result", type=Path, default=_RESULT, help="where the figures are kept")
+    return parser.parse_args()
+
+
+def _run(drill: Drill, place: Ground) -> list[Bar]:
+    if drill is commits.behind_pgbouncer and not has_pgbouncer():
+        print(f"{_title(drill)}: left out, pgbouncer is not installed", flush=True)
+        return []
+    bars = _attempt(drill, place)
+    missed = [bar for bar in bars if not bar.is_met]
+    if missed and all(bar.is_close for bar in missed):
+        print("  missed by little, which may be noise: once more", flush=True)
+        bars = _attempt(drill, place)
+    return bars
+
+
+def _attempt(drill: Drill, place: Ground) -> list[Bar]:
+    started = monotonic()
+    print(_title(drill), flush=True)
+    try:
+        bars = drill(place)
+    except (CannotRun, OSError, ValueError, psycopg.Error) as error:
+        # a service that is broken this badly is a figure too
+        bars = [Bar(f"the drill runs ({type(error).__name__})", 1, 0, note=str(error)[-200:])]
+    for bar in bars:
+        print(f"  {'ok    ' if bar.is_met else 'MISSED'} {bar.limit_text()}: {bar.text()}")
+    print(f"  {monotonic() - started:.0f} s", flush=True)
+    return bars
+
+
+def _title(drill: Drill) -> str:
+    """Return the first line of what the drill says of itself, without its full stop."""
+    return (drill.__doc__ or drill.__name__).splitlines()[0].rstrip(".")
+
+
+def _write(file: Path, results: dict[str, list[Bar]]) -> None:
+    """Keep the figures as the table shows them, and as numbers."""
+    document = {
+        name: {
+            bar.name: {
+                "value": None if bar.value == float("inf") else round(bar.value, 4),
+                "limit": bar.limit,
+                "unit": bar.unit,
+                "text": bar.text(),
+                "ok": bar.is_met,
+            }
+            for bar in bars
+        }
+        for name, bars in results.items()
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _table(results: dict[str, list[Bar]]) -> str:
+    """Lay out the results. The old figures are those that this harness measured at 8771fdd."""
+    before = json.loads(_BEFORE.read_text()) if _BEFORE.exists() else {}
+    rows = [("what was done", "bar", "at 8771fdd, measured by this harness", "today", "")]
+    titles = {each.__name__: _title(each) for each in DRILLS}
+    for name, bars in results.items():
+        for number, bar in enumerate(bars):
+            old = before.get(name, {}).get(bar.name, {}).get("text", "not measured")
+            done = titles[name] if number == 0 else ""
+            verdict = "ok" if bar.is_met else "MISSED"
+            rows.append((done, bar.limit_text(), old, bar.text(), verdict))
+    width = max(100, shutil.get_terminal_size((170, 24)).columns) - 8 - 4 * 3
+    widths = [width * 28 // 100, width * 28 // 100, width * 22 // 100, width * 22 // 100, 6]
+    return "\n".join(_lines(row, widths) for row in rows)
+
+
+def _lines(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+    height = max(map(len, cells))
+    return "\n".join(
+        " | ".join(
+            (cell[line] if line < len(cell) else "").ljust(width)
+            for cell, width in zip(cells, widths, strict=True)
+        ).rstrip()
+        for line in range(height)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A bar: what the contract promises, and what was measured."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure that must not exceed its limit. Units: "ms", "s", "x quiet", or "" for a count.
+
+    `noisy` figures are slowest answers: one pause of a busy machine decides them.
+    """
+
+    name: str
+    value: float
+    limit: float
+    unit: str = ""
+    note: str = ""
+    noisy: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        return self.value <= self.limit
+
+    @property
+    def is_close(self) -> bool:
+        """Tell whether it is missed by so little that the machine's noise may be the cause."""
+        return self.limit < self.value <= self.limit * (3 if self.noisy else 1.3)
+
+    def text(self) -> str:
+        """Return the figure as the table shows it."""
+        note = f" ({self.note})" if self.note else ""
+        if self.value == float("inf"):
+            return f"never{note}"
+        return f"{_number(self.value)}{_unit(self.unit)}{note}"
+
+    def limit_text(self) -> str:
+        """Return the bar as the table shows it."""
+        return f"{self.name} ≤ {_number(self.limit)}{_unit(self.unit)}"
+
+
+def times_quiet(name: str, quiet: float, loaded: float, limit: float = 3) -> Bar:
+    """Compare a time in seconds with what it is when nothing else happens."""
+    note = f"{quiet * 1000:,.1f} → {loaded * 1000:,.1f} ms"
+    return Bar(name, loaded / quiet, limit, "x quiet", note)
+
+
+def within_ms(name: str, seconds: float, limit: float, *, noisy: bool = False) -> Bar:
+    """Bound a time in seconds by so many milliseconds."""
+    return Bar(name, seconds * 1000, limit, "ms", noisy=noisy)
+
+
+def within(name: str, seconds: float, limit: float) -> Bar:
+    """Bound a time by so many seconds."""
+    return Bar(name, seconds, limit, "s")
+
+
+def none_of(name: str, count: int, of: int | None = None) -> Bar:
+    """Demand that something never happens."""
+    return Bar(name, count, 0, note="" if of is None else f"of {of:,}")
+
+
+def _number(value: float) -> str:
+    decimals = 0 if value == int(value) or value >= 100 else 2 if value < 10 else 1
+    return f"{value:,.{decimals}f}"
+
+
+def _unit(unit: str) -> str:
+    return f" {unit}" if unit else ""

@@ -1,0 +1,81 @@
+"""A TCP proxy in front of Postgres' socket, which can close its port or swallow everything."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+
+class Proxy:
+    """Forwards a port of 127.0.0.1 to a Unix socket."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._forwarding = Event()
+        self._forwarding.set()
+        self._lock = Lock()
+        self._connections: set[socket.socket] = set()
+        self._listen(0)
+
+    def close(self) -> None:
+        """Close the port and cut every connection: later ones are refused."""
+        self._forwarding.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        with self._lock:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def reopen(self) -> None:
+        """Listen on the same port again."""
+        self._listen(self.port)
+
+    @contextmanager
+    def black_hole(self) -> Iterator[None]:
+        """Keep connections open and forward nothing; a new one is taken and never answered."""
+        self._forwarding.clear()
+        try:
+            yield
+        finally:
+            self._forwarding.set()
+
+    def _listen(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        self._accepting = Thread(target=self._accept, args=[self._listener], daemon=True)
+        self._accepting.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with listener:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return  # closed
+                Thread(target=self._serve, args=[client], daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server:
+            self._forwarding.wait()
+            try:
+                server.connect(str(self._target))
+            except OSError:
+                return
+            with self._lock:
+                self._connections |= {client, server}
+            back = Thread(target=self._pump, args=[server, client], daemon=True)
+            back.start()
+            self._pump(client, server)
+            back.join()
+            with self._lock:
+                self._connections -= {client, server}
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while received := source.recv(65536):
+                self._forwarding.wait()
+                target.sendall(received)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)

@@ -1,0 +1,497 @@
+"""What a drill runs: Postgres, the service behind gunicorn, PgBouncer. All end with the drill."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from itertools import count
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, LiteralString
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from app.dev.postgres import embedded_postgres
+from drills.load import Callers, Request
+from tests.issuer import AUDIENCE, ISSUER, Issuer
+
+PROCESSES = 2
+THREADS = 4
+ROLE = "service"
+OUR_NAME = "drill"  # the application_name of the drill's own connections
+
+_TEMPLATE = "template_service"
+_START_SECONDS = 25
+_STOP_SECONDS = 45
+_VERIFY_PAUSE = 0.01
+_PROBE_PAUSE = 0.05
+
+
+class CannotRun(Exception):
+    """A server did not start, or refused what a drill needs. The message is what it said."""
+
+
+def new_digest_key() -> str:
+    """Return a value for DIGEST_KEY."""
+    return b64encode(os.urandom(32)).decode()
+
+
+class Postgres:
+    """A Postgres of the drills' own, to be stopped, frozen and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._data = directory / "data"
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        # what is measured is the service, not the disk that other programs use too
+        self.uri = self._running.enter_context(embedded_postgres(self._data, fsync="off"))
+        host = psycopg.conninfo.conninfo_to_dict(self.uri)["host"]
+        self.socket_directory = Path(str(host))
+
+    def stop(self) -> None:
+        self._running.close()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop its processes where they are: connections stay open and nothing answers."""
+        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    @contextmanager
+    def configured(self, **settings: str) -> Iterator[None]:
+        """Change parameters of the server for a while."""
+        with connect(self.uri) as connection:
+            for name, value in settings.items():
+                connection.execute(
+                    sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
+                )
+            connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            with connect(self.uri) as connection:
+                for name in settings:
+                    statement = sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name))
+                    connection.execute(statement)
+                connection.execute("SELECT pg_reload_conf()")
+
+
+def connect(uri: str, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
+    """Connect as the drill itself."""
+    parameters = {"autocommit": True, "application_name": OUR_NAME} | parameters
+    return psycopg.connect(uri, **parameters)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A migrated database of one drill. The service's role owns it."""
+
+    name: str
+    host: Path
+
+    def url(self, *, user: str = ROLE) -> str:
+        return f"postgresql://{user}@/{self.name}?host={self.host}"
+
+    def url_on(self, port: int) -> str:
+        """Return the service's URL by way of a proxy or a pooler on 127.0.0.1."""
+        return f"postgresql://{ROLE}@127.0.0.1:{port}/{self.name}"
+
+    def connect(self, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
+        """Connect as a superuser, past the service."""
+        return connect(self.url(user="postgres"), **parameters)
+
+    def query(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
+        with self.connect() as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def backends(self) -> int:
+        """Return how many connections to it the service has open."""
+        return int(self.query(_BACKENDS, ROLE, OUR_NAME)[0][0])
+
+    def cut(self) -> None:
+        """Terminate all of the service's connections at once."""
+        self.query(_TERMINATE, ROLE, OUR_NAME)
+
+    def clone_credential(self, secret_id: str, *, copies: int, secrets: bool) -> list[str]:
+        """Copy the credential so many times, under new identifiers; return their `secret_id`s.
+
+        The columns are read from the catalog, so that this works on any version of the schema.
+        """
+        new_ids = [f"sec_{number:020}" for number in range(copies)]
+        with self.connect() as connection:
+            connection.execute("CREATE TEMPORARY TABLE numbers (n bigint)")
+            connection.execute(
+                "INSERT INTO numbers SELECT generate_series(0, %s::bigint - 1)", [copies]
+            )
+            replaced = {
+                "secret_id": "'sec_' || lpad(n::text, 20, '0')",
+                "client_id": "'lv_ci_' || lpad(n::text, 20, '0')",
+            }
+            _copy_rows(connection, "credentials", secret_id, replaced)
+            if secrets:
+                _copy_rows(connection, "client_secrets", secret_id, replaced)
+            connection.execute("ANALYZE")
+        return new_ids
+
+
+_BACKENDS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE usename = %s AND application_name <> %s AND datname = current_database()
+"""
+_TERMINATE = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE usename = %s AND application_name <> %s AND datname = current_database()
+"""
+
+
+def _copy_rows(
+    connection: psycopg.Connection[tuple[Any, ...]],
+    table: str,
+    secret_id: str,
+    replaced: dict[str, LiteralString],
+) -> None:
+    columns = [
+        name
+        for (name,) in connection.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = %s "
+            "AND table_schema = 'public' AND is_identity = 'NO' AND is_generated = 'NEVER'",
+            [table],
+        )
+    ]
+    statement = sql.SQL(
+        "INSERT INTO {table} ({names}) SELECT {values} FROM {table}, numbers WHERE secret_id = {id}"
+    ).format(
+        table=sql.Identifier(table),
+        names=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        values=sql.SQL(", ").join(
+            sql.SQL(replaced[name]) if name in replaced else sql.Identifier(name)
+            for name in columns
+        ),
+        id=sql.Literal(secret_id),
+    )
+    connection.execute(statement)
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A credential as its unit was shown it."""
+
+    secret_id: str
+    client_id: str
+    client_secret: str
+    token: str  # of its unit
+
+    @property
+    def basic(self) -> dict[str, str]:
+        return basic(self.client_id, self.client_secret)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response, read to its end."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Service:
+    """The service behind gunicorn, on a port of its own."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+    output: Path
+    issuer: Issuer
+    database: Database
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, timeout: float = 20, **headers: str
+    ) -> Reply:
+        """Send one request; the headers' underscores stand for hyphens."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            named["Content-Type"] = "application/json"
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), named)
+            response = connection.getresponse()
+            received = {name.lower(): value for name, value in response.getheaders()}
+            return Reply(response.status, received, response.read())
+        finally:
+            connection.close()
+
+    def token(self, unit: str = "unit_drill") -> str:
+        return self.issuer.sign(unit_id=unit)
+
+    def issue(self, unit: str = "unit_drill") -> Issued:
+        """Issue a credential."""
+        token = self.token(unit)
+        reply = self.request("POST", "/secrets", {"name": "drill"}, **bearer(token))
+        if reply.status != 200:
+            raise CannotRun(f"POST /secrets: {reply.status} {reply.body!r}")
+        shown = reply.json()
+        return Issued(shown["secret_id"], shown["client_id"], shown["client_secret"], token)
+
+    def verify(self, issued: Issued, **headers: str) -> int:
+        return self.request("GET", "/verify", **issued.basic, **headers).status
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+
+def basic(client_id: str, client_secret: str) -> dict[str, str]:
+    """Return the Authorization header of the pair."""
+    pair = f"{client_id}:{client_secret}".encode()
+    return {"Authorization": f"Basic {b64encode(pair).decode()}"}
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the Authorization header of the token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def verifying(
+    credentials: list[Issued], *, callers: int = 4, pause: float | None = None
+) -> Callers:
+    """Callers that verify the credentials in turn. With a short pause they leave the CPU alone."""
+    requests = [Request("GET", "/verify", each.basic) for each in credentials]
+    return Callers([requests] * callers, _VERIFY_PAUSE if pause is None else pause)
+
+
+def issuing(tokens: list[str], *, pause: float = 0.0) -> Callers:
+    """One caller for each token, which issues as fast as it can."""
+    body = json.dumps({"name": "drill"})
+    return Callers([[Request("POST", "/secrets", bearer(t), body)] for t in tokens], pause)
+
+
+def updating(credentials: list[Issued], *, pause: float = 0.0) -> Callers:
+    """One caller for each credential, which changes its consent flag to and fro."""
+    bodies = [json.dumps({"trust_upstream_consent": value}) for value in (True, False)]
+    return Callers(
+        [
+            [Request("PUT", f"/secrets/{c.secret_id}", bearer(c.token), body) for body in bodies]
+            for c in credentials
+        ],
+        pause,
+    )
+
+
+def listing(token: str, *, callers: int = 1, pause: float = _VERIFY_PAUSE) -> Callers:
+    """Callers that ask for the unit's credentials."""
+    return Callers([[Request("GET", "/secrets", bearer(token))]] * callers, pause)
+
+
+def probing() -> Callers:
+    """An orchestrator that asks /healthz every 50 ms, each time on a connection of its own."""
+    return Callers([[Request("GET", "/healthz", {})]], _PROBE_PAUSE, reconnect=True)
+
+
+@dataclass
+class Ground:
+    """Where drills take place: a checkout of the service, and a Postgres for all of them."""
+
+    root: Path
+    directory: Path
+    postgres: Postgres
+    issuer: Issuer = field(default_factory=Issuer)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def new_path(self, name: str) -> Path:
+        """Return a path for a file of one drill."""
+        return self.directory / f"{next(self._numbers)}-{name}"
+
+    def new_database(self) -> Database:
+        """Make a database as the service's migrations leave it."""
+        host = self.postgres.socket_directory
+        with connect(self.postgres.uri) as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE])
+            if known.fetchone() is None:
+                connection.execute(f"CREATE ROLE {ROLE} LOGIN")
+                connection.execute(f"CREATE DATABASE {_TEMPLATE} OWNER {ROLE}")
+                self._migrate(Database(_TEMPLATE, host).url())
+            name = f"drill_{next(self._numbers)}"
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} OWNER {ROLE}")
+        return Database(name, host)
+
+    def _migrate(self, url: str) -> None:
+        subprocess.run(
+            [self.root / ".venv" / "bin" / "credentials", "migrate"],
+            cwd=self.root,
+            env=_environment() | {"DATABASE_URL": url},
+            check=True,
+            capture_output=True,
+        )
+
+    @contextmanager
+    def serve(
+        self, database: Database | None = None, *, url: str | None = None, **settings: str
+    ) -> Iterator[Service]:
+        """Run the service, on a new database unless one is given. Raises CannotRun.
+
+        `settings` are environment variables, which the service may not know.
+        """
+        database = database or self.new_database()
+        output = self.new_path("service.log")
+        port = free_port()
+        environment = {
+            "DATABASE_URL": url or database.url(),
+            "JWT_ISSUER": ISSUER,
+            "JWT_AUDIENCE": AUDIENCE,
+            "DIGEST_KEY": new_digest_key(),
+            "PORT": str(port),
+            "WEB_CONCURRENCY": str(PROCESSES),
+            "THREADS": str(THREADS),
+            "ISSUE_LIMIT": "0",
+            "VERIFY_FAILURE_LIMIT": "60",
+        }
+        if "JWT_JWKS_URL" not in settings:
+            keys = self.directory / "jwks.json"
+            keys.write_bytes(self.issuer.jwks())
+            environment["JWT_PUBLIC_KEY_FILE"] = str(keys)
+        command = [self.root / ".venv" / "bin" / "python", "-m", "gunicorn", "wsgi:app"]
+        with running(command, output, cwd=self.root, env=environment | settings) as process:
+            service = Service(port, process, output, self.issuer, database)
+            _await(process, output, lambda: service.request("GET", "/healthz").status == 200)
+            yield service
+
+
+@contextmanager
+def ground(root: Path) -> Iterator[Ground]:
+    """Prepare the ground for the service of that checkout."""
+    with tempfile.TemporaryDirectory(prefix="lv-drill-") as name:  # short: a socket's path is
+        directory = Path(name)
+        directory.chmod(0o755)  # Postgres and PgBouncer run as somebody else if we are root
+        postgres = Postgres(directory)
+        postgres.start()
+        try:
+            yield Ground(root, directory, postgres)
+        finally:
+            postgres.stop()
+
+
+@contextmanager
+def pgbouncer(ground: Ground, database: Database) -> Iterator[int]:
+    """Run PgBouncer in transaction mode with four connections to the database; yield its port."""
+    port = free_port()
+    file = ground.new_path("pgbouncer.ini")
+    output = ground.new_path("pgbouncer.log")
+    file.write_text(
+        f"[databases]\n"
+        f"{database.name} = host={database.host} dbname={database.name} user={ROLE}\n"
+        "[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
+        "max_client_conn = 200\nignore_startup_parameters = extra_float_digits,options\n"
+    )
+    command: list[Path | str] = [str(shutil.which("pgbouncer", path=_search_path())), str(file)]
+    if os.geteuid() == 0:
+        command += ["-u", database.host.owner()]  # it refuses to run as root
+
+    def answers() -> bool:
+        with connect(database.url_on(port), connect_timeout=2):
+            return True
+
+    with running(command, output, cwd=ground.directory, env={}) as process:
+        _await(process, output, answers)
+        yield port
+
+
+def has_pgbouncer() -> bool:
+    """Tell whether PgBouncer is installed."""
+    return shutil.which("pgbouncer", path=_search_path()) is not None
+
+
+def _search_path() -> str:
+    return f"{os.environ['PATH']}:/usr/sbin"
+
+
+@contextmanager
+def running(
+    command: list[Path | str], output: Path, *, cwd: Path, env: dict[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a server, and end it and its children."""
+    with output.open("wb") as stdout:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=_environment() | env, stdout=stdout, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        children = _children(process)
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _children(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _await(process: "subprocess.Popen[bytes]", output: Path, is_up: Any) -> None:
+    deadline = monotonic() + _START_SECONDS
+    while True:
+        if process.poll() is not None or monotonic() > deadline:
+            raise CannotRun(output.read_text()[-2000:])
+        with suppress(OSError, psycopg.Error):
+            if is_up():
+                return
+        sleep(0.05)
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without any setting of the service."""
+    kept = ("PATH", "HOME", "LANG")
+    return {name: value for name, value in os.environ.items() if name in kept}
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Any, seconds: float) -> float:
+    """Wait until the condition holds and return how long it took, or infinity if it did not."""
+    started = monotonic()
+    while not condition():
+        if monotonic() - started > seconds:
+            return float("inf")
+        sleep(0.05)
+    return monotonic() - started
