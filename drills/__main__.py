@@ -11,6 +11,7 @@ that they run on any version of it. Figures are of this machine: compare them wi
 import argparse
 import json
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -57,6 +58,8 @@ DRILLS: list[Drill] = [
 
 def main() -> None:
     arguments = _arguments()
+    # SIGTERM would otherwise leave the servers behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     drills = [each for each in DRILLS if any(word in each.__name__ for word in arguments.only)]
     results: dict[str, list[Bar]] = {}
     started = monotonic()
