@@ -1,6 +1,9 @@
 """LeadVibe Credentials: issues and checks the API credentials of the lead platform."""
 
 import logging.config
+from typing import TYPE_CHECKING
+
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
 from app.api import health, secrets, verify
@@ -11,6 +14,9 @@ from app.api.openapi import document
 from app.fastpath import VerifyMiddleware
 from app.services import Services
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 
 def create_app(settings: Settings | None = None) -> Application:
@@ -34,5 +40,8 @@ def create_app(settings: Settings | None = None) -> Application:
 
     hooks.init_app(app)
     errors.init_app(app)
-    app.wsgi_app = VerifyMiddleware(app.wsgi_app, app.services)  # type: ignore[method-assign]  # Flask's idiom
+    wsgi_app: WSGIApplication = VerifyMiddleware(app.wsgi_app, app.services)
+    if settings.trusted_proxies:
+        wsgi_app = ProxyFix(wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0)
+    app.wsgi_app = wsgi_app  # type: ignore[assignment,method-assign]  # Flask's idiom
     return app

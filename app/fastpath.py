@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.api.http.application import request_id_of
+from app.api.http.application import address_of, request_id_of
 from app.api.http.errors import problem_of
 from app.api.http.hooks import COMMON_HEADERS
 from app.api.http.log import RequestRecord
@@ -32,7 +32,12 @@ class VerifyMiddleware:
         if not _is_ordinary(environ):
             return self._flask(environ, start_response)
         method: str = environ["REQUEST_METHOD"]
-        record = RequestRecord(request_id=request_id_of(environ), method=method, route=ROUTE)
+        record = RequestRecord(
+            request_id=request_id_of(environ),
+            method=method,
+            address=address_of(environ),
+            route=ROUTE,
+        )
         try:
             answer = answer_verification(environ, self._services, record)
         except Exception as error:  # noqa: BLE001  every error has its problem document

@@ -13,15 +13,17 @@ LONE_SURROGATES = r"\ud800-\udfff"
 IDENTIFIER_MAX_LENGTH = 255
 REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,128}"
 
-_IDENTIFIER = re.compile(f"[^{CONTROL_CHARACTERS}{LONE_SURROGATES}]{{1,{IDENTIFIER_MAX_LENGTH}}}")
+_IDENTIFIER = re.compile(
+    f"[^{CONTROL_CHARACTERS}{BIDIRECTIONAL_OVERRIDES}{LONE_SURROGATES}]{{1,{IDENTIFIER_MAX_LENGTH}}}"
+)
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 
 
 def is_identifier(text: str) -> bool:
     """Tell whether the text may name an actor or a unit: it is stored and logged as it is.
 
-    1-255 code points, without control characters and lone surrogates, which Postgres rejects or a
-    terminal interprets.
+    1-255 code points, without control characters, bidirectional overrides and lone surrogates: a
+    terminal would interpret them, or Postgres reject them.
     """
     return _IDENTIFIER.fullmatch(text) is not None
 

@@ -31,6 +31,8 @@ def configuration(level: str) -> dict[str, Any]:
             "psycopg.pool": {"level": "WARNING"},
             "gunicorn.error": {"handlers": [], "propagate": True, "filters": ["quoted_input"]},
             "gunicorn.access": {"handlers": [], "propagate": False},
+            # httpx logs each request at INFO
+            "httpx": {"level": "WARNING"},
             # yoyo logs each step at INFO
             "yoyo": {"level": "WARNING"},
         },

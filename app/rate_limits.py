@@ -1,8 +1,9 @@
-"""The limit on failed verifications. Valid pairs are never counted and never limited."""
+"""How often something may happen in a minute, counted by the `limits` library (ADR 7)."""
 
 import hashlib
 import logging
 import math
+from collections.abc import Callable
 from functools import cached_property
 from time import time
 
@@ -13,39 +14,52 @@ from limits.strategies import FixedWindowRateLimiter
 
 _STORAGE_TIMEOUT_SECONDS = 0.2
 
-# A flood of made-up client IDs must not fill the memory, so they share this many counters. A client
-# that fails and shares its counter with a flood gets 429 instead of 401: refused either way.
-_COUNTERS = 4096
-
 _logger = logging.getLogger(__name__)
 
 
-class FailureLimit:
-    """Counts failed verifications by client address and client ID, in windows of a minute.
+class RateLimit:
+    """Counts events by a key, in windows of a minute; `per_minute` of them are within the limit.
 
-    More than `per_minute` failures are answered 429 (RFC 6585); 0 disables the limit. While the
-    storage is unreachable nothing is counted: the limit saves work, and 256 random bits are what
-    keeps a guesser out.
+    0 disables the limit. While the storage is unreachable nothing is counted: the limit saves work,
+    and is not what keeps anybody out. With `counters`, so many are shared by all keys, so that a
+    flood of made-up keys does not fill the memory.
     """
 
-    def __init__(self, per_minute: int, storage_url: str) -> None:
-        self._per_minute = per_minute
+    def __init__(
+        self, name: str, per_minute: int, storage_url: str, *, counters: int | None = None
+    ) -> None:
+        self._name = name
+        self._item = RateLimitItemPerMinute(max(1, per_minute), namespace="leadvibe-credentials")
+        self._is_disabled = per_minute == 0
         self._storage_url = storage_url
+        self._counters = counters
 
-    def count(self, address: str, client_id: str) -> int | None:
-        """Count a failure. Return None, or beyond the limit the seconds until the window ends."""
-        if self._per_minute == 0:
+    def count(self, *key: str) -> int | None:
+        """Count an event. Return None, or beyond the limit the seconds until the window ends."""
+        return self._ask(lambda limiter: limiter.hit(self._item, *self._identifiers(key)), key)
+
+    def check(self, *key: str) -> int | None:
+        """Count nothing. Return None, or once the limit is reached the seconds until it ends."""
+        return self._ask(lambda limiter: limiter.test(self._item, *self._identifiers(key)), key)
+
+    def _ask(
+        self, is_within_limit: Callable[[FixedWindowRateLimiter], bool], key: tuple[str, ...]
+    ) -> int | None:
+        if self._is_disabled:
             return None
-        item = RateLimitItemPerMinute(self._per_minute, namespace="leadvibe-credentials")
-        counter = _counter(address, client_id)
         try:
-            if self._limiter.hit(item, "refused", counter):
+            if is_within_limit(self._limiter):
                 return None
-            reset_at = self._limiter.get_window_stats(item, "refused", counter).reset_time
+            window = self._limiter.get_window_stats(self._item, *self._identifiers(key))
         except StorageError:
-            _logger.warning("failures are not being counted: rate-limit storage is unreachable")
+            _logger.warning("not being counted: the rate-limit storage is unreachable")
             return None
-        return max(1, math.ceil(reset_at - time()))
+        return max(1, math.ceil(window.reset_time - time()))
+
+    def _identifiers(self, key: tuple[str, ...]) -> tuple[str, str]:
+        digest = hashlib.blake2b("\n".join(key).encode(), digest_size=16).digest()
+        number = int.from_bytes(digest)
+        return self._name, str(number if self._counters is None else number % self._counters)
 
     @cached_property
     def _limiter(self) -> FixedWindowRateLimiter:
@@ -57,8 +71,3 @@ class FailureLimit:
             socket_connect_timeout=_STORAGE_TIMEOUT_SECONDS,
         )
         return FixedWindowRateLimiter(storage)
-
-
-def _counter(address: str, client_id: str) -> str:
-    digest = hashlib.blake2b(f"{address}\n{client_id}".encode(), digest_size=4).digest()
-    return str(int.from_bytes(digest) % _COUNTERS)

@@ -4,14 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from app.credentials.deferred import DeferredWrites
 from app.credentials.hashing import Hasher
 from app.credentials.service import CredentialService
-from app.credentials.usage import UsageRecorder
 from app.database.pool import Database
 from app.identity.key_sources import KeyFile, KeySource, KeyUrl
 from app.identity.tokens import TokenVerifier
-from app.rate_limits import FailureLimit
+from app.places import Workload
+from app.rate_limits import RateLimit
 from app.settings import CredentialSettings, Settings
+
+# Failures share so many counters. A client that fails and shares its counter with a flood gets 429
+# instead of 401: refused either way.
+_FAILURE_COUNTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,48 +24,65 @@ class Services:
     """Everything that views use. Open it after the fork, and close it when the process stops."""
 
     database: Database
+    workload: Workload
+    keys: KeySource
     credentials: CredentialService
     tokens: TokenVerifier
-    verify_failures: FailureLimit
+    verify_failures: RateLimit
+    issues: RateLimit
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Make the services. They are closed at first: a connection must not cross the fork."""
-        # one connection for each thread, and one to record last uses in the background
-        database = Database(settings.database_url, connections=settings.threads + 1)
+        workload = Workload.for_verifiers(settings.threads)
+        database = Database(settings.database_url, connections=workload.connections)
+        keys = _key_source(settings, workload)
         return cls(
             database=database,
-            credentials=make_credential_service(settings, database, threads=settings.threads),
+            keys=keys,
+            workload=workload,
+            credentials=make_credential_service(settings, database, workload),
             tokens=TokenVerifier(
-                _key_source(settings),
+                keys,
                 algorithms=settings.jwt_algorithms,
                 issuer=settings.jwt_issuer,
                 audience=settings.jwt_audience,
             ),
-            verify_failures=FailureLimit(
-                settings.verify_failure_limit, settings.ratelimit_storage_url
+            verify_failures=RateLimit(
+                "verify failures",
+                settings.verify_failure_limit,
+                settings.ratelimit_storage_url,
+                counters=_FAILURE_COUNTERS,
             ),
+            issues=RateLimit("issues", settings.issue_limit, settings.ratelimit_storage_url),
         )
 
     def open(self) -> None:
-        """Start to connect to the database, in the background."""
+        """Start to connect to the database and to fetch keys, in the background."""
         self.database.open()
+        self.keys.open()
 
     def close(self) -> None:
-        """Write the last uses that are still in memory, and close the connections."""
-        self.credentials.usage.flush()
+        """Write what is still in memory, and close the connections."""
+        self.keys.close()
+        self.credentials.deferred.flush()
         self.database.close()
 
 
 def make_credential_service(
-    settings: CredentialSettings, database: Database, *, threads: int = 1
+    settings: CredentialSettings, database: Database, workload: Workload
 ) -> CredentialService:
-    """Make the domain's service, for a process with so many threads."""
-    hasher = Hasher(settings.bcrypt_rounds, settings.digest_key, threads=threads)
-    return CredentialService(database, hasher, UsageRecorder(database))
+    """Make the domain's service."""
+    return CredentialService(
+        database=database,
+        hasher=Hasher(settings.bcrypt_rounds, settings.digest_keys, workload),
+        deferred=DeferredWrites(database, workload.background),
+        workload=workload,
+        max_credentials=settings.max_credentials_per_unit,
+    )
 
 
-def _key_source(settings: Settings) -> KeySource:
+def _key_source(settings: Settings, workload: Workload) -> KeySource:
     if isinstance(settings.jwt_keys, Path):
         return KeyFile(settings.jwt_keys, settings.jwt_algorithms)
-    return KeyUrl(settings.jwt_keys, settings.jwt_algorithms)
+    return KeyUrl(settings.jwt_keys, settings.jwt_algorithms, workload.key_fetch)

@@ -4,6 +4,7 @@ import base64
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from socket import AI_PASSIVE, getaddrinfo
 from typing import Any, Self, cast
@@ -40,8 +41,9 @@ class CredentialSettings:
     """The settings that work on credentials needs, and so all that the command line reads."""
 
     database_url: str = field(repr=False)
-    digest_key: bytes = field(repr=False)
+    digest_keys: tuple[bytes, ...] = field(repr=False)
     bcrypt_rounds: int
+    max_credentials_per_unit: int
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -65,6 +67,8 @@ class Settings(CredentialSettings):
     web_concurrency: int
     threads: int
     verify_failure_limit: int
+    issue_limit: int
+    trusted_proxies: int
     ratelimit_storage_url: str = field(repr=False)
     log_level: str
 
@@ -95,6 +99,8 @@ class Settings(CredentialSettings):
             ),
             threads=env.int("THREADS", 4, validate=Range(1, 1024)),
             verify_failure_limit=env.int("VERIFY_FAILURE_LIMIT", 60, validate=Range(0, 1_000_000)),
+            issue_limit=env.int("ISSUE_LIMIT", 60, validate=Range(0, 1_000_000)),
+            trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 100)),
             ratelimit_storage_url=env.str(
                 "RATELIMIT_STORAGE_URL", "memory://", validate=_check_storage_url
             ),
@@ -102,6 +108,16 @@ class Settings(CredentialSettings):
         )
         _raise_problems(env, _key_problems(jwks_url, key_file, settings.jwt_algorithms))
         return settings
+
+
+@cache
+def settings_of_the_process() -> Settings:
+    """Read the environment once for the life of the process. Raises SettingsError.
+
+    gunicorn reads its configuration again on SIGHUP. What has become invalid since must not end a
+    service that runs.
+    """
+    return Settings.from_environment()
 
 
 def database_url_from_environment() -> str:
@@ -114,7 +130,7 @@ def database_url_from_environment() -> str:
 
 def _environment() -> environs.Env:
     env = environs.Env(eager=False)  # collects problems until it is sealed
-    env.add_parser("base64", _parse_digest_key)
+    env.add_parser("digest_keys", _parse_digest_keys)
     env.add_parser("log_level_name", _parse_log_level)
     return env
 
@@ -122,8 +138,11 @@ def _environment() -> environs.Env:
 def _domain_values(env: environs.Env) -> dict[str, Any]:
     return {
         "database_url": env.str("DATABASE_URL", validate=_check_database_url),
-        "digest_key": env.base64("DIGEST_KEY"),
+        "digest_keys": env.digest_keys("DIGEST_KEY"),
         "bcrypt_rounds": env.int("BCRYPT_ROUNDS", 10, validate=Range(10, 16)),
+        "max_credentials_per_unit": env.int(
+            "MAX_CREDENTIALS_PER_UNIT", 1000, validate=Range(1, 1_000_000)
+        ),
     }
 
 
@@ -192,6 +211,10 @@ def _parse_log_level(text: str) -> str:
     if text.lower() not in LOG_LEVELS:
         raise ValidationError(f"Must be one of: {', '.join(LOG_LEVELS)}.")
     return text.lower()
+
+
+def _parse_digest_keys(text: str) -> tuple[bytes, ...]:
+    return tuple(_parse_digest_key(each) for each in text.split(","))
 
 
 def _parse_digest_key(text: str) -> bytes:

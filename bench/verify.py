@@ -32,6 +32,7 @@ from app.credentials.hashing import Hasher
 from app.database.migrations import migrate
 from app.dev.keys import AUDIENCE, ISSUER, DevelopmentKeys, development_keys
 from app.dev.postgres import embedded_postgres
+from app.places import Workload
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "var" / "bench.json"
@@ -79,7 +80,7 @@ def main() -> None:
 
 def start_targets(stack: ExitStack, directory: Path, uri: str) -> dict[str, Target]:
     keys = development_keys(directory / "keys")
-    hasher = Hasher(10, b64decode(keys.digest_key))
+    hasher = Hasher(10, [b64decode(keys.digest_key)], Workload.for_verifiers(1))
     good, refused, baseline = {}, {}, {}
     for size, count in SIZES.items():
         database_url = uri.replace("/postgres?", f"/bench_{size}?")

@@ -5,8 +5,8 @@ from time import sleep
 from drills.bars import Bar, none_of
 from drills.load import Callers, Load, Request
 from drills.service import (
+    POOL,
     PROCESSES,
-    THREADS,
     Ground,
     bearer,
     issuing,
@@ -31,7 +31,7 @@ def no_standby_confirms(ground: Ground, *, seconds: float = 15) -> list[Bar]:
                     sleep(0.25)
     verified = load["verifying"]
     return [
-        Bar("connections", most, PROCESSES * (THREADS + 1), note=f"in {seconds:.0f} s"),
+        Bar("connections", most, PROCESSES * (POOL + 1), note=f"in {seconds:.0f} s"),
         none_of("verifications not 200", verified.without_status(200), len(verified)),
         none_of("issues that claim success", load["issuing"].with_status(200)),
     ]

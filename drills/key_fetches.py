@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from time import sleep
 
-from drills.bars import Bar, none_of, times_quiet, within, within_ms
+from drills.bars import Bar, none_of, p99_times_quiet, within, within_ms
 from drills.load import Callers, Load, Request, during
 from drills.service import PROCESSES, Ground, bearer, listing, new_digest_key, verifying
 from tests.issuer import Issuer
@@ -131,9 +131,9 @@ def cached_keys(ground: Ground) -> list[Bar]:
     listed = load["listing"]
     return [
         within_ms("slowest caller whose key is cached", listed.slowest, 500, noisy=True),
-        times_quiet("the same, p99", quiet["listing"].p99, listed.p99),
+        p99_times_quiet("the same, p99", quiet["listing"].p99, listed.p99),
         none_of("the same, not 200", listed.without_status(200), len(listed)),
-        times_quiet("/verify p99", quiet["verifying"].p99, load["verifying"].p99),
+        p99_times_quiet("/verify p99", quiet["verifying"].p99, load["verifying"].p99),
         Bar("connections to the JWKS server", jwks.most_open, PROCESSES, note=f"{asked} fetches"),
     ]
 
@@ -157,7 +157,7 @@ def forged_tokens_at_a_cold_start(ground: Ground) -> list[Bar]:
     # a thread that waits for keys holds few verifications, but for seconds
     verified = load["verifying"].started(load.began, load.began + 3)
     return [
-        times_quiet("/verify p99", quiet.p99, verified.p99),
+        p99_times_quiet("/verify p99", quiet.p99, verified.p99),
         none_of("verifications not 200", load["verifying"].without_status(200)),
         within("slowest answer to a forged token", answers.slowest, 5),
         none_of("forged tokens not 401 or 503", answers.without_status(401, 503), len(answers)),

@@ -2,7 +2,7 @@
 
 from time import monotonic, sleep
 
-from drills.bars import Bar, none_of, times_quiet, within, within_ms
+from drills.bars import Bar, none_of, p99_times_quiet, within, within_ms
 from drills.load import Answers, Load, during
 from drills.service import Ground, issuing, probing, updating, verifying
 
@@ -58,7 +58,7 @@ def a_locked_row(ground: Ground, *, seconds: float = 5) -> list[Bar]:
             )
     verified, updated = load["verifying"], load["updating"]
     return [
-        times_quiet("/verify p99", quiet.p99, verified.p99),
+        p99_times_quiet("/verify p99", quiet.p99, verified.p99),
         none_of("verifications not 200", verified.without_status(200), len(verified)),
         none_of("updates not 503 with Retry-After", _not_refused(updated), len(updated)),
         within("slowest update", updated.slowest, 5),

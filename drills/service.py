@@ -27,6 +27,7 @@ from tests.issuer import AUDIENCE, ISSUER, Issuer
 
 PROCESSES = 2
 THREADS = 4
+POOL = THREADS + 3  # connections of a process; one more while it looks whether Postgres is down
 ROLE = "service"
 OUR_NAME = "drill"  # the application_name of the drill's own connections
 

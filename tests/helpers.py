@@ -10,6 +10,7 @@ import pytest
 
 from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
+from app.places import Workload
 
 if TYPE_CHECKING:
     from tests.conftest import Rows
@@ -24,7 +25,11 @@ DETAILED_FIELDS = [*FIELDS, "updated_at", "last_used_at", "secrets"]
 
 
 def caller(unit_id: str = "unit_demo", *, actor: str = "ada", request_id: str = "req") -> Caller:
-    return Caller(actor=actor, unit_id=unit_id, request_id=request_id)
+    return Caller(actor=actor, unit_id=unit_id, request_id=request_id, via="api")
+
+
+def hasher_with(*digest_keys: bytes) -> Hasher:
+    return Hasher(10, digest_keys, Workload.for_verifiers(1))
 
 
 def basic(client_id: str, client_secret: str) -> dict[str, str]:
@@ -42,7 +47,7 @@ def typo_of(text: str, position: int = -1) -> str:
 
 def is_live(rows: "Rows", client_secret: str) -> bool:
     """Tell from the stored rows whether the client secret belongs to a credential and is live."""
-    digest = Hasher(10, DIGEST_KEY).digest(client_secret)
+    digest = hasher_with(DIGEST_KEY).digest(client_secret)
     query = """
         SELECT 1 FROM client_secrets
         WHERE digest = %(digest)s AND (expires_at IS NULL OR expires_at > clock_timestamp())

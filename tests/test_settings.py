@@ -36,7 +36,7 @@ def test_a_variable_that_is_not_set_has_its_default(environment):
     assert (settings.bcrypt_rounds, settings.threads, settings.log_level) == (10, 4, "info")
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.web_concurrency == os.cpu_count()
-    assert settings.digest_key == b"k" * 32
+    assert settings.digest_keys == (b"k" * 32,)
     assert settings.verify_failure_limit == 60
     assert settings.ratelimit_storage_url == "memory://"
 
@@ -151,7 +151,7 @@ def test_a_log_level_may_be_in_upper_case(environment, level):
 
 def test_a_digest_key_may_contain_line_breaks(environment):
     environment.setenv("DIGEST_KEY", f"{KEY[:20]}\n{KEY[20:]}\n")
-    assert Settings.from_environment().digest_key == b"k" * 32
+    assert Settings.from_environment().digest_keys == (b"k" * 32,)
 
 
 def test_a_migration_only_needs_the_database_url(environment):
@@ -164,3 +164,28 @@ def test_a_migration_without_the_database_url_fails(environment):
     environment.delenv("DATABASE_URL")
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         database_url_from_environment()
+
+
+def test_several_digest_keys_are_separated_by_commas(environment):
+    other = b64encode(b"o" * 40).decode()
+    environment.setenv("DIGEST_KEY", f"{KEY}, {other}")
+    assert Settings.from_environment().digest_keys == (b"k" * 32, b"o" * 40)
+
+
+@pytest.mark.parametrize("value", [f"{KEY},", f",{KEY}", f"{KEY},s3cret", f"{KEY};{KEY}"])
+def test_each_of_several_digest_keys_must_be_valid(environment, value):
+    environment.setenv("DIGEST_KEY", value)
+    assert problems().startswith("DIGEST_KEY: ")
+
+
+def test_the_limits_have_the_contracts_defaults(environment):
+    settings = Settings.from_environment()
+    assert (settings.issue_limit, settings.max_credentials_per_unit) == (60, 1000)
+    assert settings.trusted_proxies == 0
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "", "1.5", "1000001"])
+@pytest.mark.parametrize("name", ["ISSUE_LIMIT", "MAX_CREDENTIALS_PER_UNIT", "TRUSTED_PROXIES"])
+def test_a_limit_must_be_a_sensible_number(environment, name, value):
+    environment.setenv(name, value)
+    assert problems().startswith(f"{name}: ")

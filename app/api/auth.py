@@ -53,10 +53,10 @@ def bearer_auth(view: Callable[..., Any]) -> Callable[..., Any]:
 def _authenticate(request: Request) -> Caller:
     """Return who calls. Raises Rejected: 401, 400 without an active unit, 403 for a foreign one."""
     claims = _verify(_bearer_token(request), request_id=request.id)
-    unit_id = _active_unit(request, claims)
     request.record.actor = claims.subject
+    unit_id = _active_unit(request, claims)
     request.record.unit_id = unit_id
-    return Caller(actor=claims.subject, unit_id=unit_id, request_id=request.id)
+    return Caller(actor=claims.subject, unit_id=unit_id, request_id=request.id, via="api")
 
 
 def _bearer_token(request: Request) -> str:

@@ -3,9 +3,11 @@
 from typing import Any
 
 from app.api.auth import bearer_auth
-from app.api.http.application import current_app
+from app.api.http import problems
+from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint, invalid_field
 from app.api.http.pagination import CredentialPageSchema, EventPageSchema, link_to_next
+from app.api.http.problems import Rejected, too_many_issues
 from app.api.openapi import examples
 from app.api.openapi.components import LINK_HEADER, SECRET_ID_PARAMETER, problem_response
 from app.api.schemas.credentials import (
@@ -50,6 +52,19 @@ def _credentials() -> CredentialService:
     return current_app.services.credentials
 
 
+@blueprint.before_request
+def _take_place() -> None:
+    """Hold a management place for the whole request. Raises NoPlace."""
+    request.held.enter_context(current_app.services.workload.management.places.take())
+
+
+def _limit_issues(caller: Caller) -> None:
+    """Count an issue or a rotation of the unit. Raises Rejected (429) beyond the limit."""
+    retry_after = current_app.services.issues.count(caller.unit_id)
+    if retry_after is not None:
+        raise Rejected(too_many_issues(retry_after))
+
+
 @blueprint.route("")
 @bearer_auth
 @blueprint.doc(operationId="listCredentials", responses={400: _INVALID_PAGE})
@@ -62,18 +77,24 @@ def list_credentials(
 ) -> tuple[list[Credential], dict[str, str]]:
     """List credentials
 
-    The credentials of your active unit, newest first, without their client secrets. Without
-    `limit` the list is complete; with it, follow the `Link` header to the next page until there is
-    none.
+    The credentials of your active unit, newest first, without their client secrets. Follow the
+    `Link` header to the next page until there is none.
     """
-    limit = query.get("limit")
-    page = _credentials().list(caller, limit=limit, after=query.get("cursor"))
-    return page.items, link_to_next(page, limit)
+    page = _credentials().list(caller, limit=query["limit"], after=query.get("cursor"))
+    return page.items, link_to_next(page, query["limit"])
 
 
 @blueprint.route("", methods=["POST"])
 @bearer_auth
-@blueprint.doc(operationId="issueCredential", responses={400: _INVALID_NAME, **_BODY_ERRORS})
+@blueprint.doc(
+    operationId="issueCredential",
+    responses={
+        400: _INVALID_NAME,
+        409: problem_response(limit=problems.CREDENTIAL_LIMIT),
+        **_BODY_ERRORS,
+        429: "TooManyIssues",
+    },
+)
 @blueprint.arguments(NewCredentialSchema, example=examples.NEW_CREDENTIAL)
 @blueprint.response(200, IssuedCredentialSchema, example=examples.ISSUED_CREDENTIAL)
 def issue_credential(caller: Caller, new: dict[str, Any]) -> IssuedCredential:
@@ -83,6 +104,7 @@ def issue_credential(caller: Caller, new: dict[str, Any]) -> IssuedCredential:
     events. Only this response ever shows the client secret: give it to the sender and store it
     nowhere else.
     """
+    _limit_issues(caller)
     return _credentials().issue(caller, **new)
 
 
@@ -133,7 +155,7 @@ def revoke_credential(caller: Caller, secret_id: str) -> None:
 @bearer_auth
 @blueprint.doc(
     operationId="rotateCredential",
-    responses={400: _INVALID_ROTATION, **_NOT_FOUND, **_BODY_ERRORS},
+    responses={400: _INVALID_ROTATION, **_NOT_FOUND, **_BODY_ERRORS, 429: "TooManyIssues"},
 )
 @blueprint.arguments(RotationSchema, required=False, example=examples.ROTATION)
 @blueprint.response(200, IssuedCredentialSchema, example=examples.ISSUED_CREDENTIAL)
@@ -144,6 +166,7 @@ def rotate_credential(caller: Caller, rotation: dict[str, Any], secret_id: str) 
     ends, so that every sender can switch without an outage. At most two are live: rotating again
     during an overlap ends the oldest immediately.
     """
+    _limit_issues(caller)
     return _credentials().rotate(caller, secret_id, **rotation)
 
 
@@ -158,8 +181,10 @@ def list_events(
     """List a credential's audit trail
 
     What happened to the credential, who did it and in which request, newest first. It is still
-    there after the credential was revoked. Without `limit` the trail is complete.
+    there after the credential was revoked. Follow the `Link` header to the next page until there is
+    none.
     """
-    limit = query.get("limit")
-    page = _credentials().events(caller, secret_id, limit=limit, before=query.get("cursor"))
-    return page.items, link_to_next(page, limit)
+    page = _credentials().events(
+        caller, secret_id, limit=query["limit"], before=query.get("cursor")
+    )
+    return page.items, link_to_next(page, query["limit"])

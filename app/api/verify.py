@@ -20,11 +20,11 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint
-from app.api.http.problems import Problem, too_many_failures, unauthenticated
+from app.api.http.problems import Problem, Rejected, too_many_failures, unauthenticated
 from app.api.openapi import examples
 from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
-from app.credentials.errors import VerificationRefused
+from app.credentials.errors import MalformedPair, VerificationRefused
 from app.credentials.model import VerifiedCredential
 
 if TYPE_CHECKING:
@@ -81,12 +81,25 @@ def answer_verification(
     May raise what `CredentialService.verify` raises, except VerificationRefused.
     """
     client_id, client_secret = basic_credentials(environ.get("HTTP_AUTHORIZATION", ""))
+    failures, key = services.verify_failures, (record.address, client_id)
+
+    def before_bcrypt() -> None:
+        retry_after = failures.check(*key)
+        if retry_after is not None:
+            raise Rejected(too_many_failures(retry_after))
+
     try:
-        verified = services.credentials.verify(client_id=client_id, client_secret=client_secret)
+        verified = services.credentials.verify(
+            client_id=client_id, client_secret=client_secret, before_bcrypt=before_bcrypt
+        )
+    except MalformedPair:
+        return Answer.of(_REFUSED)
     except VerificationRefused:
-        retry_after = services.verify_failures.count(environ.get("REMOTE_ADDR", ""), client_id)
+        record.client_id = client_id
+        retry_after = failures.count(*key)
         return Answer.of(_REFUSED if retry_after is None else too_many_failures(retry_after))
-    record.actor, record.unit_id = verified.client_id, verified.unit_id
+    record.client_id = record.actor = verified.client_id
+    record.unit_id = verified.unit_id
     return _accepted(verified)
 
 

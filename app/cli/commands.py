@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -11,12 +11,13 @@ from app.api.schemas.credentials import CredentialSchema, IssuedCredentialSchema
 from app.api.schemas.events import AuditEventSchema
 from app.cli import parameters
 from app.cli.output import print_record, print_table
-from app.credentials.errors import CredentialNotFound
-from app.credentials.model import Caller
+from app.credentials.errors import CredentialLimitReached, CredentialNotFound
+from app.credentials.model import Caller, Item, Page, Place
 from app.credentials.service import CredentialService
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
 from app.database.pool import Database
+from app.places import NoPlace, Workload
 from app.services import make_credential_service
 from app.settings import CredentialSettings, SettingsError, database_url_from_environment
 
@@ -63,8 +64,9 @@ def migrate_command() -> None:
 @parameters.query
 def list_command(*, unit: str, as_json: bool) -> None:
     """List the unit's credentials, newest first."""
+    caller = _caller(unit)
     with _service() as service:
-        credentials = service.list(_caller(unit)).items
+        credentials = _all_pages(lambda place: service.list(caller, after=place))
     print_table(CredentialSchema(many=True), credentials, as_json=as_json)
 
 
@@ -108,8 +110,9 @@ def revoke_command(*, secret_id: str, unit: str, actor: str) -> None:
 @parameters.query
 def events_command(*, secret_id: str, unit: str, as_json: bool) -> None:
     """Show the audit trail of a credential, newest first, even after it was revoked."""
+    caller = _caller(unit)
     with _service() as service:
-        events = service.events(_caller(unit), secret_id).items
+        events = _all_pages(lambda place: service.events(caller, secret_id, before=place))
     print_table(AuditEventSchema(many=True), events, as_json=as_json)
 
 
@@ -121,19 +124,33 @@ def _service() -> Iterator[CredentialService]:
     except SettingsError as error:
         raise _InvalidSettings(str(error)) from None
     database = Database(settings.database_url, connections=1)
+    workload = Workload.for_verifiers(1)
     database.open()
     try:
-        yield make_credential_service(settings, database)
+        yield make_credential_service(settings, database, workload)
     except CredentialNotFound:
         raise _NotFound("The unit has no such credential.") from None
     except DatabaseFault as error:
         raise click.ClickException(f"The database rejected a statement ({error}).") from None
-    except DatabaseUnavailable as error:
+    except CredentialLimitReached:
+        raise click.ClickException("The unit has reached its limit of credentials.") from None
+    except (DatabaseUnavailable, NoPlace) as error:
         raise _Unavailable(f"The database is unavailable ({error}).") from None
     finally:
         database.close()
 
 
+def _all_pages(read_page: Callable[[Place | None], Page[Item, Place]]) -> list[Item]:
+    items: list[Item] = []
+    place: Place | None = None
+    while True:
+        page = read_page(place)
+        items += page.items
+        place = page.next
+        if place is None:
+            return items
+
+
 def _caller(unit_id: str, actor: str | None = None) -> Caller:
     actor = actor or parameters.default_actor()
-    return Caller(actor=actor, unit_id=unit_id, request_id=str(uuid.uuid4()))
+    return Caller(actor=actor, unit_id=unit_id, request_id=str(uuid.uuid4()), via="cli")

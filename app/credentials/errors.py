@@ -9,9 +9,13 @@ class VerificationRefused(Exception):
     """The client ID and client secret are not, or no longer, a valid pair."""
 
 
-class HashingBusy(Exception):
-    """Too many client secrets are being hashed. A later attempt may succeed."""
+class MalformedPair(VerificationRefused):
+    """They do not even have the format of a pair. No guess at a client secret looks like that."""
 
 
 class CredentialNotFound(Exception):
     """The unit has no such credential. Another unit's credential does not exist either."""
+
+
+class CredentialLimitReached(Exception):
+    """The unit already has as many credentials as it may have."""

@@ -2,97 +2,108 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import BoundedSemaphore, Lock
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from threading import Lock, get_native_id
+from typing import TypeVar
 
 import bcrypt
 
-from app.credentials.errors import HashingBusy
 from app.credentials.generator import hint_of
 from app.credentials.model import HashedSecret, StoredSecret
-
-# bcrypt keeps a core busy, so more at once would only slow each other down.
-_RUNNING = 2
-_WAIT_SECONDS = 1.0
-
-_MAX_LEARNED = 10_000
+from app.places import NoPlace, Workload
 
 _KEY_ID_LENGTH = 8
 
+# Much more would let it keep the interpreter lock for long when it is about to finish.
+_BCRYPT_NICENESS = 5
+
+T = TypeVar("T")
+
 
 class Hasher:
-    """Turn client secrets into what the database may keep of them (ADR 1 and 2), and compare.
+    """Turns client secrets into what the database may keep of them, and compares.
 
-    `rounds` is bcrypt's cost, the base-2 logarithm of its iterations. `digest_key` keys the HMAC.
-    Of `threads` that may ask for a comparison by bcrypt, one always stays free for other work.
+    `rounds` is bcrypt's cost, the base-2 logarithm of its iterations. The first of `digest_keys`
+    makes digests; the others are former keys, whose digests are still understood.
     """
 
-    def __init__(self, rounds: int, digest_key: bytes, *, threads: int = 1) -> None:
+    def __init__(self, rounds: int, digest_keys: Sequence[bytes], workload: Workload) -> None:
         self._rounds = rounds
-        self._digest_key = digest_key
-        self._key_id = self._hmac("key id")[:_KEY_ID_LENGTH]
-        self._places = max(1, threads - 1)
-        self._running = BoundedSemaphore(_RUNNING)
+        self._keys = {_key_id(key): key for key in digest_keys}
+        self._key_id = _key_id(digest_keys[0])
+        self._workload = workload
+        # bcrypt keeps a core busy for long and verifications only for a moment, so they go first
+        self._executor = ThreadPoolExecutor(1, "bcrypt", initializer=_lower_priority)
         self._lock = Lock()
-        self._clients: set[str] = set()  # whose secrets are being compared by bcrypt
-        self._learned: dict[str, bytes] = {}
+        self._compared: set[str] = set()  # client IDs that bcrypt is busy with
 
     def hash(self, client_secret: str) -> HashedSecret:
-        """Return bcrypt's hash, the digest and the hint. Takes tens of milliseconds."""
-        secret_hash = bcrypt.hashpw(client_secret.encode(), bcrypt.gensalt(self._rounds))
+        """Return bcrypt's hash, the digest and the hint. Takes tens of milliseconds.
+
+        Raises NoPlace if bcrypt is too busy.
+        """
+        secret_hash = self._run(bcrypt.hashpw, client_secret.encode(), bcrypt.gensalt(self._rounds))
         return HashedSecret(
             secret_hash.decode(), self.digest(client_secret), hint_of(client_secret)
         )
 
     def digest(self, client_secret: str) -> bytes:
         """Return the digest key's identifier (8 bytes), then the HMAC-SHA-256 (32 bytes)."""
-        return self._key_id + self._hmac(client_secret)
+        return self._key_id + _hmac(self._keys[self._key_id], client_secret)
 
-    def own_digest(self, stored: StoredSecret) -> bytes | None:
-        """Return the secret's digest by this key, stored or learned: it decides without bcrypt."""
-        if stored.digest is not None and stored.digest.startswith(self._key_id):
-            return stored.digest
-        return self._learned.get(stored.secret_hash)
+    def matches_digest(self, client_secret: str, stored: StoredSecret) -> bool | None:
+        """Compare digests in constant time. None if the stored one is by none of our keys."""
+        if stored.digest is None:
+            return None
+        key_id = stored.digest[:_KEY_ID_LENGTH]
+        key = self._keys.get(key_id)
+        if key is None:
+            return None
+        return hmac.compare_digest(key_id + _hmac(key, client_secret), stored.digest)
 
-    def learn(self, stored: StoredSecret, digest: bytes) -> None:
-        """Remember the digest of a secret that bcrypt found good.
-
-        While instances with two keys run side by side, each finds the other's digest in the row.
-        This is no verdict: the row is read for each verification all the same.
-        """
-        if len(self._learned) >= _MAX_LEARNED:
-            self._learned.clear()
-        self._learned[stored.secret_hash] = digest
-
-    def digests_match(self, digest: bytes, other: bytes) -> bool:
-        """Compare two digests in constant time."""
-        return hmac.compare_digest(digest, other)
+    def is_current(self, stored: StoredSecret) -> bool:
+        """Tell whether the stored digest is by the key that makes digests now."""
+        return stored.digest is not None and stored.digest.startswith(self._key_id)
 
     def matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
-        """Compare by bcrypt. Takes tens of milliseconds; raises HashingBusy when too many do.
+        """Compare by bcrypt. Takes tens of milliseconds; raises NoPlace if bcrypt is too busy.
 
-        One client has one comparison at a time, so that a flood on its ID leaves places for others.
+        One client has one comparison at a time, so that a flood on its ID leaves a place to others.
         """
-        with self._slot(stored.credential.client_id):
-            return bcrypt.checkpw(client_secret.encode(), stored.secret_hash.encode())
+        with self._comparison(stored.credential.client_id):
+            return self._run(bcrypt.checkpw, client_secret.encode(), stored.secret_hash.encode())
+
+    def _run(self, function: Callable[..., T], *arguments: bytes) -> T:
+        """Run one of bcrypt's functions, one at a time in this process. Raises NoPlace."""
+        with self._workload.hashing.take():
+            return self._executor.submit(function, *arguments).result()
 
     @contextmanager
-    def _slot(self, client_id: str) -> Iterator[None]:
+    def _comparison(self, client_id: str) -> Iterator[None]:
         with self._lock:
-            if client_id in self._clients or len(self._clients) >= self._places:
-                raise HashingBusy
-            self._clients.add(client_id)
+            if client_id in self._compared:
+                raise NoPlace
+            self._compared.add(client_id)
         try:
-            if not self._running.acquire(timeout=_WAIT_SECONDS):
-                raise HashingBusy
-            try:
+            with self._workload.management.places.take():
                 yield
-            finally:
-                self._running.release()
         finally:
             with self._lock:
-                self._clients.remove(client_id)
+                self._compared.remove(client_id)
 
-    def _hmac(self, message: str) -> bytes:
-        return hmac.digest(self._digest_key, message.encode(), hashlib.sha256)
+
+def _lower_priority() -> None:
+    """Let other threads go first, where the system has priorities for threads (Linux)."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _BCRYPT_NICENESS)
+
+
+def _key_id(digest_key: bytes) -> bytes:
+    return _hmac(digest_key, "key id")[:_KEY_ID_LENGTH]
+
+
+def _hmac(key: bytes, message: str) -> bytes:
+    return hmac.digest(key, message.encode(), hashlib.sha256)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from app.credentials.errors import InvalidName
 from app.identifiers import BIDIRECTIONAL_OVERRIDES, CONTROL_CHARACTERS, LONE_SURROGATES
@@ -20,11 +20,15 @@ Place = TypeVar("Place")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, for which unit, and in which request. The audit trail records it."""
+    """Who asks, for which unit, in which request, and via which channel (the API or the CLI).
+
+    The audit trail records it.
+    """
 
     actor: str
     unit_id: str
     request_id: str
+    via: Literal["api", "cli"]
 
 
 class Position(NamedTuple):

@@ -22,6 +22,12 @@ from app.credentials.model import (
 MAX_EVENT_ID = 2**63 - 1  # bigint's
 
 
+def lock_unit(connection: Connection[TupleRow], *, unit_id: str) -> None:
+    """Make other issues of the unit wait until the transaction ends."""
+    query = "SELECT pg_advisory_xact_lock(hashtextextended(%(unit_id)s, 0))"
+    connection.execute(query, {"unit_id": unit_id})
+
+
 def insert_credential(  # noqa: PLR0913  each is a column
     connection: Connection[TupleRow],
     caller: Caller,
@@ -30,19 +36,28 @@ def insert_credential(  # noqa: PLR0913  each is a column
     client_id: str,
     name: str,
     secret: HashedSecret,
-) -> Credential:
-    """Store a new credential, its first client secret and its audit event, all or nothing."""
+    max_credentials: int,
+) -> Credential | None:
+    """Store a new credential, its first client secret and its audit event, all or nothing.
+
+    Returns None if the unit already has `max_credentials`.
+    """
     query = """
         WITH credential AS (
             INSERT INTO credentials (secret_id, unit_id, client_id, name)
-            VALUES (%(secret_id)s, %(unit_id)s, %(client_id)s, %(name)s)
+            SELECT %(secret_id)s, %(unit_id)s, %(client_id)s, %(name)s
+            WHERE (SELECT count(*) FROM credentials WHERE unit_id = %(unit_id)s)
+                  < %(max_credentials)s
             RETURNING secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         ), client_secret AS (
             INSERT INTO client_secrets (secret_id, secret_hash, digest, hint)
-            VALUES (%(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s)
+            SELECT secret_id, %(secret_hash)s, %(digest)s, %(hint)s FROM credential
         ), event AS (
-            INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id, detail)
-            VALUES (%(secret_id)s, %(unit_id)s, 'issued', %(actor)s, %(request_id)s, %(detail)s)
+            INSERT INTO credential_events (
+                secret_id, unit_id, event, actor, via, request_id, detail
+            )
+            SELECT secret_id, unit_id, 'issued', %(actor)s, %(via)s, %(request_id)s, %(detail)s
+            FROM credential
         )
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credential
@@ -52,15 +67,16 @@ def insert_credential(  # noqa: PLR0913  each is a column
         "client_id": client_id,
         "name": name,
         **asdict(secret),
+        "max_credentials": max_credentials,
         **asdict(caller),
         "detail": Json({"client_id": client_id, "name": name}),
     }
     with connection.cursor(row_factory=class_row(Credential)) as cursor:
-        return cursor.execute(query, parameters).fetchall()[0]
+        return cursor.execute(query, parameters).fetchone()
 
 
 def select_credentials(
-    connection: Connection[TupleRow], *, unit_id: str, limit: int | None, after: Position | None
+    connection: Connection[TupleRow], *, unit_id: str, limit: int, after: Position | None
 ) -> list[Credential]:
     """Return the unit's credentials, newest first; starting behind `after`."""
     query = """
@@ -87,10 +103,10 @@ def find_credential(
     """Return the credential without its client secrets, or None if the unit has none such."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, updated_at,
-               (
-                   SELECT max(last_used_at) FROM client_secrets
+               greatest(last_used_at, (
+                   SELECT max(client_secrets.last_used_at) FROM client_secrets
                    WHERE client_secrets.secret_id = credentials.secret_id
-               ) AS last_used_at
+               )) AS last_used_at
         FROM credentials
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
     """
@@ -135,7 +151,7 @@ def select_client_secrets(
 ) -> list[ClientSecret]:
     """Return the credential's live client secrets, newest first."""
     query = """
-        SELECT hint, client_secrets.created_at, last_used_at, expires_at
+        SELECT hint, client_secrets.created_at, client_secrets.last_used_at, expires_at
         FROM client_secrets JOIN credentials USING (secret_id)
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
           AND (expires_at IS NULL OR expires_at > now())
@@ -152,7 +168,9 @@ def select_stored_secrets(
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
                client_secret_id, secret_hash, digest,
-               coalesce(last_used_at < now() - interval '1 minute', true) AS last_used_is_stale
+               coalesce(
+                   client_secrets.last_used_at < now() - interval '1 minute', true
+               ) AS last_used_is_stale
         FROM credentials JOIN client_secrets USING (secret_id)
         WHERE client_id = %(client_id)s AND (expires_at IS NULL OR expires_at > now())
     """
@@ -173,41 +191,94 @@ def update_digest(
     return connection.execute(query, parameters).rowcount == 1
 
 
-def update_last_use(connection: Connection[TupleRow], client_secret_ids: list[int]) -> None:
-    """Record that the client secrets were used now, but not twice in a minute."""
-    query = """
-        UPDATE client_secrets SET last_used_at = now()
-        WHERE client_secret_id = ANY(%(client_secret_ids)s)
-          AND coalesce(last_used_at < now() - interval '1 minute', true)
+def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> None:
+    """Record that client secrets were used now, but not twice in a minute.
+
+    `used` has the `secret_id` of each `client_secret_id`: where a client secret has been deleted
+    since, the credential keeps its last use.
     """
-    connection.execute(query, {"client_secret_ids": client_secret_ids})
+    query = """
+        WITH used AS (
+            SELECT client_secret_id, secret_id
+            FROM unnest(%(client_secret_ids)s::bigint[], %(secret_ids)s::text[])
+                AS used (client_secret_id, secret_id)
+        ), recorded AS (
+            UPDATE client_secrets SET last_used_at = now()
+            FROM used
+            WHERE client_secrets.client_secret_id = used.client_secret_id
+              AND coalesce(last_used_at < now() - interval '1 minute', true)
+        )
+        UPDATE credentials SET last_used_at = now()
+        FROM used
+        WHERE credentials.secret_id = used.secret_id
+          AND NOT EXISTS (
+              SELECT FROM client_secrets
+              WHERE client_secrets.client_secret_id = used.client_secret_id
+          )
+    """
+    parameters = {"client_secret_ids": list(used), "secret_ids": list(used.values())}
+    connection.execute(query, parameters)
+
+
+def update_digests(connection: Connection[TupleRow], digests: dict[int, bytes]) -> None:
+    """Store each client secret's digest, by `client_secret_id`."""
+    query = """
+        UPDATE client_secrets SET digest = renewed.digest
+        FROM unnest(%(client_secret_ids)s::bigint[], %(digests)s::bytea[])
+            AS renewed (client_secret_id, digest)
+        WHERE client_secrets.client_secret_id = renewed.client_secret_id
+    """
+    parameters = {"client_secret_ids": list(digests), "digests": list(digests.values())}
+    connection.execute(query, parameters)
+
+
+def delete_ended_secrets(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str, keep: int
+) -> None:
+    """Delete the client secrets that have expired, and all but the newest `keep` of the others.
+
+    Once ended, a client secret must be gone and not only dated: a step back of the database's clock
+    would revive it. The credential keeps its last use. The clock is read while the credential is
+    locked, so a transaction that waited for the lock also ends what was made in the meantime.
+    """
+    query = """
+        WITH ended AS (
+            DELETE FROM client_secrets
+            USING credentials
+            WHERE credentials.secret_id = client_secrets.secret_id
+              AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
+              AND (
+                  expires_at <= clock_timestamp()
+                  OR client_secret_id NOT IN (
+                      SELECT client_secret_id FROM client_secrets
+                      WHERE secret_id = %(secret_id)s
+                        AND (expires_at IS NULL OR expires_at > clock_timestamp())
+                      ORDER BY client_secret_id DESC
+                      LIMIT %(keep)s
+                  )
+              )
+            RETURNING client_secrets.last_used_at
+        )
+        UPDATE credentials
+        SET last_used_at = greatest(last_used_at, (SELECT max(last_used_at) FROM ended))
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+          AND EXISTS (SELECT FROM ended)
+    """
+    connection.execute(query, {"unit_id": unit_id, "secret_id": secret_id, "keep": keep})
 
 
 def expire_client_secrets(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str, overlap_seconds: int
 ) -> None:
-    """Keep the newest client secret live for the overlap, and end any other now.
-
-    No secret lives longer than it would have. The clock is read while the credential is locked, so
-    a transaction that waited for the lock also ends what was made in the meantime.
-    """
+    """Let the client secrets live for the overlap, but no longer than they would have."""
     query = """
         UPDATE client_secrets
         SET expires_at = least(
-            expires_at,
-            clock_timestamp() + CASE
-                WHEN client_secret_id = (
-                    SELECT max(client_secret_id) FROM client_secrets
-                    WHERE secret_id = %(secret_id)s
-                )
-                THEN make_interval(secs => %(overlap_seconds)s)
-                ELSE interval '0'
-            END
+            expires_at, clock_timestamp() + make_interval(secs => %(overlap_seconds)s)
         )
         FROM credentials
         WHERE credentials.secret_id = client_secrets.secret_id
           AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
-          AND (expires_at IS NULL OR expires_at > clock_timestamp())
     """
     parameters = {
         "unit_id": unit_id,
@@ -242,9 +313,11 @@ def insert_event(
     earlier than the one that it waited for.
     """
     query = """
-        INSERT INTO credential_events (secret_id, unit_id, event, actor, at, request_id, detail)
+        INSERT INTO credential_events (
+            secret_id, unit_id, event, actor, via, at, request_id, detail
+        )
         VALUES (
-            %(secret_id)s, %(unit_id)s, %(event)s, %(actor)s, clock_timestamp(),
+            %(secret_id)s, %(unit_id)s, %(event)s, %(actor)s, %(via)s, clock_timestamp(),
             %(request_id)s, %(detail)s
         )
     """
@@ -262,7 +335,7 @@ def select_events(
     *,
     unit_id: str,
     secret_id: str,
-    limit: int | None,
+    limit: int,
     before: int | None,
 ) -> list[Event]:
     """Return the credential's events, newest first, older than the event `before`."""

@@ -1,11 +1,18 @@
 """What can be done with credentials: the contract's verbs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from app.credentials import repository
-from app.credentials.errors import CredentialNotFound, VerificationRefused
+from app.credentials.deferred import DeferredWrites
+from app.credentials.errors import (
+    CredentialLimitReached,
+    CredentialNotFound,
+    MalformedPair,
+    VerificationRefused,
+)
 from app.credentials.generator import (
     generate_client_id,
     generate_client_secret,
@@ -19,6 +26,7 @@ from app.credentials.model import (
     Credential,
     DetailedCredential,
     Event,
+    HashedSecret,
     IssuedCredential,
     Item,
     Page,
@@ -27,11 +35,15 @@ from app.credentials.model import (
     StoredSecret,
     VerifiedCredential,
 )
-from app.credentials.usage import UsageRecorder
-from app.database.pool import Database
+from app.database.pool import Connection, Database
+from app.places import Workload
 
 DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
 MAX_OVERLAP_SECONDS = 30 * 24 * 60 * 60
+
+_MAX_LIVE_SECRETS = 2
+
+MAX_ITEMS = 1000  # in one answer, however long the list is
 
 AnyCredential = TypeVar("AnyCredential", bound=Credential)
 
@@ -40,24 +52,26 @@ AnyCredential = TypeVar("AnyCredential", bound=Credential)
 class CredentialService:
     """Issues, lists, updates, rotates, revokes and verifies credentials.
 
-    Any method may raise DatabaseUnavailable. A change may or may not have been committed then, and
-    no client secret has been shown for it. Methods that take a `secret_id` raise CredentialNotFound
-    if the caller's unit has no such credential.
+    Any method may raise DatabaseUnavailable: a change may or may not have been committed then, and
+    no client secret has been shown for it. `issue`, `rotate` and `verify` may raise NoPlace: the
+    process is too busy, and nothing has changed. Methods that take a `secret_id` raise
+    CredentialNotFound if the caller's unit has no such credential.
     """
 
     database: Database
     hasher: Hasher
-    usage: UsageRecorder
+    deferred: DeferredWrites
+    workload: Workload
+    max_credentials: int  # for each unit
 
     def issue(self, caller: Caller, *, name: str) -> IssuedCredential:
         """Make a credential for the unit, and show its client secret once.
 
-        `name` is what `parse_name` returned.
+        `name` is what `parse_name` returned. Raises CredentialLimitReached.
         """
-        self.database.require()  # before the hash, which takes its time
-        client_secret = generate_client_secret()
-        secret = self.hasher.hash(client_secret)
-        with self.database.connection() as connection:
+        client_secret, secret = self._new_secret()
+        with self._transaction() as connection:
+            repository.lock_unit(connection, unit_id=caller.unit_id)
             credential = repository.insert_credential(
                 connection,
                 caller,
@@ -65,22 +79,25 @@ class CredentialService:
                 client_id=generate_client_id(),
                 name=name,
                 secret=secret,
+                max_credentials=self.max_credentials,
             )
+        if credential is None:
+            raise CredentialLimitReached
         return IssuedCredential(**asdict(credential), client_secret=client_secret)
 
     def list(
-        self, caller: Caller, *, limit: int | None = None, after: Position | None = None
+        self, caller: Caller, *, limit: int = MAX_ITEMS, after: Position | None = None
     ) -> Page[Credential, Position]:
-        """Return the unit's credentials, newest first: all, or at most `limit` behind `after`."""
-        with self.database.connection() as connection:
+        """Return at most `limit` of the unit's credentials, newest first, from behind `after`."""
+        with self._connection() as connection:
             credentials = repository.select_credentials(
-                connection, unit_id=caller.unit_id, limit=_with_lookahead(limit), after=after
+                connection, unit_id=caller.unit_id, limit=limit + 1, after=after
             )
         return _page(credentials, limit, lambda each: Position(each.created_at, each.secret_id))
 
     def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
         """Return the credential with its live client secrets."""
-        with self.database.connection() as connection:
+        with self._connection() as connection:
             credential = _or_not_found(
                 repository.find_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             )
@@ -103,7 +120,7 @@ class CredentialService:
 
         Values that are already set count as no change and leave no event.
         """
-        with self.database.transaction() as connection:
+        with self._transaction() as connection:
             current = _or_not_found(
                 repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             )
@@ -114,6 +131,9 @@ class CredentialService:
             )
             if updated == current:
                 return
+            repository.delete_ended_secrets(
+                connection, unit_id=caller.unit_id, secret_id=secret_id, keep=_MAX_LIVE_SECRETS
+            )
             repository.update_credential(connection, updated)
             repository.insert_event(
                 connection, caller, secret_id, "updated", detail=_changes(current, updated)
@@ -124,12 +144,16 @@ class CredentialService:
 
         At most two client secrets are live: during an earlier overlap the oldest ends at once.
         """
-        self.database.require()  # before the hash, which takes its time
-        client_secret = generate_client_secret()
-        secret = self.hasher.hash(client_secret)
-        with self.database.transaction() as connection:
+        client_secret, secret = self._new_secret()
+        with self._transaction() as connection:
             credential = _or_not_found(
                 repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
+            )
+            repository.delete_ended_secrets(
+                connection,
+                unit_id=caller.unit_id,
+                secret_id=secret_id,
+                keep=_MAX_LIVE_SECRETS - 1 if overlap_seconds else 0,
             )
             repository.expire_client_secrets(
                 connection,
@@ -149,63 +173,93 @@ class CredentialService:
 
     def revoke(self, caller: Caller, secret_id: str) -> None:
         """End the credential and its client secrets on every instance. Its trail stays."""
-        with self.database.transaction() as connection:
+        with self._transaction() as connection:
             _or_not_found(
                 repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             )
             repository.delete_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             repository.insert_event(connection, caller, secret_id, "revoked", detail={})
 
-    def verify(self, *, client_id: str, client_secret: str) -> VerifiedCredential:
+    def verify(
+        self, *, client_id: str, client_secret: str, before_bcrypt: Callable[[], None]
+    ) -> VerifiedCredential:
         """Return the credential that the pair belongs to, as stored at this moment.
 
-        Raises VerificationRefused for an unknown, wrong, expired or revoked pair, and HashingBusy
-        if bcrypt would have to decide and cannot now.
+        Raises VerificationRefused for an unknown, wrong, expired or revoked pair (MalformedPair if
+        it does not even have the format of one). Where bcrypt has to decide, `before_bcrypt` is
+        called first and may raise, to keep those who guess from buying it.
         """
         if not (is_client_id(client_id) and is_client_secret(client_secret)):
-            raise VerificationRefused
-        with self.database.connection() as connection:
+            raise MalformedPair
+        with self._verification() as connection:
             stored_secrets = repository.select_stored_secrets(connection, client_id=client_id)
-        digest = self.hasher.digest(client_secret)
         for stored in stored_secrets:
-            if self._matches(client_secret, digest, stored):
+            if self._matches(client_secret, stored, before_bcrypt):
                 if stored.last_used_is_stale:
-                    self.usage.record(stored.client_secret_id)
+                    self.deferred.record_use(stored.client_secret_id, stored.credential.secret_id)
                 return stored.credential
         raise VerificationRefused
 
     def events(
-        self, caller: Caller, secret_id: str, *, limit: int | None = None, before: int | None = None
+        self, caller: Caller, secret_id: str, *, limit: int = MAX_ITEMS, before: int | None = None
     ) -> Page[Event, int]:
         """Return the trail of a credential, live or revoked, newest first.
 
-        Either all of it, or at most `limit` events older than the event `before`.
+        At most `limit` events, older than the event `before`.
         """
-        with self.database.connection() as connection:
+        with self._connection() as connection:
             events = repository.select_events(
                 connection,
                 unit_id=caller.unit_id,
                 secret_id=secret_id,
-                limit=_with_lookahead(limit),
+                limit=limit + 1,
                 before=before,
             )
         if not events:
             raise CredentialNotFound  # every credential has been issued
         return _page(events, limit, lambda each: each.event_id)
 
-    def _matches(self, client_secret: str, digest: bytes, stored: StoredSecret) -> bool:
-        """Compare digests if the stored one is by our key; else ask bcrypt and store ours."""
-        own_digest = self.hasher.own_digest(stored)
-        if own_digest is not None:
-            return self.hasher.digests_match(digest, own_digest)
+    def _new_secret(self) -> tuple[str, HashedSecret]:
+        """Generate a client secret and hash it, before any connection is held."""
+        self.database.raise_if_down()  # the hash takes its time
+        client_secret = generate_client_secret()
+        return client_secret, self.hasher.hash(client_secret)
+
+    def _matches(
+        self, client_secret: str, stored: StoredSecret, before_bcrypt: Callable[[], None]
+    ) -> bool:
+        """Compare digests if one of our keys made the stored one; else ask bcrypt."""
+        matches = self.hasher.matches_digest(client_secret, stored)
+        if matches is None:
+            before_bcrypt()
+            return self._matches_hash(client_secret, stored)
+        if matches and not self.hasher.is_current(stored):
+            digest = self.hasher.digest(client_secret)
+            self.deferred.renew_digest(stored.client_secret_id, digest)
+        return matches
+
+    def _matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
+        """Compare by bcrypt, and if it matches, store a digest by our key."""
         if not self.hasher.matches_hash(client_secret, stored):
             return False
-        self.hasher.learn(stored, digest)
-        with self.database.connection() as connection:
+        digest = self.hasher.digest(client_secret)
+        with self._verification() as connection:
             # also tells whether the secret has ended while bcrypt was at work
             return repository.update_digest(
                 connection, client_secret_id=stored.client_secret_id, digest=digest
             )
+
+    @contextmanager
+    def _verification(self) -> Iterator[Connection]:
+        work = self.workload.verification
+        with work.places.take(), self.database.connection(work.seconds) as connection:
+            yield connection
+
+    def _connection(self) -> AbstractContextManager[Connection]:
+        return self.database.connection(self.workload.management.seconds)
+
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return self.database.transaction(self.workload.management.seconds)
 
 
 def _or_not_found(credential: AnyCredential | None) -> AnyCredential:
@@ -224,14 +278,8 @@ def _changes(current: Credential, updated: Credential) -> dict[str, Any]:
     }
 
 
-def _with_lookahead(limit: int | None) -> int | None:
-    """Return how many rows to read to know whether more follow."""
-    return None if limit is None else limit + 1
-
-
-def _page(
-    rows: list[Item], limit: int | None, place_of: Callable[[Item], Place]
-) -> Page[Item, Place]:
-    if limit is None or len(rows) <= limit:
+def _page(rows: list[Item], limit: int, place_of: Callable[[Item], Place]) -> Page[Item, Place]:
+    """Make a page of `limit` rows; one row more tells that more follow."""
+    if len(rows) <= limit:
         return Page(items=rows, next=None)
     return Page(items=rows[:limit], next=place_of(rows[limit - 1]))

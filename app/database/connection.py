@@ -1,48 +1,85 @@
 """One connection: where it leads, and how long it waits for an answer."""
 
+import select
 from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 2
+CANCEL_SECONDS = 0.4
 IDLE_ANSWER_SECONDS = 1.0  # for what the pool itself asks of a connection that nobody holds
+
+# A network that swallows packets is noticed in seconds. (Unix sockets ignore these.)
+_TCP = {"keepalives_idle": 5, "keepalives_interval": 1, "keepalives_count": 3}
+_TCP_USER_TIMEOUT_MS = 3000
 
 _T = TypeVar("_T")
 
 
 class BoundedConnection(psycopg.Connection[TupleRow]):
-    """A connection that closes itself when the server has not answered by `deadline`.
+    """A connection that gives up when the server has not answered by `deadline` (monotonic time).
 
-    Neither `statement_timeout` nor TCP ends the wait for a server that is stopped but not gone.
+    Neither `statement_timeout` nor TCP ends the wait for a server that is frozen. After giving up,
+    it answers every further attempt with an error at once; `abandon` then ends it.
     """
 
     deadline: float | None = None
+    gave_up = False
 
     def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
-        bound = IDLE_ANSWER_SECONDS
-        if self.deadline is not None:
-            bound = max(0.0, self.deadline - monotonic())
+        if self.gave_up:
+            raise psycopg.OperationalError("the connection gave up on an earlier statement")
+        deadline = self.deadline or monotonic() + IDLE_ANSWER_SECONDS
+        bound = max(0.0, deadline - monotonic())
         try:
             return super().wait(gen, interval=interval, timeout=min(bound, timeout or bound))
-        except errors._WaitTimeout:  # noqa: SLF001  psycopg has no public name for it
-            self.pgconn.finish()
+        except psycopg.OperationalError:
+            # psycopg has no public name for the error of this timeout
+            self.gave_up = monotonic() >= deadline
             raise
 
+    def is_stale(self) -> bool:
+        """Tell whether the idle connection is dead, without a round trip.
 
-def connection_parameters(url: str) -> dict[str, Any]:
-    """Return libpq's parameters of the URI, with ours where it has none.
+        An idle server sends nothing. If there is something to read, it is the end of the connection
+        (or a notice, which is not worth telling apart).
+        """
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(poll.poll(0))
 
-    Raises psycopg.ProgrammingError for what is no connection URI.
+    def abandon(self) -> None:
+        """Ask the server to cancel what the connection gave up on, then close it.
+
+        Closing alone would leave a backend behind that waits, for example, for a standby.
+        """
+        try:
+            self.cancel_safe(timeout=CANCEL_SECONDS)
+        except psycopg.Error:
+            pass  # the server is gone or frozen
+        finally:
+            self.close()
+
+
+def connection_parameters(
+    url: str, *, target_session_attrs: str, options: str = ""
+) -> dict[str, Any]:
+    """Return libpq's parameters of the URI, completed with ours. The URI's own win.
+
+    Raises psycopg.ProgrammingError if it is not a connection URI.
     """
+    given = conninfo_to_dict(url)
     return {
-        "target_session_attrs": "read-write",
+        "target_session_attrs": target_session_attrs,
         "fallback_application_name": "leadvibe-credentials",
-        **conninfo_to_dict(url),
+        "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
+        **_TCP,
+        **given,
+        "options": f"{options} {given.get('options', '')}".strip(),
         "connect_timeout": CONNECT_SECONDS,
     }
 
@@ -55,11 +92,5 @@ def is_connection_uri(text: str) -> bool:
         ports = str(conninfo_to_dict(text).get("port", ""))
     except psycopg.Error:
         return False
-    # libpq itself looks at the ports when it connects, and not before
+    # libpq itself looks at the ports only when it connects
     return all(not port or port.isdecimal() for port in ports.split(","))
-
-
-def takes_writes(connection: psycopg.Connection[TupleRow]) -> bool:
-    """Tell whether the server lets this session write, as a standby does not."""
-    rows = connection.execute("SELECT current_setting('transaction_read_only')").fetchall()
-    return rows == [("off",)]

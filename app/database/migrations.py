@@ -56,7 +56,7 @@ def is_migrated(connection: psycopg.Connection[TupleRow]) -> bool:
 
 def _apply_missing(database_url: str) -> list[str]:
     # left to libpq, since yoyo's own parser of URIs knows one host only
-    arguments = connection_parameters(database_url)
+    arguments = connection_parameters(database_url, target_session_attrs="read-write")
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, arguments)
     with _Backend(uri, default_migration_table) as backend, backend.lock():
         missing = backend.to_apply(_shipped())

@@ -1,4 +1,4 @@
-"""The pool of connections, and what its failures look like to the rest of the service."""
+"""The pool of connections: lent to one kind of work at a time, and repaired in the background."""
 
 import logging
 from collections.abc import Iterator
@@ -7,32 +7,25 @@ from threading import Lock, Thread
 from time import monotonic, sleep
 
 import psycopg
-from psycopg import errors
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 
 from app.database.connection import (
     CONNECT_SECONDS,
-    IDLE_ANSWER_SECONDS,
     BoundedConnection,
     connection_parameters,
 )
-from app.database.errors import DatabaseFault, DatabaseUnavailable, describe
+from app.database.errors import DatabaseFault, DatabaseUnavailable, describe, may_pass
 
-# Together they keep the contract's promise of an answer within five seconds.
-ANSWER_SECONDS = 4.0
-CHECKOUT_SECONDS = 2.5
-STATEMENT_TIMEOUT = "3s"
-
+CHECKOUT_SECONDS = 0.5  # new connections take milliseconds, or fail
+DOWN_SECONDS = 1.0
 _PROBE_PAUSE_SECONDS = 0.2
 
-_UNAVAILABLE = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    errors.ReadOnlySqlTransaction,  # a standby, after a failover
-    errors.UndefinedTable,  # not migrated yet
-    errors.UndefinedColumn,
-)
+# They come with the connection and not by SET, which a transaction pooler such as PgBouncer would
+# leave on a server connection that it lends to others.
+_SESSION_OPTIONS = "-c statement_timeout=3s -c lock_timeout=500ms"
+
+Connection = psycopg.Connection[TupleRow]
 
 _logger = logging.getLogger(__name__)
 
@@ -40,18 +33,25 @@ _logger = logging.getLogger(__name__)
 class Database:
     """Postgres, through a pool that is made closed and opened after the fork.
 
-    `url` is a libpq connection URI. Unless it says otherwise, only a server that takes writes is
-    used: on a standby a revoked secret could still be seen.
+    `url` is a libpq connection URI. Unless it says otherwise, only a primary is used.
     """
 
     def __init__(self, url: str, *, connections: int) -> None:
+        # a standby may lag behind: a revoked secret could still be seen there
+        parameters = connection_parameters(
+            url, target_session_attrs="primary", options=_SESSION_OPTIONS
+        )
+        self._parameters = {**parameters, "autocommit": True}
+        self._connections = connections
+        self._down_until = 0.0
         self._recovering = Lock()
-        # Whoever found out has waited for seconds; the rest of them need not, thread by thread.
-        self._is_away = False
-        self._pool = ConnectionPool(
-            kwargs={**connection_parameters(url), "autocommit": True},
+        self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
+            kwargs={
+                **self._parameters,
+                # PgBouncer before 1.21 mixes up the prepared statements of its clients
+                "prepare_threshold": None,
+            },
             connection_class=BoundedConnection,
-            configure=_configure,
             min_size=connections,
             max_size=connections,
             timeout=CHECKOUT_SECONDS,
@@ -64,76 +64,92 @@ class Database:
         self._pool.open()
 
     def close(self) -> None:
+        """Close the connections."""
         self._pool.close()
 
     @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection[TupleRow]]:
-        """Lend a connection in autocommit mode, for a few seconds in all.
+    def connection(self, seconds: float) -> Iterator[Connection]:
+        """Lend a connection in autocommit mode, for so many seconds.
 
-        Raises DatabaseUnavailable when none is to be had or the server fails, and DatabaseFault for
-        any other error of the database that is not handled inside.
+        Raises DatabaseUnavailable if the database is down, too slow or unable to serve now, and
+        DatabaseFault for any other error that is not handled inside.
         """
-        self.require()
-        deadline = monotonic() + ANSWER_SECONDS
+        self.raise_if_down()
+        deadline = monotonic() + seconds
         try:
-            connection = self._pool.getconn()
-            connection.deadline = deadline
+            connection = self._checkout(deadline)
             try:
                 yield connection
-            except errors.ReadOnlySqlTransaction:
-                connection.pgconn.finish()
+            except psycopg.errors.ReadOnlySqlTransaction:
+                connection.close()  # what was a primary may have become a standby
                 raise
             finally:
-                connection.deadline = None
-                # not through the pool's own context manager, which commits: a wait for nothing
-                # on each verification, since every connection is in autocommit mode
-                self._pool.putconn(connection)
-        except _UNAVAILABLE as error:
+                self._give_back(connection)
+        except psycopg.Error as error:
+            if not may_pass(error):
+                raise DatabaseFault(describe(error)) from None
             _logger.warning("database unavailable: %s", describe(error))
-            if isinstance(error, PoolTimeout | errors._WaitTimeout):  # noqa: SLF001  as above
-                self._is_away = True
-            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+            if error.sqlstate is None or error.sqlstate.startswith(("08", "53", "57P")):
                 self._recover()
             raise DatabaseUnavailable(describe(error)) from None
-        except psycopg.Error as error:
-            raise DatabaseFault(describe(error)) from None
 
-    def require(self) -> None:
-        """Raise DatabaseUnavailable at once if the database is known to be away."""
-        if self._is_away:
-            raise DatabaseUnavailable("known to be away")
+    @contextmanager
+    def transaction(self, seconds: float) -> Iterator[Connection]:
+        """Lend a connection in a transaction, which an exception rolls back. Raises as above."""
+        with self.connection(seconds) as connection, connection.transaction():
+            yield connection
+
+    def raise_if_down(self) -> None:
+        """Raise DatabaseUnavailable at once if a fresh connection has just failed."""
+        if monotonic() < self._down_until:
+            raise DatabaseUnavailable("down")
+
+    def _checkout(self, deadline: float) -> BoundedConnection:
+        """Take a connection that is alive. After a restart of the server, all idle ones are not."""
+        for _ in range(self._connections):
+            connection = self._pool.getconn(CHECKOUT_SECONDS)
+            if not connection.is_stale():
+                break
+            connection.close()
+            self._pool.putconn(connection)
+        else:
+            connection = self._pool.getconn(CHECKOUT_SECONDS)
+        connection.deadline = deadline
+        return connection
+
+    def _give_back(self, connection: BoundedConnection) -> None:
+        # not through the pool's own context manager, which would commit: every connection is in
+        # autocommit mode, and a verification need not wait for a commit of nothing
+        connection.deadline = None
+        if connection.gave_up:
+            # before the pool makes another one, so that the server never has more than its size
+            connection.abandon()
+        self._pool.putconn(connection)
 
     def _recover(self) -> None:
-        """Replace dead connections until one works, in a single background thread."""
+        """Find out in a single background thread whether the database is down, until it is not."""
         if self._recovering.acquire(blocking=False):
-            Thread(target=self._recover_in_background, daemon=True).start()
+            try:
+                Thread(target=self._recover_in_background, daemon=True).start()
+            except RuntimeError:  # no more threads
+                self._recovering.release()
 
     def _recover_in_background(self) -> None:
         try:
             while not self._pool.closed and not self._probe():
+                # the mark ends by itself: if this thread were to die, callers would try again
+                self._down_until = monotonic() + DOWN_SECONDS
                 sleep(_PROBE_PAUSE_SECONDS)
-            self._is_away = False
+            self._down_until = 0.0
         finally:
             self._recovering.release()
 
     def _probe(self) -> bool:
+        """Tell whether a fresh connection works, and if so replace dead ones in the pool."""
         try:
-            self._pool.check()
-            connection = self._pool.getconn(IDLE_ANSWER_SECONDS)
-            try:
+            with BoundedConnection.connect(**self._parameters) as connection:
                 connection.execute("SELECT 1")
-            finally:
-                self._pool.putconn(connection)
+            self._pool.check()
         except psycopg.Error:
             return False
         return True
-
-    @contextmanager
-    def transaction(self) -> Iterator[psycopg.Connection[TupleRow]]:
-        """Lend a connection in a transaction, which an exception rolls back. Raises as above."""
-        with self.connection() as connection, connection.transaction():
-            yield connection
-
-
-def _configure(connection: psycopg.Connection[TupleRow]) -> None:
-    connection.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'; SET timezone = 'UTC'")

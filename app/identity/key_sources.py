@@ -1,15 +1,15 @@
 """Where the issuer's public keys come from: a file or a JWKS URL."""
 
+import asyncio
 import logging
-import threading
+import ssl
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from http.client import HTTPException
 from pathlib import Path
+from threading import Condition, Thread
 from time import monotonic
-from typing import Any, Protocol
-from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from typing import Protocol
+
+import httpx
 
 from app.identity.keys import (
     InvalidKeys,
@@ -18,8 +18,10 @@ from app.identity.keys import (
     parse_jwks,
     read_key_file,
 )
+from app.places import NoPlace, Places
 
-FETCH_TIMEOUT_SECONDS = 3.0
+FETCH_SECONDS = 3.0
+WAIT_SECONDS = 1.0  # of a caller whose key is not cached
 REFETCH_PAUSE_SECONDS = 30.0
 LIFESPAN_SECONDS = 300.0
 _MAX_BYTES = 1024 * 1024
@@ -34,6 +36,12 @@ class KeysUnavailable(Exception):
 class KeySource(Protocol):
     """A place that keys come from."""
 
+    def open(self) -> None:
+        """Start to keep the keys up to date. Called after the fork."""
+
+    def close(self) -> None:
+        """Stop to keep the keys up to date."""
+
     def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
         """Return the one key that a token's header means, or None (see `choose_key`).
 
@@ -42,103 +50,141 @@ class KeySource(Protocol):
 
 
 class KeyFile:
-    """Keys from a file with a JWKS (RFC 7517) or a PEM public key, read once."""
+    """Keys from a file with a JWKS (RFC 7517) or a PEM public key."""
 
     def __init__(self, path: Path, algorithms: Iterable[str]) -> None:
-        self._keys = read_key_file(path, algorithms)
+        self._path = path
+        self._algorithms = tuple(algorithms)
+        self._keys = read_key_file(path, self._algorithms)
+
+    def open(self) -> None:
+        """Read the file again, so that new workers (SIGHUP) take a new key.
+
+        An unreadable or invalid file changes nothing.
+        """
+        try:
+            self._keys = read_key_file(self._path, self._algorithms)
+        except (OSError, InvalidKeys) as error:
+            _logger.warning("the key file is invalid, so its previous keys stay in use: %s", error)
+
+    def close(self) -> None:
+        """There is nothing to stop."""
 
     def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
         return choose_key(self._keys, key_id, algorithm)
 
 
 class KeyUrl:
-    """Keys from a JWKS URL.
+    """Keys from a JWKS URL, which a background thread fetches.
 
-    They are fetched again after five minutes, or for an unknown `kid`, but not within 30 s of the
-    last attempt. While the URL fails, the cached keys stay in use. One thread fetches; the others
-    use the cached keys, or wait if there are none. `clock` returns seconds.
+    It fetches when it starts, every five minutes, and for an unknown `kid`, but not within 30 s of
+    the last attempt. While the URL fails, the cached keys stay in use. A caller waits only if no
+    cached key matches, and only with a place in `waiting`. `clock` returns seconds.
     """
 
     def __init__(
-        self, url: str, algorithms: Iterable[str], *, clock: Callable[[], float] = monotonic
+        self,
+        url: str,
+        algorithms: Iterable[str],
+        waiting: Places,
+        *,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._url = url
         self._clock = clock
         self._algorithms = tuple(algorithms)
+        self._waiting = waiting
         self._keys: list[VerificationKey] = []
-        self._fetching = threading.Lock()
+        self._changed = Condition()
+        self._attempts = 0
         self._attempted_at: float | None = None
         self._fetched_at: float | None = None
-        self._failing = False
+        self._is_wanted = True
+        self._is_closed = False
+
+    def open(self) -> None:
+        Thread(target=self._keep_fresh, daemon=True).start()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
     def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
         key = choose_key(self._keys, key_id, algorithm)
-        if key is None or self._is_stale():
-            self._refresh(wait=not self._keys)
+        if key is None and self._may_fetch():
+            self._await_fetch()
             key = choose_key(self._keys, key_id, algorithm)
-        if key is None and self._failing:
+        if key is None and self._is_failing():
             raise KeysUnavailable(self._url)
         return key
 
-    def _is_stale(self) -> bool:
-        return self._fetched_at is None or self._clock() - self._fetched_at > LIFESPAN_SECONDS
+    def _await_fetch(self) -> None:
+        """Ask for the keys, and wait a second for the attempt to end. Raises KeysUnavailable."""
+        try:
+            with self._waiting.take(), self._changed:
+                attempts = self._attempts
+                self._is_wanted = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._attempts > attempts, WAIT_SECONDS)
+        except NoPlace:
+            raise KeysUnavailable(self._url) from None
 
-    def _may_fetch(self) -> bool:
+    def _keep_fresh(self) -> None:
+        while not self._is_closed:
+            if self._is_due():
+                self._fetch()
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closed or self._is_due(), timeout=1.0)
+
+    def _fetch(self) -> None:
+        self._attempted_at = self._clock()
+        try:
+            self._keys = parse_jwks(asyncio.run(_download(self._url)), self._algorithms)
+            self._fetched_at = self._clock()
+        except Exception as error:  # noqa: BLE001  whatever it is, the next attempt may succeed
+            _logger.warning("JWKS not fetched: %s %s", type(error).__name__, error)
+        with self._changed:
+            self._attempts += 1
+            self._is_wanted = False
+            self._changed.notify_all()
+
+    def _is_due(self) -> bool:
+        is_stale = self._fetched_at is None or self._clock() - self._fetched_at > LIFESPAN_SECONDS
+        return (self._is_wanted or is_stale) and self._may_attempt()
+
+    def _may_attempt(self) -> bool:
         return (
             self._attempted_at is None or self._clock() - self._attempted_at > REFETCH_PAUSE_SECONDS
         )
 
-    def _refresh(self, *, wait: bool) -> None:
-        if not self._may_fetch() and not self._fetching.locked():
-            return
-        if not self._fetching.acquire(timeout=FETCH_TIMEOUT_SECONDS if wait else 0):
-            return
-        try:
-            if self._may_fetch():  # nobody did while this thread waited
-                self._fetch()
-        finally:
-            self._fetching.release()
+    def _may_fetch(self) -> bool:
+        """Tell whether a fetch is under way or may start."""
+        return self._is_wanted or self._may_attempt()
 
-    def _fetch(self) -> None:
-        self._attempted_at = self._clock()
-        self._failing = True
-        try:
-            self._keys = parse_jwks(_download(self._url), self._algorithms)
-        except (OSError, InvalidKeys) as error:
-            _logger.warning("JWKS not fetched: %s", error)
-        else:
-            self._failing = False
-            self._fetched_at = self._clock()
+    def _is_failing(self) -> bool:
+        """Tell whether the last attempt failed, or none has ended yet."""
+        if self._attempted_at is None or self._fetched_at is None:
+            return True
+        return self._fetched_at < self._attempted_at
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    """Only the operator chooses where the keys come from."""
+async def _download(url: str) -> bytes:
+    """Return the body, of at most 1 MiB, within three seconds in all. Redirects are not followed.
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_OPENER = build_opener(_NoRedirect)
-
-
-def _download(url: str) -> bytes:
-    """Return the body, of at most 1 MiB, or raise OSError within three seconds.
-
-    The thread that reads it is abandoned when the time is up: urllib's timeout bounds each wait for
-    bytes and not their sum, and a server may drip them.
+    asyncio's timeout closes the socket wherever the fetch is. A timeout of the HTTP client bounds
+    each wait for bytes but not their sum, and a server may drip them.
     """
-    body: Future[bytes] = Future()
-
-    def download() -> None:
-        try:
-            request = Request(url, headers={"Accept": "application/json"})  # noqa: S310  http or https by app/settings.py
-            with _OPENER.open(request, timeout=FETCH_TIMEOUT_SECONDS) as response:
-                body.set_result(response.read(_MAX_BYTES))
-        except HTTPError as error:
-            error.close()
-            body.set_exception(OSError(f"HTTP {error.code}"))
-        except (OSError, ValueError, HTTPException) as error:
-            body.set_exception(OSError(type(error).__name__))
-
-    threading.Thread(target=download, daemon=True).start()
-    return body.result(FETCH_TIMEOUT_SECONDS)
+    async with (
+        asyncio.timeout(FETCH_SECONDS),
+        httpx.AsyncClient(verify=ssl.create_default_context(), timeout=FETCH_SECONDS) as client,
+        client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+    ):
+        if response.status_code != httpx.codes.OK:
+            raise OSError(f"HTTP {response.status_code}")
+        body = b""
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > _MAX_BYTES:
+                raise OSError("the answer is too large")
+        return body

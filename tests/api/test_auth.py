@@ -124,8 +124,9 @@ def test_a_second_cookie_header_is_not_lost(app, issuer):
 def test_the_service_takes_its_keys_from_a_url(settings, issuer):
     with serving_keys(issuer.jwks()) as jwks:
         by_url = create_app(replace(settings, jwt_keys=jwks.url))
-        token_verifier = by_url.services.tokens
-        assert token_verifier.verify(issuer.sign("ES256")).subject == "ada"
+        by_url.services.open()
+        assert by_url.services.tokens.verify(issuer.sign("ES256")).subject == "ada"
+        by_url.services.close()
 
 
 def test_the_service_is_unavailable_without_any_key(settings, issuer):
@@ -135,3 +136,20 @@ def test_the_service_is_unavailable_without_any_key(settings, issuer):
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert answer.json["title"] == "Service Unavailable"
+
+
+def test_a_forbidden_request_is_logged_with_its_actor(app, issuer, caplog):
+    client = client_of(app, issuer.sign())
+    with caplog.at_level(logging.INFO):
+        answer = client.get("/secrets", headers={"Cookie": "activeOu=unit_other"})
+    assert answer.status_code == 403
+    (line,) = [record.fields for record in caplog.records if record.msg == "request"]
+    assert (line["status"], line["actor"], line["address"]) == (403, "ada", "127.0.0.1")
+
+
+@pytest.mark.parametrize("character", ["\u202a", "\u202e", "\u2066", "\u2069"])
+@pytest.mark.parametrize("claim", ["sub", "unit_id"])
+def test_a_claim_with_a_bidirectional_override_is_refused(client, issuer, claim, character):
+    token = issuer.sign(**{claim: f"a{character}b"})
+    answer = client.get("/secrets", headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, INVALID_TOKEN)

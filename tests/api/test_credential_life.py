@@ -346,3 +346,34 @@ def test_a_credential_of_another_unit_looks_like_one_that_does_not_exist(app, is
     )
     assert after == before
     assert rows.count("credential_events") == 1
+
+
+# What has ended is gone
+
+
+def test_an_ended_secret_is_deleted_and_the_credential_keeps_its_last_use(
+    member, path, rotate, rows
+):
+    rows.execute("UPDATE client_secrets SET last_used_at = '2025-06-01T10:00:00Z'")
+    rotate(overlap_seconds=0)
+    assert rows.count("client_secrets") == 1
+    assert member.get(path).json["last_used_at"] == "2025-06-01T10:00:00Z"
+
+
+def test_the_oldest_of_three_secrets_is_deleted(rotate, rows):
+    rotate()
+    rotate()
+    assert rows.count("client_secrets") == 2
+
+
+@pytest.mark.parametrize("change", ["update", "rotate"])
+def test_an_expired_secret_is_deleted_with_the_next_change(member, path, rotate, rows, change):
+    rotate()
+    rows.execute("UPDATE client_secrets SET expires_at = now() WHERE expires_at IS NOT NULL")
+    if change == "update":
+        member.put(path, json={"trust_upstream_consent": True})
+        assert rows.count("client_secrets") == 1
+    else:
+        rotate()
+        assert rows.count("client_secrets") == 2
+    assert rows("SELECT 1 FROM client_secrets WHERE expires_at <= now()") == []

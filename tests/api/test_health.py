@@ -39,14 +39,14 @@ def test_the_service_is_ready_if_the_database_has_a_later_version(client_on, emp
     assert client_on(empty_database).get("/readyz").status_code == 200
 
 
-def test_the_service_is_not_ready_if_the_database_is_read_only(client_on, empty_database):
+def test_the_service_is_ready_if_the_database_is_read_only(client_on, empty_database):
     migrate(empty_database)
     client = client_on(empty_database)
     assert client.get("/readyz").status_code == 200
     make_read_only = "ALTER ROLE ALL IN DATABASE {} SET default_transaction_read_only = on"
     name = conninfo_to_dict(empty_database)["dbname"]
     execute(empty_database, make_read_only.format(name))
-    assert client_on(empty_database).get("/readyz").status_code == 503
+    assert client_on(empty_database).get("/readyz").status_code == 200
 
 
 def test_without_a_database_the_process_is_healthy_but_not_ready(client_on):

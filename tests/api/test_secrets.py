@@ -4,9 +4,8 @@ import bcrypt
 import pytest
 
 from app.credentials.generator import checksum
-from app.credentials.hashing import Hasher
 from tests.conftest import client_of
-from tests.helpers import DIGEST_KEY, FIELDS, ISSUED_FIELDS, caller
+from tests.helpers import DIGEST_KEY, FIELDS, ISSUED_FIELDS, caller, hasher_with
 
 
 def issue(client, **body):
@@ -131,7 +130,7 @@ def test_the_secret_is_stored_only_as_a_bcrypt_hash_a_digest_and_a_hint(member, 
     (stored,) = rows("SELECT * FROM client_secrets")
     assert bcrypt.checkpw(secret.encode(), stored["secret_hash"].encode())
     assert stored["secret_hash"].startswith("$2b$10$")
-    assert bytes(stored["digest"]) == Hasher(10, DIGEST_KEY).digest(secret)
+    assert bytes(stored["digest"]) == hasher_with(DIGEST_KEY).digest(secret)
     assert stored["hint"] == secret[-4:]
     assert stored["expires_at"] is None
 

@@ -1,3 +1,5 @@
+import json
+import logging
 import threading
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +11,9 @@ import pytest
 
 from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
-from app.credentials.hashing import Hasher
 from app.settings import Settings
 from tests.conftest import client_of, environment
-from tests.helpers import VERIFIED_FIELDS, basic, caller, typo_of
+from tests.helpers import VERIFIED_FIELDS, basic, caller, hasher_with, typo_of
 from tests.server import wait_until
 
 CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
@@ -238,35 +239,66 @@ def test_a_secret_with_a_wrong_checksum_is_refused_without_the_database(settings
     assert verify(client, issued).status_code == 503
 
 
-def test_bcrypt_decides_if_the_digest_has_another_key_and_the_digest_is_replaced(
+OLD_KEY = b"the old digest key, 32 bytes...."
+NEW_KEY = b"the new digest key, 32 bytes...."
+
+
+def test_a_planned_change_of_key_needs_no_bcrypt(app_with, rows, bcrypt_calls):
+    """Three deployments: the new key is understood, then makes digests, then stands alone."""
+    apps = [
+        app_with(digest_keys=keys)
+        for keys in ((OLD_KEY,), (OLD_KEY, NEW_KEY), (NEW_KEY, OLD_KEY), (NEW_KEY,))
+    ]
+    issued = apps[0].services.credentials.issue(caller(), name="x")
+    for app in apps:
+        client = app.test_client()
+        assert verify(client, issued).status_code == 200
+        assert verify(client, issued, generate_client_secret()).status_code == 401
+        app.services.credentials.deferred.flush()
+    assert bcrypt_calls == []
+
+
+def test_a_success_renews_the_digest_with_the_first_key(app_with, rows):
+    issued = app_with(digest_keys=(OLD_KEY,)).services.credentials.issue(caller(), name="x")
+    app = app_with(digest_keys=(NEW_KEY, OLD_KEY))
+
+    def digest():
+        app.services.credentials.deferred.flush()
+        return bytes(rows("SELECT digest FROM client_secrets")[0]["digest"])
+
+    verify(app.test_client(), issued, generate_client_secret())
+    assert digest() == hasher_with(OLD_KEY).digest(issued.client_secret)
+    verify(app.test_client(), issued)
+    assert digest() == hasher_with(NEW_KEY).digest(issued.client_secret)
+
+
+def test_bcrypt_decides_if_the_digest_has_a_lost_key_and_the_digest_is_replaced(
     app_with, issued, rows, bcrypt_calls
 ):
-    new_key = b"another digest key of the tests."
-    client = app_with(digest_key=new_key).test_client()
+    client = app_with(digest_keys=(NEW_KEY,)).test_client()
     assert verify(client, issued).status_code == 200
     assert len(bcrypt_calls) == 1
     (stored,) = rows("SELECT digest FROM client_secrets")
-    assert bytes(stored["digest"]) == Hasher(10, new_key).digest(issued.client_secret)
+    assert bytes(stored["digest"]) == hasher_with(NEW_KEY).digest(issued.client_secret)
     assert verify(client, issued).status_code == 200
     assert len(bcrypt_calls) == 1
 
 
-def test_instances_with_two_digest_keys_need_bcrypt_once_each(app_with, issued, bcrypt_calls):
-    """As in a rolling deployment, each instance overwrites the digest of the other."""
-    keys = (b"the first digest key, 32 bytes..", b"the second digest key, 32 bytes.")
-    instances = [app_with(digest_key=key).test_client() for key in keys]
-    for _ in range(5):
-        assert [verify(each, issued).status_code for each in instances] == [200, 200]
-        wrong = [verify(each, issued, generate_client_secret()) for each in instances]
-        assert [answer.status_code for answer in wrong] == [401, 401]
-    assert len(bcrypt_calls) == 2
-
-
-def test_a_remembered_digest_does_not_outlive_its_secret(app_with, issued, service):
-    client = app_with(digest_key=b"another digest key of the tests.").test_client()
+def test_a_revoked_secret_is_refused_whatever_key_its_digest_had(app_with, issued, service):
+    client = app_with(digest_keys=(NEW_KEY,)).test_client()
     assert verify(client, issued).status_code == 200
     service.revoke(caller(), issued.secret_id)
     assert verify(client, issued).status_code == 401
+
+
+def test_an_address_at_its_limit_buys_no_more_bcrypt(app_with, issued, bcrypt_calls):
+    client = app_with(digest_keys=(NEW_KEY,), verify_failure_limit=3).test_client()
+    assert fail(client, issued, 5) == [401, 401, 401, 429, 429]
+    assert len(bcrypt_calls) == 3
+    assert verify(client, issued).status_code == 429
+    elsewhere = {"environ_base": {"REMOTE_ADDR": "127.0.0.9"}}
+    assert verify(client, issued, **elsewhere).status_code == 200
+    assert len(bcrypt_calls) == 4
 
 
 def test_bcrypt_decides_if_there_is_no_digest(client, issued, rows, bcrypt_calls):
@@ -293,7 +325,7 @@ def test_a_secret_revoked_during_the_bcrypt_comparison_is_refused(
 
 
 def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, service, rows):
-    """At most three of four threads wait for bcrypt. Further requests get 503 immediately."""
+    """One comparison runs at a time. Further ones on the same client ID get 503 immediately."""
     needing_bcrypt = service.issue(caller("u"), name="x")
     rows.execute("UPDATE client_secrets SET digest = NULL")
     other = service.issue(caller("u"), name="x")
@@ -351,14 +383,14 @@ def test_a_use_is_recorded_soon_afterwards(member, client, issued, rows):
 
 def test_a_failed_verification_is_not_recorded_as_a_use(app, client, issued, rows):
     verify(client, issued, generate_client_secret())
-    app.services.credentials.usage.flush()
+    app.services.credentials.deferred.flush()
     assert last_uses(rows) == [None]
 
 
 def test_uses_are_written_at_most_once_a_minute(app, client, issued, rows):
     def use():
         verify(client, issued)
-        app.services.credentials.usage.flush()
+        app.services.credentials.deferred.flush()
         return last_uses(rows)
 
     first = use()
@@ -374,15 +406,19 @@ def test_a_use_within_a_minute_of_the_last_is_not_passed_to_the_recorder(app, is
     class Recorder:
         used = 0
 
-        def record(self, client_secret_id):
+        def record_use(self, client_secret_id, secret_id):
             self.used += 1
 
     recorder = Recorder()
-    watched = replace(service, usage=recorder)
-    pair = {"client_id": issued.client_id, "client_secret": issued.client_secret}
+    watched = replace(service, deferred=recorder)
+    pair = {
+        "client_id": issued.client_id,
+        "client_secret": issued.client_secret,
+        "before_bcrypt": lambda: None,
+    }
     watched.verify(**pair)
     service.verify(**pair)
-    app.services.credentials.usage.flush()
+    app.services.credentials.deferred.flush()
     watched.verify(**pair)
     assert recorder.used == 1
 
@@ -391,9 +427,9 @@ def test_two_instances_do_not_both_write_a_use(app_with, issued, rows):
     instances = [app_with(), app_with()]
     for app in instances:
         verify(app.test_client(), issued)
-    instances[0].services.credentials.usage.flush()
+    instances[0].services.credentials.deferred.flush()
     (first,) = last_uses(rows)
-    instances[1].services.credentials.usage.flush()
+    instances[1].services.credentials.deferred.flush()
     assert last_uses(rows) == [first] != [None]
 
 
@@ -403,7 +439,7 @@ def test_a_verification_succeeds_even_if_its_use_cannot_be_written(
     with psycopg.connect(database_url) as other:
         other.execute("SELECT FROM client_secrets FOR UPDATE")
         assert verify(client, issued).status_code == 200
-        app.services.credentials.usage.flush()  # waits for the lock until the statement times out
+        app.services.credentials.deferred.flush()  # waits until the lock timeout
         assert verify(client, issued).status_code == 200
 
 
@@ -449,9 +485,11 @@ def test_each_client_id_and_each_address_is_counted_separately(limited, issued, 
     assert fail(limited, issued, 3, **elsewhere) == [401] * 3
 
 
-def test_malformed_pairs_are_counted_too(limited):
-    answers = [limited.get("/verify").status_code for _ in range(4)]
-    assert answers == [401, 401, 401, 429]
+def test_malformed_pairs_are_not_counted(limited, issued):
+    malformed = [None, "x", "Basic !", *(basic(issued.client_id, "password").values())] * 3
+    headers = [{"Authorization": each} if each else {} for each in malformed]
+    assert {limited.get("/verify", headers=each).status_code for each in headers} == {401}
+    assert fail(limited, issued, 4) == [401, 401, 401, 429]
 
 
 def test_a_limit_of_0_disables_the_limit(app_with, issued):
@@ -466,3 +504,50 @@ def test_the_limit_is_60_a_minute_by_default(app_with, settings, issued, monkeyp
     default = Settings.from_environment().verify_failure_limit
     client = app_with(verify_failure_limit=default).test_client()
     assert fail(client, issued, 62) == [401] * 60 + [429] * 2
+
+
+# Logs and addresses
+
+
+def logged(caplog):
+    return [record.fields for record in caplog.records if record.msg == "request"]
+
+
+def test_a_verification_is_logged_with_its_client_id(client, issued, caplog):
+    with caplog.at_level(logging.INFO):
+        verify(client, issued)
+        verify(client, issued, generate_client_secret())
+        client.get("/verify", headers=basic("s3cret", "s3cret"))
+    accepted, refused, malformed = logged(caplog)
+    assert accepted["client_id"] == refused["client_id"] == issued.client_id
+    assert (accepted["actor"], refused["actor"]) == (issued.client_id, None)
+    assert malformed["client_id"] is None
+    assert {each["address"] for each in (accepted, refused, malformed)} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [(0, "1.1.1.1, 2.2.2.2", "127.0.0.1"), (1, "1.1.1.1, 2.2.2.2", "2.2.2.2"),
+     (2, "1.1.1.1, 2.2.2.2", "1.1.1.1"), (3, "1.1.1.1, 2.2.2.2", "127.0.0.1"),
+     (1, None, "127.0.0.1"), (1, "", "127.0.0.1")],
+)  # fmt: skip
+def test_the_client_address_is_what_trusted_proxies_say(
+    app_with, issued, capsys, proxies, forwarded, address
+):
+    client = app_with(trusted_proxies=proxies).test_client()
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    client.get("/verify", headers=headers)
+    client.get("/secrets", headers=headers)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["address"] for line in lines if line["message"] == "request"] == [address] * 2
+
+
+def test_senders_behind_a_trusted_proxy_are_counted_separately(app_with, issued):
+    client = app_with(trusted_proxies=1, verify_failure_limit=2).test_client()
+
+    def fail_from(address):
+        pair = basic(issued.client_id, generate_client_secret())
+        return client.get("/verify", headers=pair | {"X-Forwarded-For": address}).status_code
+
+    assert [fail_from("1.1.1.1") for _ in range(3)] == [401, 401, 429]
+    assert fail_from("2.2.2.2") == 401

@@ -4,7 +4,7 @@ import hmac
 import bcrypt
 import pytest
 
-from app.credentials.hashing import Hasher
+from tests.helpers import hasher_with
 
 KEY = b"k" * 32
 SECRET = "lv_cs_" + "a" * 49
@@ -12,7 +12,7 @@ SECRET = "lv_cs_" + "a" * 49
 
 @pytest.fixture
 def hasher():
-    return Hasher(10, KEY)
+    return hasher_with(KEY)
 
 
 def test_the_hash_is_bcrypt_at_the_given_cost(hasher):
@@ -34,7 +34,7 @@ def test_the_digest_ends_in_the_hmac_sha_256_of_the_secret(hasher):
 
 
 def test_the_digest_begins_with_the_identifier_of_its_key(hasher):
-    other = Hasher(10, b"o" * 32)
+    other = hasher_with(b"o" * 32)
     assert hasher.digest(SECRET)[:8] == hasher.digest("another secret")[:8]
     assert hasher.digest(SECRET)[:8] != other.digest(SECRET)[:8]
 

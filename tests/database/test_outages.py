@@ -1,6 +1,7 @@
 """Every way in which the database can be unavailable."""
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -16,11 +17,12 @@ import pytest
 
 from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
+from app.database.errors import may_pass
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, environment, execute
 from tests.helpers import basic
-from tests.server import running_server, wait_until
+from tests.server import ROOT, running_server, wait_until
 
 
 class Postgres:
@@ -231,3 +233,108 @@ def test_a_connection_that_is_lost_while_issuing_shows_no_secret(postgres, membe
                     "WHERE wait_event_type = 'Lock'"
                 )
             assert_unavailable(call.result)
+
+
+def test_a_standby_is_not_used(postgres, settings, issuer):
+    """It may lag behind, so that a revoked secret could still be seen there."""
+    postgres.stop()
+    (postgres.data / "standby.signal").touch()
+    postgres.start()
+    app = create_app(replace(settings, database_url=postgres.uri))
+    app.services.open()
+    assert_unavailable(lambda: client_of(app, issuer.sign()).get("/secrets"))
+    app.services.close()
+
+
+def test_verification_goes_on_while_the_database_is_read_only(postgres, member):
+    issued = issue(member).json
+    headers = basic(issued["client_id"], issued["client_secret"])
+    execute(postgres.uri, "ALTER SYSTEM SET default_transaction_read_only = on")
+    execute(postgres.uri, "SELECT pg_reload_conf()")
+    wait_until(lambda: issue(member).status_code == 503, 5)
+    for _ in range(10):
+        assert issue(member).status_code == 503
+        assert member.get("/verify", headers=headers).status_code == 200
+        assert member.get("/readyz").status_code == 200
+
+
+def test_idle_connections_that_the_server_closed_cost_no_answer(postgres, member):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: issue(member), range(8)))
+    for _ in range(3):
+        execute(
+            postgres.uri,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'leadvibe-credentials'",
+        )
+        assert [issue(member).status_code for _ in range(4)] == [200] * 4
+
+
+def test_a_slow_statement_does_not_mean_that_the_database_is_down(postgres, member):
+    issued = issue(member).json
+    headers = basic(issued["client_id"], issued["client_secret"])
+    with psycopg.connect(postgres.uri) as other:
+        other.execute("LOCK TABLE credential_events IN ACCESS EXCLUSIVE MODE")
+        assert_unavailable(lambda: issue(member))
+        assert {member.get("/verify", headers=headers).status_code for _ in range(20)} == {200}
+
+
+def test_what_is_given_up_is_cancelled_at_the_server(postgres, member):
+    issue(member)
+    execute(postgres.uri, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    execute(postgres.uri, "SELECT pg_reload_conf()")
+    assert_unavailable(lambda: issue(member))
+    with psycopg.connect(postgres.uri, autocommit=True) as observer:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        wait_until(lambda: observer.execute(waiting).fetchone() == (0,), 2)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "is_passing"),
+    [("08006", True), ("08P01", True), ("25006", True), ("25P03", True), ("25P04", True),
+     ("40P01", True), ("42P01", True), ("53100", True), ("53300", True), ("55P03", True),
+     ("57014", True), ("57P01", True), ("23514", False), ("42501", False), ("42601", False),
+     ("26000", False), ("42P05", False), ("22001", False)],
+)  # fmt: skip
+def test_an_error_passes_or_not_by_its_sqlstate(sqlstate, is_passing):
+    kind = psycopg.errors.lookup(sqlstate)
+    assert may_pass(kind("x")) is is_passing
+
+
+def test_the_service_works_with_the_least_role_of_the_operations_guide(postgres, settings, issuer):
+    """The statements are those of docs/operations.md, and every verb is tried."""
+    guide = (ROOT / "docs" / "operations.md").read_text()
+    (grants,) = re.findall(r"```sql\n(CREATE ROLE.*?)```", guide, re.DOTALL)
+    execute(postgres.uri, grants)
+    url = postgres.uri.replace("postgres:@", "credentials_service@")
+    assert url != postgres.uri
+    app = create_app(replace(settings, database_url=url, digest_keys=(b"n" * 32, b"o" * 32)))
+    app.services.open()
+    old = create_app(replace(settings, database_url=url, digest_keys=(b"o" * 32,)))
+    old.services.open()
+    member = client_of(old, issuer.sign())
+    issued = issue(member).json
+    path = f"/secrets/{issued['secret_id']}"
+    headers = basic(issued["client_id"], issued["client_secret"])
+    member = client_of(app, issuer.sign())
+    assert member.get("/readyz").status_code == 200
+    assert member.get("/verify", headers=headers).status_code == 200
+    app.services.credentials.deferred.flush()
+    assert member.get(path).json["last_used_at"] is not None
+    assert member.put(path, json={"trust_upstream_consent": True}).status_code == 204
+    for overlap in (60, 60, 0):
+        body = {"overlap_seconds": overlap}
+        assert member.post(f"{path}/rotate", json=body).status_code == 200
+    assert member.delete(path).status_code == 204
+    assert len(member.get(f"{path}/events").json) == 6
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in (
+            "UPDATE credential_events SET actor = 'eve'",
+            "DELETE FROM credential_events",
+            "UPDATE client_secrets SET secret_hash = ''",
+            "UPDATE credentials SET unit_id = 'mine'",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+    app.services.close()
+    old.services.close()

@@ -1,6 +1,7 @@
 """What only a real server shows: the bytes on the wire and the log lines."""
 
 import json
+import re
 
 import pytest
 
@@ -130,8 +131,10 @@ def test_each_request_is_logged_as_one_json_line(server, issuer):
         "method": "POST",
         "route": "/secrets",
         "status": 200,
+        "address": "127.0.0.1",
         "actor": "ada",
         "unit": "unit_demo",
+        "client_id": None,
     }
 
 
@@ -153,3 +156,28 @@ def test_a_kept_alive_connection_still_works_after_a_rejected_body(server, issue
     rejected = head(issuer, "Content-Length: 2").replace(b"Connection: close\r\n", b"") + b"[]"
     answers = server.send(rejected + head(issuer, method="GET"))
     assert answers.count(b"HTTP/1.1 400") == answers.count(b"HTTP/1.1 200") == 1
+
+
+@pytest.mark.parametrize("name", ["X-Request-Id", "x-request-id"])
+def test_malformed_http_keeps_the_callers_request_id(server, name):
+    message = f"GET / HTTP/1.1\r\nHost: x\r\n{name}: mine-1\r\nAuthorization s3cret\r\n\r\n"
+    answer = server.send(message.encode())
+    assert_problem(answer, 400)
+    assert b"X-Request-Id: mine-1\r\n" in answer
+    assert b"X-Content-Type-Options: nosniff\r\n" in answer
+    assert b"Cache-Control: no-store\r\n" in answer
+
+
+def test_malformed_http_gets_a_new_request_id_if_the_callers_is_invalid(server):
+    answer = server.send(b"GET / HTTP/1.1\r\nX-Request-Id: a b\r\nAuthorization s3cret\r\n\r\n")
+    assert re.search(rb"X-Request-Id: [0-9a-f-]{36}\r\n", answer)
+
+
+@pytest.mark.parametrize("path", ["//secrets", "///secrets", "//verify", "//docs", "/docs//static"])
+def test_a_path_with_an_empty_segment_is_not_found(server, issuer, path):
+    assert_problem(server.send(head(issuer, method="GET", path=path)), 404)
+
+
+def test_headers_that_disagree_on_the_scheme_are_ignored(server, issuer):
+    forwarded = ("X-Forwarded-Proto: https", "X-Forwarded-Ssl: off")
+    assert status(server.send(head(issuer, *forwarded, method="GET"))) == 200

@@ -6,6 +6,7 @@ Import `current_app` and `request` from here: they are Flask's own proxies, with
 from __future__ import annotations
 
 import uuid
+from contextlib import ExitStack
 from functools import cached_property
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -28,6 +29,12 @@ def request_id_of(environ: WSGIEnvironment) -> str:
     return offered if is_request_id(offered) else str(uuid.uuid4())
 
 
+def address_of(environ: WSGIEnvironment) -> str:
+    """Return the client's address, as far as TRUSTED_PROXIES let us see (ProxyFix)."""
+    address: str = environ.get("REMOTE_ADDR", "")
+    return address
+
+
 class Request(flask.Request):
     """A request that knows its ID and its log record, and reads its body once, within limits."""
 
@@ -35,7 +42,12 @@ class Request(flask.Request):
         super().__init__(environ, *args, **kwargs)
         self.id = request_id_of(environ)
         # what the log will say about the request; authentication adds the caller
-        self.record = RequestRecord(request_id=self.id, method=self.method)
+        self.record = RequestRecord(
+            request_id=self.id, method=self.method, address=address_of(environ)
+        )
+
+        # what the request holds until it is answered, such as its place among others
+        self.held = ExitStack()
 
     @cached_property
     def body(self) -> bytes:

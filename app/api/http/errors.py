@@ -9,13 +9,15 @@ from werkzeug.exceptions import HTTPException
 from app.api.http import problems
 from app.api.http.application import request
 from app.api.http.problems import Problem, Rejected
-from app.credentials.errors import CredentialNotFound, HashingBusy
+from app.credentials.errors import CredentialLimitReached, CredentialNotFound
 from app.database.errors import DatabaseUnavailable
 from app.identity.key_sources import KeysUnavailable
+from app.places import NoPlace
 
 _DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
     CredentialNotFound: problems.NOT_FOUND,
-    HashingBusy: problems.UNAVAILABLE,
+    CredentialLimitReached: problems.CREDENTIAL_LIMIT,
+    NoPlace: problems.UNAVAILABLE,
     DatabaseUnavailable: problems.UNAVAILABLE,
     KeysUnavailable: problems.UNAVAILABLE,
 }

@@ -13,6 +13,7 @@ def init_app(app: Flask) -> None:
     """Check each request and read its body; complete each response and log it."""
     app.before_request(_before)
     app.after_request(_after)
+    app.teardown_request(lambda _: request.held.close())
 
 
 def _before() -> None:
@@ -20,6 +21,8 @@ def _before() -> None:
         raise Rejected(problems.NO_HOST)  # RFC 9112, 3.2; gunicorn accepts it
     if "\0" in request.path:
         raise Rejected(problems.NOT_FOUND)  # no address has a NUL, and Postgres rejects it
+    if "//" in request.environ["PATH_INFO"]:
+        raise Rejected(problems.NOT_FOUND)  # werkzeug would ignore leading slashes
     request.get_data()  # at every address, rejects a body that breaks the rules
 
 

@@ -11,14 +11,17 @@ _logger = logging.getLogger(__name__)
 class RequestRecord:
     """What the log says about a request, whichever way it was answered.
 
-    `route` is the pattern of the address and never the path, which may contain a secret.
+    `route` is the pattern of the path and never the path, which may contain a secret. `address` is
+    the client's, `client_id` the one that a verification was asked about.
     """
 
     request_id: str
     method: str
+    address: str
     route: str | None = None
     actor: str | None = None
     unit_id: str | None = None
+    client_id: str | None = None
     started_at: float = field(default_factory=perf_counter)
 
     def log(self, status: int) -> None:
@@ -29,7 +32,9 @@ class RequestRecord:
             "route": self.route,
             "status": status,
             "duration_ms": round((perf_counter() - self.started_at) * 1000, 1),
+            "address": self.address,
             "actor": self.actor,
             "unit": self.unit_id,
+            "client_id": self.client_id,
         }
         _logger.info("request", extra={"fields": fields})

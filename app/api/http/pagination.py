@@ -15,10 +15,10 @@ from marshmallow import Schema, ValidationError, fields, validate
 from app.api.http.application import request
 from app.credentials.generator import SECRET_ID_PATTERN
 from app.credentials.model import Page, Position
+from app.credentials.service import MAX_ITEMS
 
 Place = Position | int  # in a list of credentials, or an event in a trail
 
-MAX_LIMIT = 1000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -29,12 +29,13 @@ _EVENT_ID = re.compile("[0-9]{1,18}")
 class LimitField(fields.Integer):
     """The size of a page, in plain digits."""
 
-    detail = f"{{name}} must be 1-{MAX_LIMIT}"
+    detail = f"{{name}} must be 1-{MAX_ITEMS}"
 
     def __init__(self) -> None:
         super().__init__(
-            validate=validate.Range(1, MAX_LIMIT),
-            metadata={"description": "The maximum number of items; all of them if it is absent."},
+            validate=validate.Range(1, MAX_ITEMS),
+            load_default=MAX_ITEMS,
+            metadata={"description": f"The maximum number of items; {MAX_ITEMS} if it is absent."},
         )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -72,12 +73,12 @@ class CursorField(fields.String):
         return read
 
 
-def link_to_next(page: Page[Any, Position] | Page[Any, int], limit: int | None) -> dict[str, str]:
+def link_to_next(page: Page[Any, Position] | Page[Any, int], limit: int) -> dict[str, str]:
     """Return the headers of a page: a Link if more items follow."""
     return {} if page.next is None else {"Link": next_link(request.path, limit, page.next)}
 
 
-def next_link(path: str, limit: int | None, place: Place) -> str:
+def next_link(path: str, limit: int, place: Place) -> str:
     """Return the value of a Link to the page that starts behind the place.
 
     It is relative, so that no proxy's idea of host and scheme can make it wrong.

@@ -79,6 +79,12 @@ def too_many_failures(retry_after: int) -> Problem:
     return Problem(429, "Too many failed verifications", {"Retry-After": str(retry_after)})
 
 
+def too_many_issues(retry_after: int) -> Problem:
+    """Return the problem of a unit that issues and rotates too often; wait in seconds."""
+    detail = "The unit has issued and rotated too many client secrets"
+    return Problem(429, detail, {"Retry-After": str(retry_after)})
+
+
 def invalid_input(detail: str, errors: Iterable[InputError] = ()) -> Problem:
     """Return the problem of a request body or parameter that breaks the contract's rules."""
     return Problem(400, detail, errors=tuple(errors))
@@ -94,6 +100,7 @@ FOREIGN_UNIT = Problem(403, "You are not a member of the active OU")
 # One for an unknown address, an unknown credential, and a credential of another unit.
 NOT_FOUND = Problem(404, "No such resource")
 METHOD_NOT_ALLOWED = Problem(405, "This resource does not support that method")
+CREDENTIAL_LIMIT = Problem(409, "The unit has reached its limit of credentials")
 BODY_TOO_LARGE = Problem(413, f"The request body exceeds {MAX_BODY_BYTES} bytes")
 MEDIA_TYPE_NOT_JSON = Problem(415, "The request body must be application/json")
 CHARSET_NOT_UTF_8 = Problem(415, "The request body must be UTF-8")
@@ -103,6 +110,4 @@ NOT_CHUNKED = Problem(501, "The Transfer-Encoding must be chunked")
 UNAVAILABLE = Problem(
     503, "The service is temporarily unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)}
 )
-NOT_READY = Problem(
-    503, "The database is read-only or not migrated", {"Retry-After": str(RETRY_AFTER_SECONDS)}
-)
+NOT_READY = Problem(503, "The database is not migrated", {"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -7,7 +7,12 @@ from apispec import BasePlugin
 
 from app.api.http import problems
 from app.api.http.pagination import next_link
-from app.api.http.problems import MEDIA_TYPE, Problem, too_many_failures
+from app.api.http.problems import (
+    MEDIA_TYPE,
+    Problem,
+    too_many_failures,
+    too_many_issues,
+)
 from app.api.openapi import examples
 from app.api.schemas.problems import ProblemSchema
 from app.credentials.generator import SECRET_ID_PATTERN
@@ -99,6 +104,7 @@ _RESPONSES: Mapping[str, dict[str, Any]] = {
     "ContentTooLarge": problem_response(too_large=problems.BODY_TOO_LARGE),
     "UnsupportedMediaType": problem_response(not_json=problems.MEDIA_TYPE_NOT_JSON),
     "TooManyRequests": problem_response(too_many=too_many_failures(42)),
+    "TooManyIssues": problem_response(too_many=too_many_issues(42)),
     "ServiceUnavailable": problem_response(unavailable=problems.UNAVAILABLE),
 }
 

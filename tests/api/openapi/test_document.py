@@ -133,11 +133,11 @@ def test_every_error_is_a_problem_document_with_examples(document):
     ("operation_id", "statuses"),
     [
         ("listCredentials", {200, 400, 401, 403, 503}),
-        ("issueCredential", {200, 400, 401, 403, 413, 415, 503}),
+        ("issueCredential", {200, 400, 401, 403, 409, 413, 415, 429, 503}),
         ("getCredential", {200, 400, 401, 403, 404, 503}),
         ("updateCredential", {204, 400, 401, 403, 404, 413, 415, 503}),
         ("revokeCredential", {204, 400, 401, 403, 404, 503}),
-        ("rotateCredential", {200, 400, 401, 403, 404, 413, 415, 503}),
+        ("rotateCredential", {200, 400, 401, 403, 404, 413, 415, 429, 503}),
         ("listEvents", {200, 400, 401, 403, 404, 503}),
         ("verify", {200, 401, 429, 503}),
         ("verifyByPost", {200, 401, 413, 429, 503}),

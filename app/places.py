@@ -1,0 +1,129 @@
+"""Places for work, so that no kind of work can starve another (ADR 10)."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Lock
+from time import monotonic
+from typing import Self
+
+_MANAGERS = 2
+_WAITING_MANAGERS = 14
+
+# /healthz may wait that long for a thread: everybody who verifies waits at most until then.
+_VERIFICATION_PATIENCE = 0.05
+
+_ANY = 1_000_000  # waiters: as many as there are threads
+
+
+class NoPlace(Exception):
+    """No place is free for this kind of work. A later attempt may succeed."""
+
+
+class Places:
+    """So many places for one kind of work, and a waiting room: a bulkhead.
+
+    If all places are taken, a caller waits for at most `patience` seconds, and `waiting` callers at
+    most. If no place has been given back for that long, the work is stuck: nobody waits any more.
+    So a busy moment costs a short wait, and work that is stuck takes no threads from other kinds.
+    """
+
+    def __init__(self, count: int, *, patience: float, waiting: int) -> None:
+        self._free = count
+        self._patience = patience
+        self._room = waiting
+        self._queue: deque[Event] = deque()
+        self._moved_at = monotonic()
+        self._lock = Lock()
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold a place. Raises NoPlace."""
+        with self._lock:
+            turn = self._enter()
+        if turn is not None:
+            self._wait(turn)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pass_on()
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait now."""
+        return len(self._queue)
+
+    def _enter(self) -> Event | None:
+        """Take a free place, or join the queue and return the event of one's turn."""
+        now = monotonic()
+        if self._free > 0:
+            self._free -= 1
+            self._moved_at = now
+            return None
+        if len(self._queue) >= self._room or self._moved_at + self._patience <= now:
+            raise NoPlace
+        turn = Event()
+        self._queue.append(turn)
+        return turn
+
+    def _wait(self, turn: Event) -> None:
+        if turn.wait(self._moved_at + self._patience - monotonic()):
+            return
+        with self._lock:
+            if not turn.is_set():
+                self._queue.remove(turn)
+                raise NoPlace
+
+    def _pass_on(self) -> None:
+        """Hand the place to the caller who has waited longest, or leave it free."""
+        self._moved_at = monotonic()
+        if self._queue:
+            self._queue.popleft().set()
+        else:
+            self._free += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A kind of work: its places, and for how many seconds it may use the database."""
+
+    places: Places
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """All kinds of work of a process, each with its own places, connections and deadlines."""
+
+    verification: Work
+    management: Work
+    hashing: Places
+    key_fetch: Places
+    background: Work
+    threads: int
+    connections: int
+
+    @classmethod
+    def for_verifiers(cls, verifiers: int) -> Self:
+        """Plan a process in which so many threads verify at once.
+
+        It has more threads than that: for management and its waiting room, and one that is always
+        free for probes. Waiting threads cost nothing.
+        """
+        return cls(
+            verification=Work(
+                Places(verifiers, patience=_VERIFICATION_PATIENCE, waiting=_ANY), seconds=0.8
+            ),
+            # with both waits, the hash and the database, a change is answered within five seconds
+            management=Work(
+                Places(_MANAGERS, patience=0.5, waiting=_WAITING_MANAGERS), seconds=3.0
+            ),
+            # one keeps a core busy; whoever waits for it has a management place
+            hashing=Places(1, patience=0.5, waiting=_ANY),
+            key_fetch=Places(1, patience=0, waiting=0),
+            background=Work(Places(1, patience=0, waiting=0), seconds=3.0),
+            threads=verifiers + _MANAGERS + _WAITING_MANAGERS + 1,
+            connections=verifiers + _MANAGERS + 1,
+        )

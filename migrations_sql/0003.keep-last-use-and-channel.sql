@@ -1,0 +1,10 @@
+-- Keep a credential's last use when a client secret is deleted, and the channel of each change.
+
+-- Client secrets that have ended are deleted, so their last use moves here.
+ALTER TABLE credentials ADD COLUMN last_used_at timestamptz;
+
+-- Whether a change came through the API or the command line: a token's subject may look like the
+-- command line's actor. Null in events that are older than the column.
+ALTER TABLE credential_events
+    ADD COLUMN via text,
+    ADD CONSTRAINT credential_events_via_known CHECK (via IN ('api', 'cli'));

@@ -1,0 +1,91 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from time import monotonic, sleep
+
+import pytest
+
+from app.places import NoPlace, Places, Workload
+from tests.server import wait_until
+
+
+def seconds_until_refused(places):
+    started = monotonic()
+    with pytest.raises(NoPlace), places.take():
+        pass
+    return monotonic() - started
+
+
+def test_as_many_callers_as_places_are_served_at_once():
+    places = Places(2, patience=0, waiting=0)
+    with places.take(), places.take(), pytest.raises(NoPlace), places.take():
+        pass
+    with places.take():
+        pass
+
+
+def test_a_place_is_given_back_after_an_error():
+    places = Places(1, patience=0, waiting=0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x"), places.take():
+            raise ValueError("x")
+
+
+def test_a_caller_waits_for_a_place():
+    places = Places(1, patience=5, waiting=1)
+    taken = places.take()
+    taken.__enter__()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: places.take().__enter__())
+        sleep(0.05)
+        assert not waiting.done()
+        taken.__exit__(None, None, None)
+        waiting.result(1)
+
+
+def test_nobody_waits_longer_than_the_patience():
+    places = Places(1, patience=0.2, waiting=9)
+    with places.take():
+        assert 0.1 < seconds_until_refused(places) < 1
+
+
+def test_nobody_waits_for_work_that_is_stuck():
+    places = Places(1, patience=0.2, waiting=9)
+    with places.take():
+        sleep(0.25)
+        assert seconds_until_refused(places) < 0.1
+
+
+def test_no_more_callers_wait_than_the_waiting_room_holds():
+    places = Places(1, patience=5, waiting=1)
+    with ExitStack() as stack:
+        stack.enter_context(places.take())
+        waiting = threading.Thread(target=lambda: places.take().__enter__())
+        waiting.start()
+        wait_until(lambda: places.waiting == 1, 2)
+        assert seconds_until_refused(places) < 1
+    waiting.join(1)
+    assert not waiting.is_alive()
+
+
+def test_many_callers_are_all_served_while_the_queue_moves():
+    places = Places(2, patience=0.2, waiting=100)
+
+    def work(_):
+        with places.take():
+            sleep(0.005)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(work, range(100))) == [None] * 100
+
+
+@pytest.mark.parametrize("verifiers", [1, 2, 4, 16])
+def test_a_process_has_a_thread_for_every_place_and_one_for_probes(verifiers):
+    workload = Workload.for_verifiers(verifiers)
+    with ExitStack() as stack:
+        for _ in range(verifiers):
+            stack.enter_context(workload.verification.places.take())
+        with pytest.raises(NoPlace), workload.verification.places.take():
+            pass
+    assert workload.threads > verifiers + 2
+    assert workload.connections == verifiers + 3
