@@ -24,8 +24,8 @@ run: $(READY) ## Run the service on an embedded Postgres
 test: $(READY) $(NODE_READY) lint ## Run the linters and every test
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
-check: $(READY) lint ## Run the linters and the fast tests, in about 20 s
-	@$(BIN)/python -m pytest -q $(UNIT_TESTS)
+check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
+	@$(BIN)/python -m pytest -q -n 2 $(UNIT_TESTS)
 
 token: $(READY) ## Print a development token; UNIT=unit_emea make token for another unit
 	@$(BIN)/python -m app.dev.token var

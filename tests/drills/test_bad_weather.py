@@ -12,8 +12,9 @@ import pytest
 from drills.commits import behind_pgbouncer, clock_steps_back
 from drills.crowds import a_large_unit, one_proxy_for_all
 from drills.outages import frozen
-from drills.service import ground, has_pgbouncer
+from drills.service import ground
 from drills.signals import reload_with_bad_keys
+from tests.helpers import require
 
 DRILLS = {
     "a large unit": partial(a_large_unit, size=3000, seconds=1),
@@ -25,20 +26,16 @@ DRILLS = {
 }
 
 
-def _marks(name):
-    if name == "PgBouncer" and not has_pgbouncer():
-        return [pytest.mark.skip(reason="pgbouncer is not installed")]
-    return []
-
-
 @pytest.fixture(scope="module")
 def place():
     with ground(Path(__file__).parents[2]) as place:
         yield place
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in DRILLS])
+@pytest.mark.parametrize("name", DRILLS)
 def test_what_one_fault_does_reaches_nobody_else(place, name):
+    if name == "PgBouncer":
+        require("pgbouncer", install="apt-get install pgbouncer")
     bars = DRILLS[name](place)
     missed = [bar for bar in bars if not bar.is_met and bar.unit not in {"ms", "x quiet"}]
     assert not missed

@@ -355,16 +355,17 @@ def test_an_abandoned_fetch_closes_its_connection():
         with pytest.raises(KeysUnavailable):
             find(source)
         port = int(url.split(":")[2].split("/")[0])
-        wait_until(
-            lambda: (
-                not [
-                    each
-                    for each in psutil.Process().net_connections("tcp")
-                    if each.raddr and each.raddr.port == port and each.status == "ESTABLISHED"
-                ]
-            ),
-            2,
-        )
+        assert connections_to(port)
+        wait_until(lambda: not connections_to(port), 5)
+
+
+def connections_to(port):
+    connections = psutil.Process().net_connections("tcp")
+    return [
+        each
+        for each in connections
+        if each.raddr and each.raddr.port == port and each.status == "ESTABLISHED"
+    ]
 
 
 def test_a_new_key_file_is_taken_when_a_process_starts(issuer, tmp_path):
