@@ -4,7 +4,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from app import logs, server
-from app.places import Workload
 from app.settings import SettingsError, settings_of_the_process
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ except SettingsError as error:
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
 workers = settings.web_concurrency
-worker_class = "gthread"
-threads = Workload.for_verifiers(settings.threads).threads
+worker_class = "app.server.Worker"
+threads = settings.threads
 graceful_timeout = 10  # twice the longest answer; a half-sent request holds a stop no longer
 preload_app = True  # errors show before a worker starts, and workers share the code's memory
 control_socket_disable = True

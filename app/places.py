@@ -1,17 +1,20 @@
 """Places for work, so that no kind of work can starve another (ADR 10)."""
 
+from __future__ import annotations
+
 from collections import deque
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Event, Lock
+from threading import Lock
 from time import monotonic
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MANAGERS = 2
 _WAITING_MANAGERS = 14
 
-# /healthz may wait that long for a thread: everybody who verifies waits at most until then.
 _VERIFICATION_PATIENCE = 0.05
 
 _ANY = 1_000_000  # waiters: as many as there are threads
@@ -33,7 +36,7 @@ class Places:
         self._free = count
         self._patience = patience
         self._room = waiting
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Lock] = deque()
         self._moved_at = monotonic()
         self._lock = Lock()
 
@@ -55,8 +58,8 @@ class Places:
         """How many callers wait now."""
         return len(self._queue)
 
-    def _enter(self) -> Event | None:
-        """Take a free place, or join the queue and return the event of one's turn."""
+    def _enter(self) -> Lock | None:
+        """Take a free place, or join the queue and return what is released when it is our turn."""
         now = monotonic()
         if self._free > 0:
             self._free -= 1
@@ -64,15 +67,17 @@ class Places:
             return None
         if len(self._queue) >= self._room or self._moved_at + self._patience <= now:
             raise NoPlace
-        turn = Event()
+        turn = Lock()
+        turn.acquire()
         self._queue.append(turn)
         return turn
 
-    def _wait(self, turn: Event) -> None:
-        if turn.wait(self._moved_at + self._patience - monotonic()):
+    def _wait(self, turn: Lock) -> None:
+        patience = max(0.0, self._moved_at + self._patience - monotonic())
+        if turn.acquire(timeout=patience):
             return
         with self._lock:
-            if not turn.is_set():
+            if turn in self._queue:
                 self._queue.remove(turn)
                 raise NoPlace
 
@@ -80,7 +85,7 @@ class Places:
         """Hand the place to the caller who has waited longest, or leave it free."""
         self._moved_at = monotonic()
         if self._queue:
-            self._queue.popleft().set()
+            self._queue.popleft().release()
         else:
             self._free += 1
 
@@ -102,15 +107,17 @@ class Workload:
     hashing: Places
     key_fetch: Places
     background: Work
-    threads: int
+    verification_threads: int
+    management_threads: int
+    other_threads: int  # probes and the docs page
     connections: int
 
     @classmethod
     def for_verifiers(cls, verifiers: int) -> Self:
         """Plan a process in which so many threads verify at once.
 
-        It has more threads than that: for management and its waiting room, and one that is always
-        free for probes. Waiting threads cost nothing.
+        Each kind has a thread for every place and every seat in its waiting room, and one more,
+        which refuses callers at once when all others are stuck.
         """
         return cls(
             verification=Work(
@@ -118,12 +125,14 @@ class Workload:
             ),
             # with both waits, the hash and the database, a change is answered within five seconds
             management=Work(
-                Places(_MANAGERS, patience=0.5, waiting=_WAITING_MANAGERS), seconds=3.0
+                Places(_MANAGERS, patience=0.5, waiting=_WAITING_MANAGERS), seconds=2.5
             ),
             # one keeps a core busy; whoever waits for it has a management place
             hashing=Places(1, patience=0.5, waiting=_ANY),
             key_fetch=Places(1, patience=0, waiting=0),
             background=Work(Places(1, patience=0, waiting=0), seconds=3.0),
-            threads=verifiers + _MANAGERS + _WAITING_MANAGERS + 1,
+            verification_threads=verifiers + 1,
+            management_threads=_MANAGERS + _WAITING_MANAGERS + 1,
+            other_threads=2,
             connections=verifiers + _MANAGERS + 1,
         )

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable
 from functools import cached_property
-from time import time
+from time import monotonic, time
 
 from limits import RateLimitItemPerMinute
 from limits.errors import StorageError
@@ -13,6 +13,7 @@ from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
 _STORAGE_TIMEOUT_SECONDS = 0.2
+_PAUSE_SECONDS = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class RateLimit:
         self._is_disabled = per_minute == 0
         self._storage_url = storage_url
         self._counters = counters
+        self._unreachable_until = 0.0
 
     def count(self, *key: str) -> int | None:
         """Count an event. Return None, or beyond the limit the seconds until the window ends."""
@@ -45,7 +47,7 @@ class RateLimit:
     def _ask(
         self, is_within_limit: Callable[[FixedWindowRateLimiter], bool], key: tuple[str, ...]
     ) -> int | None:
-        if self._is_disabled:
+        if self._is_disabled or monotonic() < self._unreachable_until:
             return None
         try:
             if is_within_limit(self._limiter):
@@ -53,6 +55,7 @@ class RateLimit:
             window = self._limiter.get_window_stats(self._item, *self._identifiers(key))
         except StorageError:
             _logger.warning("not being counted: the rate-limit storage is unreachable")
+            self._unreachable_until = monotonic() + _PAUSE_SECONDS  # else each caller would wait
             return None
         return max(1, math.ceil(window.reset_time - time()))
 

@@ -1,31 +1,104 @@
-"""gunicorn's own answers, made like ours. gunicorn.conf.py installs them."""
+"""What gunicorn does in our way: a pool of threads for each kind of work, and its own answers."""
 
 import re
 import socket
 import uuid
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
+from selectors import EVENT_READ
+from time import monotonic
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import gunicorn.util
 from gunicorn.http import parser
 from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app.api.http.hooks import COMMON_HEADERS
 from app.api.http.problems import Problem
 from app.identifiers import REQUEST_ID_PATTERN
+from app.places import Workload
+
+_MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
+_VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
+_HEAD_BYTES = 64
+
+_FIRST_BYTES_SECONDS = 5.0  # that a new connection may take to send something
 
 _REQUEST_ID = re.compile(
     rf"^X-Request-Id:[ \t]*({REQUEST_ID_PATTERN})[ \t]*\r?$".encode(), re.MULTILINE | re.IGNORECASE
 )
 
+
+class _Pools:
+    """A pool of threads for each kind of work, so that no kind waits for the threads of another.
+
+    The kind is guessed from the first bytes of a request. A wrong guess only costs the separation.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self._verification = ThreadPoolExecutor(workload.verification_threads, "verification")
+        self._management = ThreadPoolExecutor(workload.management_threads, "management")
+        self._others = ThreadPoolExecutor(workload.other_threads, "others")
+
+    def submit(self, handle: Callable[[TConn], Any], connection: TConn) -> "Future[Any]":
+        """Have the connection's next request handled."""
+        head = _peek(connection)
+        if _VERIFICATION.match(head):
+            return self._verification.submit(handle, connection)
+        if _MANAGEMENT.match(head):
+            return self._management.submit(handle, connection)
+        return self._others.submit(handle, connection)
+
+    def shutdown(self, *, wait: bool = True) -> None:
+        """Accept no more requests."""
+        for pool in (self._verification, self._management, self._others):
+            pool.shutdown(wait=wait)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's threaded worker, with a pool of threads for each kind of work (ADR 10)."""
+
+    def get_thread_pool(self) -> _Pools:
+        return _Pools(Workload.for_verifiers(self.cfg.threads))
+
+    def enqueue_req(self, connection: TConn) -> None:
+        """Handle the next request, once its first bytes are there to tell its kind."""
+        if connection.initialized or connection.data_ready:
+            super().enqueue_req(connection)
+            return
+        connection.sock.settimeout(0)
+        connection.timeout = monotonic() + _FIRST_BYTES_SECONDS
+        self.pending_conns.append(connection)
+        readable = partial(self.on_pending_socket_readable, connection)
+        self.poller.register(connection.sock, EVENT_READ, readable)
+
+
+def _peek(connection: TConn) -> bytes:
+    """Return the first bytes of the next request, as far as they are there."""
+    if connection.parser is not None:
+        buffered: bytes = connection.parser.unreader.buf.getvalue()
+        if buffered:
+            return buffered[:_HEAD_BYTES]
+    try:
+        head: bytes = connection.sock.recv(_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError:  # nothing there, or nobody; or TLS, which cannot be peeked into
+        return b""
+    return head
+
+
 # The last bytes that each connection read: gunicorn forgets the request that it cannot parse.
+_REMEMBERED_BYTES = 16 * 1024
 _last_read: WeakKeyDictionary[socket.socket, bytes] = WeakKeyDictionary()
 
 
 class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
     def chunk(self, size_hint: int | None = None) -> bytes:
         data: bytes = super().chunk(size_hint)
-        _last_read[self.sock] = data
+        _last_read[self.sock] = data[-_REMEMBERED_BYTES:]
         return data
 
 
@@ -54,5 +127,5 @@ def _write_problem(client: socket.socket, status: int, _reason: str, _message: s
 
 def _request_id(message: bytes) -> str:
     """Return the caller's own X-Request-Id if the message has a valid one, else a new one."""
-    offered = _REQUEST_ID.search(message)
-    return offered[1].decode() if offered else str(uuid.uuid4())
+    offered = _REQUEST_ID.findall(message)  # the last one: others may belong to earlier requests
+    return offered[-1].decode() if offered else str(uuid.uuid4())

@@ -188,8 +188,10 @@ def serving(application: str, database_url: str, keys: DevelopmentKeys) -> Itera
         # the kernel spreads kept-alive connections unevenly over several processes
         "WEB_CONCURRENCY": "1",
     }
+    # the service's own number of threads is for kinds of work that the baseline does not have
+    arguments = [] if application == "wsgi:app" else ["--threads=4"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", application],
+        [sys.executable, "-m", "gunicorn", application, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -80,12 +80,12 @@ def test_many_callers_are_all_served_while_the_queue_moves():
 
 
 @pytest.mark.parametrize("verifiers", [1, 2, 4, 16])
-def test_a_process_has_a_thread_for_every_place_and_one_for_probes(verifiers):
+def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
     workload = Workload.for_verifiers(verifiers)
     with ExitStack() as stack:
         for _ in range(verifiers):
             stack.enter_context(workload.verification.places.take())
         with pytest.raises(NoPlace), workload.verification.places.take():
             pass
-    assert workload.threads > verifiers + 2
+    assert workload.verification_threads == verifiers + 1
     assert workload.connections == verifiers + 3

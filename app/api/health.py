@@ -9,6 +9,7 @@ from app.api.http.problems import Rejected
 from app.api.openapi import examples
 from app.api.schemas.health import HealthSchema
 from app.database.migrations import is_migrated
+from app.places import NoPlace
 
 _OK = {"status": "ok"}
 
@@ -36,8 +37,12 @@ def readyz() -> dict[str, Any]:
     probe. A read-only database counts as ready, because verification works on it.
     """
     services = current_app.services
+    services.database.raise_if_down()
     work = services.workload.verification
-    with work.places.take(), services.database.connection(work.seconds) as connection:
-        if not is_migrated(connection):
-            raise Rejected(problems.NOT_READY)
+    try:
+        with work.places.take(), services.database.connection(work.seconds) as connection:
+            if not is_migrated(connection):
+                raise Rejected(problems.NOT_READY)
+    except NoPlace:
+        pass  # busy, which is no reason to send the callers to the other instances
     return _OK

@@ -86,6 +86,7 @@ def answer_verification(
     def before_bcrypt() -> None:
         retry_after = failures.check(*key)
         if retry_after is not None:
+            record.client_id = client_id
             raise Rejected(too_many_failures(retry_after))
 
     try:

@@ -17,9 +17,11 @@ from app.credentials.service import CredentialService
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
 from app.database.pool import Database
-from app.places import NoPlace, Workload
+from app.places import Workload
 from app.services import make_credential_service
 from app.settings import CredentialSettings, SettingsError, database_url_from_environment
+
+_CONNECT_SECONDS = 3.0
 
 
 class _InvalidSettings(click.ClickException):
@@ -125,8 +127,8 @@ def _service() -> Iterator[CredentialService]:
         raise _InvalidSettings(str(error)) from None
     database = Database(settings.database_url, connections=1)
     workload = Workload.for_verifiers(1)
-    database.open()
     try:
+        database.open(wait_seconds=_CONNECT_SECONDS)
         yield make_credential_service(settings, database, workload)
     except CredentialNotFound:
         raise _NotFound("The unit has no such credential.") from None
@@ -134,7 +136,7 @@ def _service() -> Iterator[CredentialService]:
         raise click.ClickException(f"The database rejected a statement ({error}).") from None
     except CredentialLimitReached:
         raise click.ClickException("The unit has reached its limit of credentials.") from None
-    except (DatabaseUnavailable, NoPlace) as error:
+    except DatabaseUnavailable as error:
         raise _Unavailable(f"The database is unavailable ({error}).") from None
     finally:
         database.close()

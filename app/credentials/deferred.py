@@ -45,7 +45,6 @@ class DeferredWrites:
         with self._lock:
             used, self._used = self._used, {}
             digests, self._digests = self._digests, {}
-            self._is_scheduled = False
         if not (used or digests):
             return
         try:
@@ -56,13 +55,24 @@ class DeferredWrites:
                 repository.update_last_use(connection, used)
                 repository.update_digests(connection, digests)
         except (DatabaseUnavailable, DatabaseFault, NoPlace):
-            _logger.warning("last uses not recorded")
+            _logger.warning("last uses and digests not recorded")
+
+    def _flush_and_go_on(self) -> None:
+        self.flush()
+        with self._lock:
+            self._is_scheduled = False
+            is_empty = not (self._used or self._digests)
+        if not is_empty:
+            self._schedule()
 
     def _schedule(self) -> None:
         with self._lock:
             if self._is_scheduled:
                 return
+            timer = Timer(_FLUSH_SECONDS, self._flush_and_go_on)
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:
+                return  # no more threads; the next use tries again
             self._is_scheduled = True
-        timer = Timer(_FLUSH_SECONDS, self.flush)
-        timer.daemon = True
-        timer.start()

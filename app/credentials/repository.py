@@ -103,7 +103,7 @@ def find_credential(
     """Return the credential without its client secrets, or None if the unit has none such."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, updated_at,
-               greatest(last_used_at, (
+               greatest(ended_secrets_last_used_at, (
                    SELECT max(client_secrets.last_used_at) FROM client_secrets
                    WHERE client_secrets.secret_id = credentials.secret_id
                )) AS last_used_at
@@ -208,7 +208,7 @@ def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> N
             WHERE client_secrets.client_secret_id = used.client_secret_id
               AND coalesce(last_used_at < now() - interval '1 minute', true)
         )
-        UPDATE credentials SET last_used_at = now()
+        UPDATE credentials SET ended_secrets_last_used_at = now()
         FROM used
         WHERE credentials.secret_id = used.secret_id
           AND NOT EXISTS (
@@ -260,7 +260,9 @@ def delete_ended_secrets(
             RETURNING client_secrets.last_used_at
         )
         UPDATE credentials
-        SET last_used_at = greatest(last_used_at, (SELECT max(last_used_at) FROM ended))
+        SET ended_secrets_last_used_at = greatest(
+            ended_secrets_last_used_at, (SELECT max(last_used_at) FROM ended)
+        )
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
           AND EXISTS (SELECT FROM ended)
     """

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 
 import psycopg
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from app.database.connection import (
     CONNECT_SECONDS,
@@ -42,7 +42,6 @@ class Database:
             url, target_session_attrs="primary", options=_SESSION_OPTIONS
         )
         self._parameters = {**parameters, "autocommit": True}
-        self._connections = connections
         self._down_until = 0.0
         self._recovering = Lock()
         self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
@@ -59,9 +58,17 @@ class Database:
             open=False,
         )
 
-    def open(self) -> None:
-        """Start to connect, in the background."""
+    def open(self, *, wait_seconds: float = 0.0) -> None:
+        """Start to connect, in the background. With `wait_seconds`, wait for it.
+
+        Raises DatabaseUnavailable if the connections are not there by then.
+        """
         self._pool.open()
+        if wait_seconds:
+            try:
+                self._pool.wait(wait_seconds)
+            except PoolTimeout as error:
+                raise DatabaseUnavailable(describe(error)) from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -106,25 +113,25 @@ class Database:
 
     def _checkout(self, deadline: float) -> BoundedConnection:
         """Take a connection that is alive. After a restart of the server, all idle ones are not."""
-        for _ in range(self._connections):
-            connection = self._pool.getconn(CHECKOUT_SECONDS)
+        until = min(deadline, monotonic() + CHECKOUT_SECONDS)
+        while True:
+            connection = self._pool.getconn(max(0.0, until - monotonic()))
             if not connection.is_stale():
-                break
+                connection.deadline = deadline
+                return connection
             connection.close()
             self._pool.putconn(connection)
-        else:
-            connection = self._pool.getconn(CHECKOUT_SECONDS)
-        connection.deadline = deadline
-        return connection
 
     def _give_back(self, connection: BoundedConnection) -> None:
         # not through the pool's own context manager, which would commit: every connection is in
         # autocommit mode, and a verification need not wait for a commit of nothing
         connection.deadline = None
-        if connection.gave_up:
-            # before the pool makes another one, so that the server never has more than its size
-            connection.abandon()
-        self._pool.putconn(connection)
+        try:
+            if connection.gave_up:
+                # before the pool makes another one, so that the server never has more than its size
+                connection.abandon()
+        finally:
+            self._pool.putconn(connection)
 
     def _recover(self) -> None:
         """Find out in a single background thread whether the database is down, until it is not."""
@@ -136,20 +143,23 @@ class Database:
 
     def _recover_in_background(self) -> None:
         try:
+            was_down = False
             while not self._pool.closed and not self._probe():
+                was_down = True
                 # the mark ends by itself: if this thread were to die, callers would try again
                 self._down_until = monotonic() + DOWN_SECONDS
                 sleep(_PROBE_PAUSE_SECONDS)
+            if was_down:
+                self._pool.drain()  # connections from before may lead nowhere
             self._down_until = 0.0
         finally:
             self._recovering.release()
 
     def _probe(self) -> bool:
-        """Tell whether a fresh connection works, and if so replace dead ones in the pool."""
+        """Tell whether a fresh connection works."""
         try:
             with BoundedConnection.connect(**self._parameters) as connection:
                 connection.execute("SELECT 1")
-            self._pool.check()
         except psycopg.Error:
             return False
         return True

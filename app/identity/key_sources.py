@@ -21,7 +21,7 @@ from app.identity.keys import (
 from app.places import NoPlace, Places
 
 FETCH_SECONDS = 3.0
-WAIT_SECONDS = 1.0  # of a caller whose key is not cached
+WAIT_SECONDS = 0.75  # of a caller whose key is not cached
 REFETCH_PAUSE_SECONDS = 30.0
 LIFESPAN_SECONDS = 300.0
 _MAX_BYTES = 1024 * 1024
@@ -120,9 +120,11 @@ class KeyUrl:
         return key
 
     def _await_fetch(self) -> None:
-        """Ask for the keys, and wait a second for the attempt to end. Raises KeysUnavailable."""
+        """Ask for the keys, and wait a moment for the attempt to end. Raises KeysUnavailable."""
         try:
             with self._waiting.take(), self._changed:
+                if not self._may_fetch():
+                    return  # an attempt has ended in the meantime
                 attempts = self._attempts
                 self._is_wanted = True
                 self._changed.notify_all()
@@ -133,14 +135,14 @@ class KeyUrl:
     def _keep_fresh(self) -> None:
         while not self._is_closed:
             if self._is_due():
-                self._fetch()
+                asyncio.run(self._fetch())  # may linger in DNS, which nobody awaits
             with self._changed:
                 self._changed.wait_for(lambda: self._is_closed or self._is_due(), timeout=1.0)
 
-    def _fetch(self) -> None:
+    async def _fetch(self) -> None:
         self._attempted_at = self._clock()
         try:
-            self._keys = parse_jwks(asyncio.run(_download(self._url)), self._algorithms)
+            self._keys = parse_jwks(await _download(self._url), self._algorithms)
             self._fetched_at = self._clock()
         except Exception as error:  # noqa: BLE001  whatever it is, the next attempt may succeed
             _logger.warning("JWKS not fetched: %s %s", type(error).__name__, error)
