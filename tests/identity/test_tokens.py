@@ -216,3 +216,28 @@ def test_the_reason_does_not_quote_the_token(verifier, issuer):
     assert "s3cret" not in str(reason.value)
     assert reason.value.__cause__ is None
     assert reason.value.__suppress_context__
+
+
+# The last and the first value that count
+
+
+def test_a_token_is_expired_after_30_seconds_of_leeway(verifier, issuer):
+    assert verifier.verify(issuer.sign(exp=int(time()) - 28))
+    with pytest.raises(InvalidToken, match="ExpiredSignatureError"):
+        verifier.verify(issuer.sign(exp=int(time()) - 30))
+
+
+@pytest.mark.parametrize("claims", [{"nbf": 0}, {"iat": 0}, {"exp": 253402300799}])
+def test_the_first_and_the_last_second_are_valid_times(verifier, issuer, claims):
+    assert verifier.verify(issuer.sign(**claims))
+
+
+@pytest.mark.parametrize("claims", [{"nbf": -1}, {"iat": -1}, {"exp": 253402300800}])
+def test_a_time_that_rfc_3339_cannot_write_is_rejected(verifier, issuer, claims):
+    with pytest.raises(InvalidToken, match="out of range"):
+        verifier.verify(issuer.sign(**claims))
+
+
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "at+jwt", "application/jwt", "application/AT+JWT"])
+def test_each_type_of_access_token_is_valid(verifier, issuer, typ):
+    assert verifier.verify(issuer.sign(headers={"typ": typ}))

@@ -170,3 +170,10 @@ def test_the_pages_of_a_trail_make_up_the_whole_trail(member, trail_path):
 @pytest.mark.parametrize("cursor", ["", "x", "LTE=", "MS4w", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "é"])
 def test_a_malformed_cursor_of_a_trail_is_rejected(member, trail_path, cursor):
     assert member.get(f"{trail_path}?cursor={cursor}").status_code == 400
+
+
+def test_pages_part_credentials_of_the_same_microsecond(member, issue, rows):
+    issue(5)
+    rows.execute("UPDATE credentials SET created_at = '2025-06-01T10:00:00.000001Z'")
+    shown = joined(all_pages(member, "/secrets?limit=2"))
+    assert sorted(shown) == [f"n{number}" for number in range(5)]
