@@ -338,3 +338,35 @@ def test_the_service_works_with_the_least_role_of_the_operations_guide(postgres,
                 connection.execute(statement)
     app.services.close()
     old.services.close()
+
+
+def test_the_service_recovers_even_if_no_thread_can_be_started(postgres, member, monkeypatch):
+    class NoThread:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    assert issue(member).status_code == 200
+    with monkeypatch.context() as patched:
+        patched.setattr("app.database.pool.Thread", NoThread)
+        postgres.stop()
+        for _ in range(3):
+            assert_unavailable(lambda: issue(member))
+    postgres.start()
+    assert_serves_again(member)
+
+
+def _die(_):
+    raise SystemExit
+
+
+def test_a_recovery_that_died_leaves_no_mark_behind(postgres, member, monkeypatch):
+    """Without the recovery thread, callers try again by themselves after a second."""
+    postgres.stop()
+    wait_until(lambda: issue(member).status_code == 503, 5)
+    monkeypatch.setattr("app.database.pool.sleep", _die)
+    wait_until(lambda: issue(member).status_code == 503, 5)
+    postgres.start()
+    assert_serves_again(member)
