@@ -69,7 +69,7 @@ def test_no_more_callers_wait_than_the_waiting_room_holds():
 
 
 def test_many_callers_are_all_served_while_the_queue_moves():
-    places = Places(2, patience=0.2, waiting=100)
+    places = Places(2, patience=5, waiting=100)
 
     def work(_):
         with places.take():
