@@ -24,6 +24,7 @@ from psycopg import sql
 from app.dev.postgres import embedded_postgres
 from drills.load import Callers, Request
 from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.server import Answer
 
 PROCESSES = 2
 THREADS = 4
@@ -206,18 +207,6 @@ class Issued:
         return basic(self.client_id, self.client_secret)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A response, read to its end."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 @dataclass
 class Service:
     """The service behind gunicorn, on a port of its own."""
@@ -230,7 +219,7 @@ class Service:
 
     def request(
         self, method: str, path: str, body: Any = None, *, timeout: float = 20, **headers: str
-    ) -> Reply:
+    ) -> Answer:
         """Send one request; the headers' underscores stand for hyphens."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -240,7 +229,7 @@ class Service:
             connection.request(method, path, None if body is None else json.dumps(body), named)
             response = connection.getresponse()
             received = {name.lower(): value for name, value in response.getheaders()}
-            return Reply(response.status, received, response.read())
+            return Answer(response.status, received, response.read())
         finally:
             connection.close()
 
