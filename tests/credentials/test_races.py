@@ -1,13 +1,37 @@
 """Callers at the same moment, each with its own connection."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from urllib.parse import quote
 
 import psycopg
 import pytest
 
 from app.credentials.errors import CredentialNotFound
+from app.database.pool import Database
+from app.places import Places, Work, Workload
+from app.services import make_credential_service
 from tests.helpers import caller, is_live
 from tests.server import wait_until
+
+_PATIENCE_SECONDS = 20  # the slowest machine has hashed four secrets by then
+
+
+@pytest.fixture
+def service(settings, rows):
+    """The service, with time enough for all callers to wait for one lock, however slow they are."""
+    workload = replace(
+        Workload.for_verifiers(1),
+        hashing=Places(1, patience=_PATIENCE_SECONDS, waiting=10),
+        management=Work(Places(10, patience=0, waiting=0), seconds=_PATIENCE_SECONDS),
+    )
+    seconds = f"{_PATIENCE_SECONDS}s"
+    options = quote(f"-c lock_timeout={seconds} -c statement_timeout={seconds}")
+    url = f"{settings.database_url}&options={options}"
+    database = Database(url, connections=6)
+    database.open(wait_seconds=_PATIENCE_SECONDS)
+    yield make_credential_service(settings, database, workload)
+    database.close()
 
 
 @pytest.fixture
@@ -28,7 +52,7 @@ def at_once(database_url, issued, rows):
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
                 "AND datname = current_database()"
             )
-            wait_until(lambda: rows(waiting)[0]["count"] == len(calls), 3)
+            wait_until(lambda: rows(waiting)[0]["count"] == len(calls), _PATIENCE_SECONDS)
             holder.rollback()
             return [call.result() for call in running]
 
