@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from app.credentials.answers import AnswerSeal
 from app.credentials.deferred import DeferredWrites
 from app.credentials.hashing import Hasher
 from app.credentials.service import CredentialService
@@ -61,11 +62,12 @@ class Services:
         """Start to connect to the database and to fetch keys, in the background."""
         self.database.open()
         self.keys.open()
+        self.credentials.deferred.open()
 
     def close(self) -> None:
         """Write what is still in memory, and close the connections."""
         self.keys.close()
-        self.credentials.deferred.flush()
+        self.credentials.deferred.close()
         self.database.close()
 
 
@@ -77,8 +79,10 @@ def make_credential_service(
         database=database,
         hasher=Hasher(settings.bcrypt_rounds, settings.digest_keys, workload),
         deferred=DeferredWrites(database, workload.background),
+        seal=AnswerSeal(settings.digest_keys),
         workload=workload,
         max_credentials=settings.max_credentials_per_unit,
+        max_secret_days=settings.max_secret_days,
     )
 
 

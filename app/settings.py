@@ -44,6 +44,7 @@ class CredentialSettings:
     digest_keys: tuple[bytes, ...] = field(repr=False)
     bcrypt_rounds: int
     max_credentials_per_unit: int
+    max_secret_days: int | None
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -143,6 +144,7 @@ def _domain_values(env: environs.Env) -> dict[str, Any]:
         "max_credentials_per_unit": env.int(
             "MAX_CREDENTIALS_PER_UNIT", 1000, validate=Range(1, 1_000_000)
         ),
+        "max_secret_days": env.int("MAX_SECRET_DAYS", None, validate=_check_days),
     }
 
 
@@ -178,6 +180,11 @@ def _key_problems(
 def _check_database_url(url: str) -> None:
     if not is_connection_uri(url):
         raise ValidationError("Must be a libpq connection URI (postgresql://…).")
+
+
+def _check_days(days: int | None) -> None:
+    if days is not None:
+        Range(1, 3650)(days)
 
 
 def _check_http_url(url: str | None) -> None:

@@ -117,6 +117,7 @@ def settings(
         verify_failure_limit=60,
         issue_limit=0,
         max_credentials_per_unit=1000,
+        max_secret_days=None,
         trusted_proxies=0,
         ratelimit_storage_url="memory://",
         log_level="info",
@@ -204,7 +205,9 @@ def rows(database_url: str) -> Iterator[Rows]:
     with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as connection:
         # the trail's trigger rejects a TRUNCATE too, except in a session that replicates
         connection.execute("SET session_replication_role = replica")
-        connection.execute("TRUNCATE credentials, client_secrets, credential_events")
+        connection.execute(
+            "TRUNCATE credentials, client_secrets, credential_events, sealed_answers"
+        )
         connection.execute("RESET session_replication_role")
         yield Rows(connection)
 
@@ -230,6 +233,7 @@ def server(_server: Server, rows: Rows) -> Server:
 def environment(settings: Settings, **changes: Any) -> dict[str, str]:
     """Return the settings as environment variables."""
     settings = replace(settings, **changes)
+    days = settings.max_secret_days
     return {
         "DATABASE_URL": settings.database_url,
         "JWT_PUBLIC_KEY_FILE": str(settings.jwt_keys),
@@ -242,6 +246,7 @@ def environment(settings: Settings, **changes: Any) -> dict[str, str]:
         "VERIFY_FAILURE_LIMIT": str(settings.verify_failure_limit),
         "ISSUE_LIMIT": str(settings.issue_limit),
         "MAX_CREDENTIALS_PER_UNIT": str(settings.max_credentials_per_unit),
+        **({} if days is None else {"MAX_SECRET_DAYS": str(days)}),
         "TRUSTED_PROXIES": str(settings.trusted_proxies),
         "RATELIMIT_STORAGE_URL": settings.ratelimit_storage_url,
         "LOG_LEVEL": settings.log_level,

@@ -21,11 +21,15 @@ DIGEST_KEY = b"a digest key of the tests, 32 B."
 VERIFIED_FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_consent"]
 FIELDS = [*VERIFIED_FIELDS, "created_at"]
 ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
-DETAILED_FIELDS = [*FIELDS, "updated_at", "last_used_at", "secrets"]
+DETAILED_FIELDS = [
+    *FIELDS, "created_by", "updated_at", "last_used_at", "disabled_at", "secrets",
+]  # fmt: skip
 
 
 def caller(unit_id: str = "unit_demo", *, actor: str = "ada", request_id: str = "req") -> Caller:
-    return Caller(actor=actor, unit_id=unit_id, request_id=request_id, via="api")
+    return Caller(
+        actor=actor, unit_id=unit_id, request_id=request_id, via="api", address="192.0.2.1"
+    )
 
 
 def hasher_with(*digest_keys: bytes) -> Hasher:
@@ -49,8 +53,9 @@ def is_live(rows: "Rows", client_secret: str) -> bool:
     """Tell from the stored rows whether the client secret belongs to a credential and is live."""
     digest = hasher_with(DIGEST_KEY).digest(client_secret)
     query = """
-        SELECT 1 FROM client_secrets
+        SELECT 1 FROM client_secrets JOIN credentials USING (secret_id)
         WHERE digest = %(digest)s AND (expires_at IS NULL OR expires_at > clock_timestamp())
+          AND disabled_at IS NULL
     """
     return bool(rows(query, digest=digest))
 

@@ -12,6 +12,7 @@ from app.api.http.input import Blueprint
 from app.api.http.problems import Rejected, unauthenticated
 from app.api.openapi.components import problem_response
 from app.credentials.model import Caller
+from app.identifiers import is_identifier
 from app.identity.tokens import Claims, InvalidToken
 
 ACTIVE_UNIT_COOKIE = "activeOu"
@@ -56,7 +57,14 @@ def _authenticate(request: Request) -> Caller:
     request.record.actor = claims.subject
     unit_id = _active_unit(request, claims)
     request.record.unit_id = unit_id
-    return Caller(actor=claims.subject, unit_id=unit_id, request_id=request.id, via="api")
+    address = request.record.address
+    return Caller(
+        actor=claims.subject,
+        unit_id=unit_id,
+        request_id=request.id,
+        via="api",
+        address=address if is_identifier(address) else None,  # a proxy may have sent anything
+    )
 
 
 def _bearer_token(request: Request) -> str:

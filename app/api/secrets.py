@@ -1,30 +1,54 @@
 """`/secrets`: the credentials of the caller's active unit."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from app.api.auth import bearer_auth
 from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint, invalid_field
-from app.api.http.pagination import CredentialPageSchema, EventPageSchema, link_to_next
-from app.api.http.problems import Rejected, too_many_issues
+from app.api.http.pagination import link_to_next
+from app.api.http.problems import (
+    Rejected,
+    credential_in_use,
+    invalid_expiry,
+    too_many_issues,
+)
 from app.api.openapi import examples
-from app.api.openapi.components import LINK_HEADER, SECRET_ID_PARAMETER, problem_response
+from app.api.openapi.components import (
+    HINT_PARAMETER,
+    LINK_HEADER,
+    REPLAYED_HEADER,
+    SECRET_ID_PARAMETER,
+    problem_response,
+)
 from app.api.schemas.credentials import (
     CredentialSchema,
     CredentialUpdateSchema,
     DetailedCredentialSchema,
     IssuedCredentialSchema,
     NewCredentialSchema,
+    RevocationSchema,
     RotationSchema,
 )
-from app.api.schemas.events import AuditEventSchema
+from app.api.schemas.events import AuditEventSchema, UnitEventSchema
+from app.api.schemas.pages import (
+    CredentialPageSchema,
+    EventPageSchema,
+    UnitEventPageSchema,
+)
+from app.api.schemas.repeats import IDEMPOTENCY_KEY, IdempotencyKeySchema
+from app.credentials.answers import RepeatableRequest
 from app.credentials.model import (
     Caller,
     Credential,
+    CredentialFilter,
     DetailedCredential,
     Event,
+    EventFilter,
     IssuedCredential,
+    UnitEvent,
 )
 from app.credentials.service import CredentialService
 
@@ -39,13 +63,38 @@ _INVALID_PAGE = problem_response(
     bad_limit=invalid_field(CredentialPageSchema(), "limit"),
     bad_cursor=invalid_field(CredentialPageSchema(), "cursor"),
 )
-_INVALID_NAME = problem_response(bad_name=invalid_field(NewCredentialSchema(), "name"))
+_INVALID_FILTER = problem_response(
+    bad_limit=invalid_field(UnitEventPageSchema(), "limit"),
+    bad_cursor=invalid_field(UnitEventPageSchema(), "cursor"),
+    bad_time=invalid_field(UnitEventPageSchema(), "since"),
+)
+_EXPIRY_IN_THE_PAST = invalid_expiry("Must be in the future, at most 10 years ahead")
+_INVALID_NAME = problem_response(
+    bad_name=invalid_field(NewCredentialSchema(), "name"),
+    bad_expiry=_EXPIRY_IN_THE_PAST,
+    bad_key=invalid_field(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
+)
+_INVALID_UNUSED_FOR = problem_response(
+    bad_unused_for=invalid_field(RevocationSchema(), "unused_for")
+)
 _INVALID_UPDATE = problem_response(
     bad_consent=invalid_field(CredentialUpdateSchema(), "trust_upstream_consent")
 )
-_INVALID_ROTATION = problem_response(bad_overlap=invalid_field(RotationSchema(), "overlap_seconds"))
+_INVALID_ROTATION = problem_response(
+    bad_overlap=invalid_field(RotationSchema(), "overlap_seconds"),
+    bad_expiry=_EXPIRY_IN_THE_PAST,
+    bad_key=invalid_field(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
+)
+_KEY_REUSED = {422: problem_response(reused=problems.IDEMPOTENCY_KEY_REUSED)}
 _BODY_ERRORS = {413: "ContentTooLarge", 415: "UnsupportedMediaType"}
 _NOT_FOUND = {404: "NotFound"}
+
+
+Filter = TypeVar("Filter", CredentialFilter, EventFilter)
+
+
+def _filter(kind: type[Filter], query: dict[str, Any]) -> Filter:
+    return kind(**{each.name: query.get(each.name) for each in fields(kind)})
 
 
 def _credentials() -> CredentialService:
@@ -58,6 +107,28 @@ def _take_place() -> None:
     request.held.enter_context(current_app.services.workload.management.places.take())
 
 
+def _repeatable(
+    caller: Caller, headers: dict[str, str], verb: str, **arguments: Any
+) -> RepeatableRequest | None:
+    """Return the request as one that may be repeated, if it has an idempotency key."""
+    key = headers.get(IDEMPOTENCY_KEY)
+    return None if key is None else RepeatableRequest(key, caller, verb, arguments)
+
+
+def _answer_once(
+    caller: Caller,
+    repeatable: RepeatableRequest | None,
+    change: Callable[[], IssuedCredential],
+) -> tuple[IssuedCredential, dict[str, str]]:
+    """Give the answer to the same request again, or make the change and answer it."""
+    if repeatable is not None:
+        answer = _credentials().find_answer(repeatable)
+        if answer is not None:
+            return answer, {"Idempotency-Replayed": "true"}
+    _limit_issues(caller)
+    return change(), {}
+
+
 def _limit_issues(caller: Caller) -> None:
     """Count an issue or a rotation of the unit. Raises Rejected (429) beyond the limit."""
     retry_after = current_app.services.issues.count(caller.unit_id)
@@ -67,7 +138,7 @@ def _limit_issues(caller: Caller) -> None:
 
 @blueprint.route("")
 @bearer_auth
-@blueprint.doc(operationId="listCredentials", responses={400: _INVALID_PAGE})
+@blueprint.doc(operationId="listCredentials", responses={400: _INVALID_FILTER})
 @blueprint.arguments(CredentialPageSchema, location="query")
 @blueprint.response(
     200, CredentialSchema(many=True), headers=LINK_HEADER, example=[examples.CREDENTIAL]
@@ -78,10 +149,15 @@ def list_credentials(
     """List credentials
 
     The credentials of your active unit, newest first, without their client secrets. Follow the
-    `Link` header to the next page until there is none.
+    `Link` header to the next page until there is none. A credential must pass every filter.
     """
-    page = _credentials().list(caller, limit=query["limit"], after=query.get("cursor"))
-    return page.items, link_to_next(page, query["limit"])
+    page = _credentials().list(
+        caller,
+        only=_filter(CredentialFilter, query),
+        limit=query["limit"],
+        after=query.get("cursor"),
+    )
+    return page.items, link_to_next(page, query)
 
 
 @blueprint.route("", methods=["POST"])
@@ -90,22 +166,32 @@ def list_credentials(
     operationId="issueCredential",
     responses={
         400: _INVALID_NAME,
-        409: problem_response(limit=problems.CREDENTIAL_LIMIT),
+        409: problem_response(
+            limit=problems.CREDENTIAL_LIMIT, under_way=problems.REQUEST_UNDER_WAY
+        ),
         **_BODY_ERRORS,
+        **_KEY_REUSED,
         429: "TooManyIssues",
     },
 )
+@blueprint.arguments(IdempotencyKeySchema, location="headers")
 @blueprint.arguments(NewCredentialSchema, example=examples.NEW_CREDENTIAL)
-@blueprint.response(200, IssuedCredentialSchema, example=examples.ISSUED_CREDENTIAL)
-def issue_credential(caller: Caller, new: dict[str, Any]) -> IssuedCredential:
+@blueprint.response(
+    200, IssuedCredentialSchema, headers=REPLAYED_HEADER, example=examples.ISSUED_CREDENTIAL
+)
+def issue_credential(
+    caller: Caller, headers: dict[str, str], new: dict[str, Any]
+) -> tuple[IssuedCredential, dict[str, str]]:
     """Issue a credential
 
     Makes a credential for your active unit. Issue one for each backend or partner that will send
     events. Only this response ever shows the client secret: give it to the sender and store it
     nowhere else.
     """
-    _limit_issues(caller)
-    return _credentials().issue(caller, **new)
+    repeatable = _repeatable(caller, headers, "issue", **new)
+    return _answer_once(
+        caller, repeatable, lambda: _credentials().issue(caller, **new, request=repeatable)
+    )
 
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER)
@@ -132,42 +218,117 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 def update_credential(caller: Caller, update: dict[str, Any], secret_id: str) -> None:
     """Update a credential
 
-    Sets `trust_upstream_consent` and, if given, the name. A request that changes nothing is not
-    recorded in the audit trail.
+    Sets `trust_upstream_consent` and, if given, the name and whether the credential is enabled.
+    Once you have the response to a request that disables it, no instance verifies it. A request
+    that changes nothing is not recorded in the audit trail.
     """
     _credentials().update(caller, secret_id, **update)
 
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["DELETE"])
 @bearer_auth
-@blueprint.doc(operationId="revokeCredential", responses=_NOT_FOUND)
+@blueprint.doc(
+    operationId="revokeCredential",
+    responses={
+        400: _INVALID_UNUSED_FOR,
+        **_NOT_FOUND,
+        409: problem_response(in_use=credential_in_use(examples.LAST_USED_AT)),
+    },
+)
+@blueprint.arguments(RevocationSchema, location="query")
 @blueprint.response(204)
-def revoke_credential(caller: Caller, secret_id: str) -> None:
+def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> None:
     """Revoke a credential
 
     Ends the credential and its client secrets: once you have the response, no instance verifies
-    it. Use it when a sender leaves or a secret has leaked. The audit trail stays.
+    it. Use it when a sender leaves or a secret has leaked. The audit trail stays. With
+    `unused_for`, a credential that is still in use is not revoked.
     """
-    _credentials().revoke(caller, secret_id)
+    _credentials().revoke(caller, secret_id, **query)
+
+
+@blueprint.route(
+    "/<secret_id>/secrets/<hint>",
+    parameters=[*SECRET_ID_PARAMETER, *HINT_PARAMETER],
+    methods=["DELETE"],
+)
+@bearer_auth
+@blueprint.doc(
+    operationId="endClientSecret",
+    responses={
+        **_NOT_FOUND,
+        409: problem_response(last=problems.LAST_SECRET, ambiguous=problems.AMBIGUOUS_HINT),
+    },
+)
+@blueprint.response(204)
+def end_client_secret(caller: Caller, secret_id: str, hint: str) -> None:
+    """End one client secret
+
+    Finishes a rotation before its overlap ends: once you have the response, no instance verifies
+    the client secret with this hint. The credential and its other client secret stay.
+    """
+    _credentials().end_secret(caller, secret_id, hint)
 
 
 @blueprint.route("/<secret_id>/rotate", parameters=SECRET_ID_PARAMETER, methods=["POST"])
 @bearer_auth
 @blueprint.doc(
     operationId="rotateCredential",
-    responses={400: _INVALID_ROTATION, **_NOT_FOUND, **_BODY_ERRORS, 429: "TooManyIssues"},
+    responses={
+        400: _INVALID_ROTATION,
+        **_NOT_FOUND,
+        409: problem_response(limit=problems.SECRET_LIMIT, under_way=problems.REQUEST_UNDER_WAY),
+        **_BODY_ERRORS,
+        **_KEY_REUSED,
+        429: "TooManyIssues",
+    },
 )
+@blueprint.arguments(IdempotencyKeySchema, location="headers")
 @blueprint.arguments(RotationSchema, required=False, example=examples.ROTATION)
-@blueprint.response(200, IssuedCredentialSchema, example=examples.ISSUED_CREDENTIAL)
-def rotate_credential(caller: Caller, rotation: dict[str, Any], secret_id: str) -> IssuedCredential:
+@blueprint.response(
+    200, IssuedCredentialSchema, headers=REPLAYED_HEADER, example=examples.ISSUED_CREDENTIAL
+)
+def rotate_credential(
+    caller: Caller, headers: dict[str, str], rotation: dict[str, Any], secret_id: str
+) -> tuple[IssuedCredential, dict[str, str]]:
     """Rotate a credential's client secret
 
     Makes a new client secret for the same client ID. The previous one works until the overlap
-    ends, so that every sender can switch without an outage. At most two are live: rotating again
-    during an overlap ends the oldest immediately.
+    ends, so that every sender can switch without an outage. At most two are live: during an overlap
+    end one first, or rotate with an `overlap_seconds` of 0, which ends both immediately.
     """
-    _limit_issues(caller)
-    return _credentials().rotate(caller, secret_id, **rotation)
+    repeatable = _repeatable(caller, headers, "rotate", secret_id=secret_id, **rotation)
+    return _answer_once(
+        caller,
+        repeatable,
+        lambda: _credentials().rotate(caller, secret_id, **rotation, request=repeatable),
+    )
+
+
+@blueprint.route("/events")
+@bearer_auth
+@blueprint.doc(operationId="listUnitEvents", responses={400: _INVALID_FILTER})
+@blueprint.arguments(UnitEventPageSchema, location="query")
+@blueprint.response(
+    200, UnitEventSchema(many=True), headers=LINK_HEADER, example=examples.UNIT_EVENTS
+)
+def list_unit_events(
+    caller: Caller, query: dict[str, Any]
+) -> tuple[list[UnitEvent], dict[str, str]]:
+    """List the unit's audit trail
+
+    What happened to the credentials of your active unit, newest first. With `order=asc` you can
+    follow it: there is always a `Link` to the next page, which is empty until something happens. No
+    event is ever passed over. An event must pass every filter.
+    """
+    page = _credentials().unit_events(
+        caller,
+        only=_filter(EventFilter, query),
+        order=query["order"],
+        limit=query["limit"],
+        after=query.get("cursor"),
+    )
+    return page.items, link_to_next(page, query)
 
 
 @blueprint.route("/<secret_id>/events", parameters=SECRET_ID_PARAMETER)
@@ -187,4 +348,4 @@ def list_events(
     page = _credentials().events(
         caller, secret_id, limit=query["limit"], before=query.get("cursor")
     )
-    return page.items, link_to_next(page, query["limit"])
+    return page.items, link_to_next(page, query)

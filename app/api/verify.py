@@ -25,9 +25,12 @@ from app.api.openapi import examples
 from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
 from app.credentials.errors import MalformedPair, VerificationRefused
-from app.credentials.model import VerifiedCredential
+from app.credentials.model import Verification, VerifiedCredential
+from app.times import TIME_PATTERN, format_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from _typeshed.wsgi import WSGIEnvironment
 
     from app.api.http.log import RequestRecord
@@ -43,6 +46,8 @@ _HEADERS = {
     for each in fields(VerifiedCredential)
     if each.name != "name"
 }
+
+_EXPIRES_AT_HEADER = "X-LeadVibe-Secret-Expires-At"
 
 # What a header's value may contain as it is. Everything else is percent-encoded, so that no two
 # units look alike to a backend behind a proxy.
@@ -90,7 +95,7 @@ def answer_verification(
             raise Rejected(too_many_failures(retry_after))
 
     try:
-        verified = services.credentials.verify(
+        verification = services.credentials.verify(
             client_id=client_id, client_secret=client_secret, before_bcrypt=before_bcrypt
         )
     except MalformedPair:
@@ -99,9 +104,10 @@ def answer_verification(
         record.client_id = client_id
         retry_after = failures.count(*key)
         return Answer.of(_REFUSED if retry_after is None else too_many_failures(retry_after))
+    verified = verification.credential
     record.client_id = record.actor = verified.client_id
     record.unit_id = verified.unit_id
-    return _accepted(verified)
+    return _accepted(verification)
 
 
 def basic_credentials(authorization: str) -> tuple[str, str]:
@@ -119,16 +125,22 @@ def basic_credentials(authorization: str) -> tuple[str, str]:
     return user_id, password
 
 
-def _accepted(verified: VerifiedCredential) -> Answer:
-    members = asdict(verified)
+def _accepted(verification: Verification) -> Answer:
+    members = asdict(verification.credential)
     body = json.dumps(members).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     headers += [(name, _header_value(members[field])) for field, name in _HEADERS.items()]
+    headers.append((_EXPIRES_AT_HEADER, _expires_at_value(verification.secret_expires_at)))
     return Answer(200, headers, body)
 
 
 def _header_value(member: str | bool) -> str:  # noqa: FBT001  a member is a string or a boolean
     return quote(member, safe=_HEADER_SAFE) if isinstance(member, str) else json.dumps(member)
+
+
+def _expires_at_value(secret_expires_at: datetime | None) -> str:
+    # never absent: some proxies leave the sender's own header where the answer has none
+    return "none" if secret_expires_at is None else format_time(secret_expires_at)
 
 
 def _documented_header(field: str) -> dict[str, Any]:
@@ -157,7 +169,15 @@ _document = blueprint.doc(
 _respond = blueprint.response(
     200,
     VerifiedCredentialSchema,
-    headers={name: _documented_header(field) for field, name in _HEADERS.items()},
+    headers={
+        **{name: _documented_header(field) for field, name in _HEADERS.items()},
+        _EXPIRES_AT_HEADER: header(
+            "When the client secret expires, or `none`. Pass it on to the sender, who can warn in "
+            "time.",
+            {"type": "string", "pattern": f"^(none|{TIME_PATTERN})$"},
+            _expires_at_value(examples.EXPIRES_AT),
+        ),
+    },
     example=examples.VERIFIED_CREDENTIAL,
 )
 
@@ -171,8 +191,8 @@ def verify() -> Response:
 
     Identifies the credential behind a client ID and client secret. Ask about every event, with the
     Authorization header exactly as the sender sent it, and accept the event only on 200. Unknown,
-    wrong, revoked and expired pairs all get the same response. The fields are in headers too, for
-    proxies.
+    wrong, revoked, disabled and expired pairs all get the same response. The fields are in headers
+    too, for proxies, and so is the time when the client secret expires.
     """
     answer = answer_verification(request.environ, current_app.services, request.record)
     return Response(answer.body, answer.status_line, answer.headers)

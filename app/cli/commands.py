@@ -155,4 +155,6 @@ def _all_pages(read_page: Callable[[Place | None], Page[Item, Place]]) -> list[I
 
 def _caller(unit_id: str, actor: str | None = None) -> Caller:
     actor = actor or parameters.default_actor()
-    return Caller(actor=actor, unit_id=unit_id, request_id=str(uuid.uuid4()), via="cli")
+    return Caller(
+        actor=actor, unit_id=unit_id, request_id=str(uuid.uuid4()), via="cli", address=None
+    )

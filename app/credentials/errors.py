@@ -1,8 +1,14 @@
 """What the domain refuses, and why."""
 
+from datetime import datetime
+
 
 class InvalidName(ValueError):
     """The name breaks the contract's rules. The message says which rule, without the name."""
+
+
+class InvalidExpiry(ValueError):
+    """The client secret must not expire at that time. The message says what would be allowed."""
 
 
 class VerificationRefused(Exception):
@@ -17,5 +23,37 @@ class CredentialNotFound(Exception):
     """The unit has no such credential. Another unit's credential does not exist either."""
 
 
+class ClientSecretNotFound(Exception):
+    """The credential has no live client secret with that hint."""
+
+
 class CredentialLimitReached(Exception):
     """The unit already has as many credentials as it may have."""
+
+
+class SecretLimitReached(Exception):
+    """The credential already has as many live client secrets as it may have."""
+
+
+class LastSecret(Exception):
+    """It is the credential's last live client secret, and so not the one to end."""
+
+
+class AmbiguousHint(Exception):
+    """Two live client secrets of the credential have the same hint."""
+
+
+class CredentialInUse(Exception):
+    """The credential was used so recently that it must not be revoked."""
+
+    def __init__(self, last_used_at: datetime) -> None:
+        super().__init__(last_used_at)
+        self.last_used_at = last_used_at
+
+
+class RequestUnderWay(Exception):
+    """Another request with the same idempotency key is at work. A later attempt gets its answer."""
+
+
+class IdempotencyKeyReused(Exception):
+    """The idempotency key belongs to a different request."""

@@ -1,9 +1,9 @@
 """What the domain speaks of: credentials, client secrets, events, callers and names."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 from app.credentials.errors import InvalidName
 from app.identifiers import BIDIRECTIONAL_OVERRIDES, CONTROL_CHARACTERS, LONE_SURROGATES
@@ -14,21 +14,28 @@ _CONTROL_CHARACTERS = re.compile(f"[{CONTROL_CHARACTERS}]")
 _BIDIRECTIONAL_OVERRIDES = re.compile(f"[{BIDIRECTIONAL_OVERRIDES}]")
 _LONE_SURROGATES = re.compile(f"[{LONE_SURROGATES}]")
 
+Channel = Literal["api", "cli"]
+EventName = Literal[
+    "issued", "updated", "disabled", "enabled", "rotated", "secret_ended", "revoked"
+]
+Order = Literal["desc", "asc"]
+
 Item = TypeVar("Item")
 Place = TypeVar("Place")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, for which unit, in which request, and via which channel (the API or the CLI).
+    """Who asks, for which unit, in which request, via which channel, and from which address.
 
-    The audit trail records it.
+    The audit trail records it. The command line has no address.
     """
 
     actor: str
     unit_id: str
     request_id: str
-    via: Literal["api", "cli"]
+    via: Channel
+    address: str | None
 
 
 class Position(NamedTuple):
@@ -36,6 +43,45 @@ class Position(NamedTuple):
 
     created_at: datetime
     secret_id: str
+
+
+class TrailPosition(NamedTuple):
+    """A place in a unit's trail, which is sorted by the transaction that wrote each event."""
+
+    transaction_id: int
+    event_id: int
+
+
+START_OF_TRAIL = TrailPosition(transaction_id=0, event_id=0)
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFilter:
+    """Which credentials to list: those that meet every condition that is not None.
+
+    `name` is a part of the name, in any case. Those that are `expiring_before` a time have no live
+    client secret at that time. Those `unused_since` a time were last used before it, or never.
+    """
+
+    client_id: str | None = None
+    name: str | None = None
+    enabled: bool | None = None
+    expiring_before: datetime | None = None
+    unused_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events of a unit to show: those that meet every condition that is not None.
+
+    `since` is the first moment that is shown, `until` the first that is not.
+    """
+
+    event: EventName | None = None
+    actor: str | None = None
+    secret_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +108,26 @@ class IssuedCredential(Credential):
 
     client_secret: str = field(repr=False)
 
+    @classmethod
+    def of(cls, credential: Credential, client_secret: str) -> Self:
+        """Complete the credential with its new client secret."""
+        shown = {each.name: getattr(credential, each.name) for each in fields(Credential)}
+        return cls(**shown, client_secret=client_secret)
+
+
+@dataclass(frozen=True, slots=True)
+class LockedCredential(Credential):
+    """A credential that nobody else can change until the transaction ends."""
+
+    enabled: bool
+    disabled_with_unit: bool
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
     """What can still be told about a client secret: its hint and its times."""
 
+    client_secret_id: int
     hint: str
     created_at: datetime
     last_used_at: datetime | None
@@ -75,10 +136,15 @@ class ClientSecret:
 
 @dataclass(frozen=True, slots=True)
 class DetailedCredential(Credential):
-    """A credential with its times and its live client secrets, newest first."""
+    """A credential with its times and its live client secrets, newest first.
 
+    `created_by` is None if somebody has deleted that part of the trail.
+    """
+
+    created_by: str | None
     updated_at: datetime
     last_used_at: datetime | None
+    disabled_at: datetime | None
     secrets: list[ClientSecret] = field(default_factory=list)
 
 
@@ -102,7 +168,24 @@ class StoredSecret:
     client_secret_id: int
     secret_hash: str = field(repr=False)
     digest: bytes | None = field(repr=False)
+    expires_at: datetime | None
     last_used_is_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A pair that is valid now: whose it is, and when its client secret expires."""
+
+    credential: VerifiedCredential
+    secret_expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedAnswer:
+    """An answer that can be given again to who has the idempotency key, and a hash of that key."""
+
+    key_hash: bytes
+    sealed: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +193,32 @@ class Event:
     """An entry of the audit trail. `detail` says what changed: `{"name": {"from": …, "to": …}}`."""
 
     event_id: int
-    event: str
+    event: EventName
     actor: str
     at: datetime
     request_id: str
     detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitEvent(Event):
+    """An entry of a unit's trail.
+
+    `client_id` and `name` are the credential's at that time. `via` and `address` are None in events
+    from before they were recorded; the command line has no `address`.
+    """
+
+    transaction_id: int
+    secret_id: str
+    client_id: str | None
+    name: str | None
+    via: Channel | None
+    address: str | None
+
+    @property
+    def position(self) -> TrailPosition:
+        """The event's place in the trail of its unit."""
+        return TrailPosition(self.transaction_id, self.event_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,62 @@
 """All SQL about credentials. A function is one statement."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from psycopg import Connection
-from psycopg.rows import TupleRow, class_row, kwargs_row
+from psycopg.rows import TupleRow, class_row, kwargs_row, scalar_row
+from psycopg.sql import SQL
 from psycopg.types.json import Json
 
 from app.credentials.model import (
+    START_OF_TRAIL,
     Caller,
     ClientSecret,
     Credential,
+    CredentialFilter,
     DetailedCredential,
     Event,
+    EventFilter,
+    EventName,
     HashedSecret,
+    LockedCredential,
+    Order,
     Position,
+    SealedAnswer,
     StoredSecret,
+    TrailPosition,
+    UnitEvent,
     VerifiedCredential,
 )
 
+ANSWER_SECONDS = 24 * 60 * 60  # how long an answer is kept to be given again
+
+UnitChange = Literal["disabled", "enabled", "revoked"]
+
 MAX_EVENT_ID = 2**63 - 1  # bigint's
+
+_END_OF_TRAIL = TrailPosition(transaction_id=2**64 - 1, event_id=MAX_EVENT_ID)
+
+_UNIT_CHANGES: Mapping[UnitChange, SQL] = {
+    "disabled": SQL("""
+        UPDATE credentials
+        SET disabled_at = clock_timestamp(), disabled_with_unit = true,
+            updated_at = clock_timestamp()
+        WHERE unit_id = %(unit_id)s AND disabled_at IS NULL
+    """),
+    "enabled": SQL("""
+        UPDATE credentials
+        SET disabled_at = NULL, disabled_with_unit = false, updated_at = clock_timestamp()
+        WHERE unit_id = %(unit_id)s AND disabled_with_unit
+    """),
+    "revoked": SQL("DELETE FROM credentials WHERE unit_id = %(unit_id)s"),
+}
 
 
 def lock_unit(connection: Connection[TupleRow], *, unit_id: str) -> None:
-    """Make other issues of the unit wait until the transaction ends."""
+    """Make other issues of the unit, and changes to all of it, wait until the transaction ends."""
     query = "SELECT pg_advisory_xact_lock(hashtextextended(%(unit_id)s, 0))"
     connection.execute(query, {"unit_id": unit_id})
 
@@ -36,6 +69,8 @@ def insert_credential(  # noqa: PLR0913  each is a column
     client_id: str,
     name: str,
     secret: HashedSecret,
+    expires_at: datetime | None,
+    detail: dict[str, Any],
     max_credentials: int,
 ) -> Credential | None:
     """Store a new credential, its first client secret and its audit event, all or nothing.
@@ -50,13 +85,15 @@ def insert_credential(  # noqa: PLR0913  each is a column
                   < %(max_credentials)s
             RETURNING secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         ), client_secret AS (
-            INSERT INTO client_secrets (secret_id, secret_hash, digest, hint)
-            SELECT secret_id, %(secret_hash)s, %(digest)s, %(hint)s FROM credential
+            INSERT INTO client_secrets (secret_id, secret_hash, digest, hint, expires_at)
+            SELECT secret_id, %(secret_hash)s, %(digest)s, %(hint)s, %(expires_at)s
+            FROM credential
         ), event AS (
             INSERT INTO credential_events (
-                secret_id, unit_id, event, actor, via, request_id, detail
+                secret_id, unit_id, client_id, name, event, actor, via, address, request_id, detail
             )
-            SELECT secret_id, unit_id, 'issued', %(actor)s, %(via)s, %(request_id)s, %(detail)s
+            SELECT secret_id, unit_id, client_id, name, 'issued', %(actor)s, %(via)s, %(address)s,
+                   %(request_id)s, %(detail)s
             FROM credential
         )
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
@@ -67,27 +104,51 @@ def insert_credential(  # noqa: PLR0913  each is a column
         "client_id": client_id,
         "name": name,
         **asdict(secret),
+        "expires_at": expires_at,
         "max_credentials": max_credentials,
         **asdict(caller),
-        "detail": Json({"client_id": client_id, "name": name}),
+        "detail": Json(detail),
     }
     with connection.cursor(row_factory=class_row(Credential)) as cursor:
         return cursor.execute(query, parameters).fetchone()
 
 
 def select_credentials(
-    connection: Connection[TupleRow], *, unit_id: str, limit: int, after: Position | None
+    connection: Connection[TupleRow],
+    *,
+    unit_id: str,
+    only: CredentialFilter,
+    limit: int,
+    after: Position | None,
 ) -> list[Credential]:
-    """Return the unit's credentials, newest first; starting behind `after`."""
+    """Return the unit's credentials that pass the filter, newest first; starting behind `after`."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credentials
         WHERE unit_id = %(unit_id)s
           AND (created_at, secret_id) < (%(created_at)s::timestamptz, %(secret_id)s)
+          AND (%(client_id)s::text IS NULL OR client_id = %(client_id)s)
+          AND (%(name)s::text IS NULL OR name ILIKE %(name)s)
+          AND (%(enabled)s::boolean IS NULL OR (disabled_at IS NULL) = %(enabled)s)
+          AND (%(expiring_before)s::timestamptz IS NULL OR NOT EXISTS (
+              SELECT FROM client_secrets
+              WHERE client_secrets.secret_id = credentials.secret_id
+                AND (expires_at IS NULL OR expires_at >= %(expiring_before)s)
+          ))
+          AND (%(unused_since)s::timestamptz IS NULL OR (
+              coalesce(ended_secrets_last_used_at < %(unused_since)s, true)
+              AND NOT EXISTS (
+                  SELECT FROM client_secrets
+                  WHERE client_secrets.secret_id = credentials.secret_id
+                    AND client_secrets.last_used_at >= %(unused_since)s
+              )
+          ))
         ORDER BY created_at DESC, secret_id DESC
         LIMIT %(limit)s
     """
     parameters = {
+        **asdict(only),
+        "name": None if only.name is None else _part(only.name),
         "unit_id": unit_id,
         "created_at": after.created_at if after else "infinity",
         "secret_id": after.secret_id if after else "",
@@ -102,11 +163,18 @@ def find_credential(
 ) -> DetailedCredential | None:
     """Return the credential without its client secrets, or None if the unit has none such."""
     query = """
-        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, updated_at,
+        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, (
+                   SELECT actor FROM credential_events
+                   WHERE credential_events.unit_id = credentials.unit_id
+                     AND credential_events.secret_id = credentials.secret_id
+                     AND event = 'issued'
+               ) AS created_by,
+               updated_at,
                greatest(ended_secrets_last_used_at, (
                    SELECT max(client_secrets.last_used_at) FROM client_secrets
                    WHERE client_secrets.secret_id = credentials.secret_id
-               )) AS last_used_at
+               )) AS last_used_at,
+               disabled_at
         FROM credentials
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
     """
@@ -114,30 +182,89 @@ def find_credential(
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
 
 
+def find_owner(connection: Connection[TupleRow], *, client_id: str) -> tuple[str, str] | None:
+    """Return the `unit_id` and `secret_id` of the client ID, in any unit: for operators only."""
+    query = "SELECT unit_id, secret_id FROM credentials WHERE client_id = %(client_id)s"
+    with connection.cursor() as cursor:
+        return cursor.execute(query, {"client_id": client_id}).fetchone()
+
+
 def lock_credential(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
-) -> Credential | None:
+) -> LockedCredential | None:
     """Return the credential, and make other changes to it wait until the transaction ends."""
     query = """
-        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
+        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at,
+               disabled_at IS NULL AS enabled, disabled_with_unit
         FROM credentials
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
         FOR UPDATE
     """
-    with connection.cursor(row_factory=class_row(Credential)) as cursor:
+    with connection.cursor(row_factory=class_row(LockedCredential)) as cursor:
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
 
 
-def update_credential(connection: Connection[TupleRow], credential: Credential) -> None:
-    """Store the credential's name and trust_upstream_consent."""
+def find_last_use(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str, within_seconds: int
+) -> datetime | None:
+    """Return when the locked credential was last used, if that is not longer ago.
+
+    Recording a use waits until the transaction ends.
+    """
+    query = """
+        WITH locked AS (
+            SELECT client_secrets.last_used_at
+            FROM client_secrets JOIN credentials USING (secret_id)
+            WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+            FOR UPDATE OF client_secrets
+        ), last_use AS (
+            SELECT greatest(
+                ended_secrets_last_used_at, (SELECT max(last_used_at) FROM locked)
+            ) AS at
+            FROM credentials
+            WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+        )
+        SELECT at FROM last_use
+        WHERE at > clock_timestamp() - make_interval(secs => %(within_seconds)s)
+    """
+    parameters = {"unit_id": unit_id, "secret_id": secret_id, "within_seconds": within_seconds}
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, parameters).fetchone()
+
+
+def update_credential(connection: Connection[TupleRow], credential: LockedCredential) -> None:
+    """Store the credential's name, trust_upstream_consent, and whether it is enabled."""
     query = """
         UPDATE credentials
         SET name = %(name)s,
             trust_upstream_consent = %(trust_upstream_consent)s,
+            disabled_at = CASE WHEN NOT %(enabled)s
+                               THEN coalesce(disabled_at, clock_timestamp()) END,
+            disabled_with_unit = %(disabled_with_unit)s,
             updated_at = clock_timestamp()
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
     """
     connection.execute(query, asdict(credential))
+
+
+def change_unit(connection: Connection[TupleRow], caller: Caller, event: UnitChange) -> int:
+    """Disable, enable or revoke all credentials of the unit, with an event for each; count them.
+
+    Only what was disabled with the unit is enabled with it.
+    """
+    query = SQL("""
+        WITH changed AS (
+            {change} RETURNING secret_id, unit_id, client_id, name
+        )
+        INSERT INTO credential_events (
+            secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id, detail
+        )
+        SELECT secret_id, unit_id, client_id, name, %(event)s, %(actor)s, %(via)s, %(address)s,
+               clock_timestamp(), %(request_id)s, %(detail)s
+        FROM changed
+    """).format(change=_UNIT_CHANGES[event])
+    parameters = {"event": event, **asdict(caller), "detail": Json({"all": True})}
+    return connection.execute(query, parameters).rowcount
 
 
 def delete_credential(connection: Connection[TupleRow], *, unit_id: str, secret_id: str) -> None:
@@ -149,12 +276,16 @@ def delete_credential(connection: Connection[TupleRow], *, unit_id: str, secret_
 def select_client_secrets(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
 ) -> list[ClientSecret]:
-    """Return the credential's live client secrets, newest first."""
+    """Return the credential's live client secrets, newest first.
+
+    Reads the clock, because the transaction may have waited for the credential since it began.
+    """
     query = """
-        SELECT hint, client_secrets.created_at, client_secrets.last_used_at, expires_at
+        SELECT client_secret_id, hint, client_secrets.created_at, client_secrets.last_used_at,
+               expires_at
         FROM client_secrets JOIN credentials USING (secret_id)
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
-          AND (expires_at IS NULL OR expires_at > now())
+          AND (expires_at IS NULL OR expires_at > clock_timestamp())
         ORDER BY client_secret_id DESC
     """
     with connection.cursor(row_factory=class_row(ClientSecret)) as cursor:
@@ -164,15 +295,16 @@ def select_client_secrets(
 def select_stored_secrets(
     connection: Connection[TupleRow], *, client_id: str
 ) -> list[StoredSecret]:
-    """Return the client ID's live client secrets: the only read of a verification."""
+    """Return the live client secrets of an enabled credential: the only read of a verification."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
-               client_secret_id, secret_hash, digest,
+               client_secret_id, secret_hash, digest, expires_at,
                coalesce(
                    client_secrets.last_used_at < now() - interval '1 minute', true
                ) AS last_used_is_stale
         FROM credentials JOIN client_secrets USING (secret_id)
-        WHERE client_id = %(client_id)s AND (expires_at IS NULL OR expires_at > now())
+        WHERE client_id = %(client_id)s AND disabled_at IS NULL
+          AND (expires_at IS NULL OR expires_at > now())
     """
     with connection.cursor(row_factory=kwargs_row(_stored_secret)) as cursor:
         return cursor.execute(query, {"client_id": client_id}).fetchall()
@@ -181,10 +313,12 @@ def select_stored_secrets(
 def update_digest(
     connection: Connection[TupleRow], *, client_secret_id: int, digest: bytes
 ) -> bool:
-    """Store the digest, and tell whether the client secret is still live."""
+    """Store the digest, and tell whether the client secret is live and its credential enabled."""
     query = """
         UPDATE client_secrets SET digest = %(digest)s
-        WHERE client_secret_id = %(client_secret_id)s
+        FROM credentials
+        WHERE credentials.secret_id = client_secrets.secret_id
+          AND client_secret_id = %(client_secret_id)s AND disabled_at IS NULL
           AND (expires_at IS NULL OR expires_at > now())
     """
     parameters = {"client_secret_id": client_secret_id, "digest": digest}
@@ -195,7 +329,8 @@ def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> N
     """Record that client secrets were used now, but not twice in a minute.
 
     `used` has the `secret_id` of each `client_secret_id`: where a client secret has been deleted
-    since, the credential keeps its last use.
+    since, the credential keeps its last use. A client secret in use has arrived, so the answer that
+    showed it is erased.
     """
     query = """
         WITH used AS (
@@ -207,6 +342,10 @@ def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> N
             FROM used
             WHERE client_secrets.client_secret_id = used.client_secret_id
               AND coalesce(last_used_at < now() - interval '1 minute', true)
+        ), erased AS (
+            DELETE FROM sealed_answers
+            USING used
+            WHERE sealed_answers.client_secret_id = used.client_secret_id
         )
         UPDATE credentials SET ended_secrets_last_used_at = now()
         FROM used
@@ -232,14 +371,17 @@ def update_digests(connection: Connection[TupleRow], digests: dict[int, bytes]) 
     connection.execute(query, parameters)
 
 
-def delete_ended_secrets(
-    connection: Connection[TupleRow], *, unit_id: str, secret_id: str, keep: int
+def delete_client_secrets(
+    connection: Connection[TupleRow],
+    *,
+    unit_id: str,
+    secret_id: str,
+    keep: Sequence[ClientSecret],
 ) -> None:
-    """Delete the client secrets that have expired, and all but the newest `keep` of the others.
+    """Delete the client secrets of the credential, except those to keep.
 
     Once ended, a client secret must be gone and not only dated: a step back of the database's clock
-    would revive it. The credential keeps its last use. The clock is read while the credential is
-    locked, so a transaction that waited for the lock also ends what was made in the meantime.
+    would revive it. The credential keeps its last use.
     """
     query = """
         WITH ended AS (
@@ -247,16 +389,7 @@ def delete_ended_secrets(
             USING credentials
             WHERE credentials.secret_id = client_secrets.secret_id
               AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
-              AND (
-                  expires_at <= clock_timestamp()
-                  OR client_secret_id NOT IN (
-                      SELECT client_secret_id FROM client_secrets
-                      WHERE secret_id = %(secret_id)s
-                        AND (expires_at IS NULL OR expires_at > clock_timestamp())
-                      ORDER BY client_secret_id DESC
-                      LIMIT %(keep)s
-                  )
-              )
+              AND client_secret_id <> ALL(%(keep)s::bigint[])
             RETURNING client_secrets.last_used_at
         )
         UPDATE credentials
@@ -266,7 +399,12 @@ def delete_ended_secrets(
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
           AND EXISTS (SELECT FROM ended)
     """
-    connection.execute(query, {"unit_id": unit_id, "secret_id": secret_id, "keep": keep})
+    parameters = {
+        "unit_id": unit_id,
+        "secret_id": secret_id,
+        "keep": [each.client_secret_id for each in keep],
+    }
+    connection.execute(query, parameters)
 
 
 def expire_client_secrets(
@@ -291,21 +429,29 @@ def expire_client_secrets(
 
 
 def insert_client_secret(
-    connection: Connection[TupleRow], *, secret_id: str, secret: HashedSecret
+    connection: Connection[TupleRow],
+    *,
+    secret_id: str,
+    secret: HashedSecret,
+    expires_at: datetime | None,
 ) -> None:
     """Store another client secret, created at the clock's time (see `insert_event`)."""
     query = """
-        INSERT INTO client_secrets (secret_id, secret_hash, digest, hint, created_at)
-        VALUES (%(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s, clock_timestamp())
+        INSERT INTO client_secrets (secret_id, secret_hash, digest, hint, created_at, expires_at)
+        VALUES (
+            %(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s, clock_timestamp(),
+            %(expires_at)s
+        )
     """
-    connection.execute(query, {"secret_id": secret_id, **asdict(secret)})
+    parameters = {"secret_id": secret_id, **asdict(secret), "expires_at": expires_at}
+    connection.execute(query, parameters)
 
 
 def insert_event(
     connection: Connection[TupleRow],
     caller: Caller,
-    secret_id: str,
-    event: str,
+    credential: Credential,
+    event: EventName,
     *,
     detail: dict[str, Any],
 ) -> None:
@@ -316,15 +462,17 @@ def insert_event(
     """
     query = """
         INSERT INTO credential_events (
-            secret_id, unit_id, event, actor, via, at, request_id, detail
+            secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id, detail
         )
         VALUES (
-            %(secret_id)s, %(unit_id)s, %(event)s, %(actor)s, %(via)s, clock_timestamp(),
-            %(request_id)s, %(detail)s
+            %(secret_id)s, %(unit_id)s, %(client_id)s, %(name)s, %(event)s, %(actor)s, %(via)s,
+            %(address)s, clock_timestamp(), %(request_id)s, %(detail)s
         )
     """
     parameters = {
-        "secret_id": secret_id,
+        "secret_id": credential.secret_id,
+        "client_id": credential.client_id,
+        "name": credential.name,
         "event": event,
         **asdict(caller),
         "detail": Json(detail),
@@ -358,14 +506,143 @@ def select_events(
         return cursor.execute(query, parameters).fetchall()
 
 
+def select_unit_events(  # noqa: PLR0913  each is a part of the query
+    connection: Connection[TupleRow],
+    *,
+    unit_id: str,
+    only: EventFilter,
+    order: Order,
+    limit: int,
+    after: TrailPosition | None,
+) -> list[UnitEvent]:
+    """Return the unit's events that pass the filter, starting behind `after`.
+
+    In ascending order, an event is not shown before every transaction has ended that could still
+    add an earlier one. So whoever follows the trail never misses an event, however late it is
+    committed. A position from before the database was restored from a dump counts as one among the
+    events that came with the dump (docs/operations.md).
+    """
+    if order == "asc":
+        direction = SQL("ASC")
+        after = after or START_OF_TRAIL
+        page = SQL("""
+            transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+            AND (transaction_id, event_id) > (
+                CASE WHEN %(transaction_id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
+                     THEN %(transaction_id)s::xid8 ELSE '0'::xid8 END,
+                %(event_id)s::bigint
+            )
+        """)
+    else:
+        direction = SQL("DESC")
+        after = after or _END_OF_TRAIL
+        page = SQL("(transaction_id, event_id) < (%(transaction_id)s::xid8, %(event_id)s::bigint)")
+    query = SQL("""
+        SELECT event_id, event, actor, at, request_id, detail,
+               transaction_id::text::bigint AS transaction_id, secret_id,
+               coalesce(client_id, (
+                   SELECT issued.detail->>'client_id' FROM credential_events AS issued
+                   WHERE issued.unit_id = credential_events.unit_id
+                     AND issued.secret_id = credential_events.secret_id
+                     AND issued.event = 'issued'
+               )) AS client_id,
+               coalesce(name, (
+                   SELECT issued.detail->>'name' FROM credential_events AS issued
+                   WHERE issued.unit_id = credential_events.unit_id
+                     AND issued.secret_id = credential_events.secret_id
+                     AND issued.event = 'issued'
+               )) AS name,
+               via, address
+        FROM credential_events
+        WHERE unit_id = %(unit_id)s AND {page}
+          AND (%(event)s::text IS NULL OR event = %(event)s)
+          AND (%(actor)s::text IS NULL OR actor = %(actor)s)
+          AND (%(secret_id)s::text IS NULL OR secret_id = %(secret_id)s)
+          AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+          AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+        ORDER BY credential_events.transaction_id {direction}, event_id {direction}
+        LIMIT %(limit)s
+    """).format(page=page, direction=direction)
+    parameters = {
+        "unit_id": unit_id,
+        **asdict(only),
+        "transaction_id": str(after.transaction_id),
+        "event_id": after.event_id,
+        "limit": limit,
+    }
+    with connection.cursor(row_factory=class_row(UnitEvent)) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def try_lock_answer(connection: Connection[TupleRow], *, lock_id: int) -> bool:
+    """Tell whether no other request with this lock is at work; hold it for the transaction."""
+    query = "SELECT pg_try_advisory_xact_lock(%(lock_id)s)"
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return bool(cursor.execute(query, {"lock_id": lock_id}).fetchone())
+
+
+def find_sealed_answer(
+    connection: Connection[TupleRow], *, key_hashes: Sequence[bytes]
+) -> SealedAnswer | None:
+    """Return the answer that is kept under one of the hashes, or None."""
+    query = """
+        SELECT key_hash, sealed FROM sealed_answers
+        WHERE key_hash = ANY(%(key_hashes)s)
+          AND created_at > now() - make_interval(secs => %(seconds)s)
+    """
+    parameters = {"key_hashes": list(key_hashes), "seconds": ANSWER_SECONDS}
+    with connection.cursor(row_factory=class_row(SealedAnswer)) as cursor:
+        return cursor.execute(query, parameters).fetchone()
+
+
+def insert_sealed_answer(
+    connection: Connection[TupleRow], answer: SealedAnswer, *, secret_id: str
+) -> None:
+    """Keep the answer for as long as the credential's newest client secret, or a day.
+
+    It replaces one that is too old to be found.
+    """
+    query = """
+        INSERT INTO sealed_answers (key_hash, sealed, client_secret_id)
+        SELECT %(key_hash)s, %(sealed)s, max(client_secret_id)
+        FROM client_secrets WHERE secret_id = %(secret_id)s
+        ON CONFLICT (key_hash) DO UPDATE
+        SET sealed = excluded.sealed,
+            client_secret_id = excluded.client_secret_id,
+            created_at = excluded.created_at
+    """
+    connection.execute(query, {**asdict(answer), "secret_id": secret_id})
+
+
+def delete_old_answers(connection: Connection[TupleRow]) -> None:
+    """Erase the sealed answers that are too old to be found."""
+    query = """
+        DELETE FROM sealed_answers
+        WHERE created_at <= now() - make_interval(secs => %(seconds)s)
+    """
+    connection.execute(query, {"seconds": ANSWER_SECONDS})
+
+
+def _part(text: str) -> str:
+    """Return the pattern of everything that contains the text."""
+    escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%"
+
+
 def _stored_secret(
     *,
     client_secret_id: int,
     secret_hash: str,
     digest: bytes | None,
+    expires_at: datetime | None,
     last_used_is_stale: bool,
     **credential: Any,
 ) -> StoredSecret:
     return StoredSecret(
-        VerifiedCredential(**credential), client_secret_id, secret_hash, digest, last_used_is_stale
+        VerifiedCredential(**credential),
+        client_secret_id,
+        secret_hash,
+        digest,
+        expires_at,
+        last_used_is_stale,
     )

@@ -2,15 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from app.credentials import repository
+from app.credentials.answers import AnswerSeal, RepeatableRequest
 from app.credentials.deferred import DeferredWrites
 from app.credentials.errors import (
+    AmbiguousHint,
+    ClientSecretNotFound,
+    CredentialInUse,
     CredentialLimitReached,
     CredentialNotFound,
+    InvalidExpiry,
+    LastSecret,
     MalformedPair,
+    RequestUnderWay,
+    SecretLimitReached,
     VerificationRefused,
 )
 from app.credentials.generator import (
@@ -22,35 +31,57 @@ from app.credentials.generator import (
 )
 from app.credentials.hashing import Hasher
 from app.credentials.model import (
+    START_OF_TRAIL,
     Caller,
+    ClientSecret,
     Credential,
+    CredentialFilter,
     DetailedCredential,
     Event,
+    EventFilter,
+    EventName,
     HashedSecret,
     IssuedCredential,
     Item,
+    LockedCredential,
+    Order,
     Page,
     Place,
     Position,
     StoredSecret,
-    VerifiedCredential,
+    TrailPosition,
+    UnitEvent,
+    Verification,
 )
 from app.database.pool import Connection, Database
 from app.places import Workload
+from app.times import format_time
 
 DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
 MAX_OVERLAP_SECONDS = 30 * 24 * 60 * 60
+
+MIN_UNUSED_SECONDS = 60
+MAX_UNUSED_SECONDS = 365 * 24 * 60 * 60
+
+_TEN_YEARS = timedelta(days=3653)  # with three leap days
+
+# A last use is recorded at most once in so many seconds, so the true one may be later by that much.
+_LAST_USE_SECONDS = 60
 
 _MAX_LIVE_SECRETS = 2
 
 MAX_ITEMS = 1000  # in one answer, however long the list is
 
+_EVERYTHING = CredentialFilter()
+_EVERY_EVENT = EventFilter()
+
 AnyCredential = TypeVar("AnyCredential", bound=Credential)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialService:
-    """Issues, lists, updates, rotates, revokes and verifies credentials.
+    """What can be done with the credentials of a unit.
 
     Any method may raise DatabaseUnavailable: a change may or may not have been committed then, and
     no client secret has been shown for it. `issue`, `rotate` and `verify` may raise NoPlace: the
@@ -61,133 +92,225 @@ class CredentialService:
     database: Database
     hasher: Hasher
     deferred: DeferredWrites
+    seal: AnswerSeal
     workload: Workload
     max_credentials: int  # for each unit
+    max_secret_days: int | None
 
-    def issue(self, caller: Caller, *, name: str) -> IssuedCredential:
+    def issue(
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        expires_at: datetime | None = None,
+        request: RepeatableRequest | None = None,
+    ) -> IssuedCredential:
         """Make a credential for the unit, and show its client secret once.
 
-        `name` is what `parse_name` returned. Raises CredentialLimitReached.
+        `name` is what `parse_name` returned. Raises InvalidExpiry, CredentialLimitReached, and for
+        a repeatable request RequestUnderWay.
         """
+        expires_at = self._expiry(expires_at)
         client_secret, secret = self._new_secret()
+        client_id = generate_client_id()
         with self._transaction() as connection:
+            self._begin(connection, request)
             repository.lock_unit(connection, unit_id=caller.unit_id)
             credential = repository.insert_credential(
                 connection,
                 caller,
                 secret_id=generate_secret_id(),
-                client_id=generate_client_id(),
+                client_id=client_id,
                 name=name,
                 secret=secret,
+                expires_at=expires_at,
+                detail={"client_id": client_id, "name": name, **_expiry_detail(expires_at)},
                 max_credentials=self.max_credentials,
             )
-        if credential is None:
-            raise CredentialLimitReached
-        return IssuedCredential(**asdict(credential), client_secret=client_secret)
+            if credential is None:
+                raise CredentialLimitReached
+            issued = IssuedCredential.of(credential, client_secret)
+            self._keep_answer(connection, request, issued)
+        return issued
+
+    def find_answer(self, request: RepeatableRequest) -> IssuedCredential | None:
+        """Return what the same request was answered before, if that is still kept.
+
+        It is kept for a day, and not after its client secret was first used. Raises
+        IdempotencyKeyReused if the key belongs to a different request.
+        """
+        with self._connection() as connection:
+            answer = repository.find_sealed_answer(
+                connection, key_hashes=self.seal.key_hashes(request)
+            )
+        return None if answer is None else self.seal.open(request, answer)
 
     def list(
-        self, caller: Caller, *, limit: int = MAX_ITEMS, after: Position | None = None
+        self,
+        caller: Caller,
+        *,
+        only: CredentialFilter = _EVERYTHING,
+        limit: int = MAX_ITEMS,
+        after: Position | None = None,
     ) -> Page[Credential, Position]:
         """Return at most `limit` of the unit's credentials, newest first, from behind `after`."""
         with self._connection() as connection:
             credentials = repository.select_credentials(
-                connection, unit_id=caller.unit_id, limit=limit + 1, after=after
+                connection, unit_id=caller.unit_id, only=only, limit=limit + 1, after=after
             )
         return _page(credentials, limit, lambda each: Position(each.created_at, each.secret_id))
 
     def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
-        """Return the credential with its live client secrets."""
+        """Return the credential with its live client secrets, if it has any."""
         with self._connection() as connection:
-            credential = _or_not_found(
-                repository.find_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
-            )
-            secrets = repository.select_client_secrets(
-                connection, unit_id=caller.unit_id, secret_id=secret_id
-            )
-        if not secrets:
-            raise CredentialNotFound  # revoked between the two statements
-        return replace(credential, secrets=secrets)
+            return _read_detailed(connection, unit_id=caller.unit_id, secret_id=secret_id)
+
+    def whois(self, client_id: str) -> DetailedCredential:
+        """Return the credential of the client ID, in any unit: for operators.
+
+        Raises CredentialNotFound.
+        """
+        with self._connection() as connection:
+            owner = repository.find_owner(connection, client_id=client_id)
+            if owner is None:
+                raise CredentialNotFound
+            unit_id, secret_id = owner
+            return _read_detailed(connection, unit_id=unit_id, secret_id=secret_id)
 
     def update(
         self,
         caller: Caller,
         secret_id: str,
         *,
-        trust_upstream_consent: bool,
+        trust_upstream_consent: bool | None = None,
         name: str | None = None,
+        enabled: bool | None = None,
     ) -> None:
-        """Change the consent flag, and the name unless it is None.
+        """Change what is not None: the consent flag, the name, and whether it can be verified.
 
         Values that are already set count as no change and leave no event.
         """
         with self._transaction() as connection:
-            current = _or_not_found(
-                repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
-            )
+            current = _lock(connection, caller, secret_id)
             updated = replace(
                 current,
-                trust_upstream_consent=trust_upstream_consent,
-                name=current.name if name is None else name,
+                trust_upstream_consent=_changed(
+                    current.trust_upstream_consent, trust_upstream_consent
+                ),
+                name=_changed(current.name, name),
+                enabled=_changed(current.enabled, enabled),
+                # what was disabled or enabled by itself no longer goes along with its unit
+                disabled_with_unit=current.disabled_with_unit and enabled is None,
             )
             if updated == current:
                 return
-            repository.delete_ended_secrets(
-                connection, unit_id=caller.unit_id, secret_id=secret_id, keep=_MAX_LIVE_SECRETS
-            )
+            _delete_all_but(connection, current, keep=_live_secrets(connection, current))
             repository.update_credential(connection, updated)
-            repository.insert_event(
-                connection, caller, secret_id, "updated", detail=_changes(current, updated)
-            )
+            detail = _changes(current, updated)
+            if detail:
+                repository.insert_event(connection, caller, updated, "updated", detail=detail)
+            if _availability(updated) != _availability(current):
+                event: EventName = "enabled" if updated.enabled else "disabled"
+                repository.insert_event(connection, caller, updated, event, detail={})
 
-    def rotate(self, caller: Caller, secret_id: str, *, overlap_seconds: int) -> IssuedCredential:
+    def rotate(
+        self,
+        caller: Caller,
+        secret_id: str,
+        *,
+        overlap_seconds: int,
+        expires_at: datetime | None = None,
+        request: RepeatableRequest | None = None,
+    ) -> IssuedCredential:
         """Make and show a new client secret; the previous one works until the overlap ends.
 
-        At most two client secrets are live: during an earlier overlap the oldest ends at once.
+        Without an overlap, all previous ones end at once. Raises InvalidExpiry; SecretLimitReached
+        if there is an overlap and two are live already; for a repeatable request RequestUnderWay.
         """
+        expires_at = self._expiry(expires_at)
         client_secret, secret = self._new_secret()
         with self._transaction() as connection:
-            credential = _or_not_found(
-                repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
-            )
-            repository.delete_ended_secrets(
-                connection,
-                unit_id=caller.unit_id,
-                secret_id=secret_id,
-                keep=_MAX_LIVE_SECRETS - 1 if overlap_seconds else 0,
-            )
+            self._begin(connection, request)
+            credential = _lock(connection, caller, secret_id)
+            previous = _live_secrets(connection, credential) if overlap_seconds else []
+            if len(previous) >= _MAX_LIVE_SECRETS:
+                raise SecretLimitReached
+            _delete_all_but(connection, credential, keep=previous)
             repository.expire_client_secrets(
                 connection,
                 unit_id=caller.unit_id,
                 secret_id=secret_id,
                 overlap_seconds=overlap_seconds,
             )
-            repository.insert_client_secret(connection, secret_id=secret_id, secret=secret)
-            repository.insert_event(
-                connection,
-                caller,
-                secret_id,
-                "rotated",
-                detail={"overlap_seconds": overlap_seconds},
+            repository.insert_client_secret(
+                connection, secret_id=secret_id, secret=secret, expires_at=expires_at
             )
-        return IssuedCredential(**asdict(credential), client_secret=client_secret)
+            detail = {"overlap_seconds": overlap_seconds, **_expiry_detail(expires_at)}
+            repository.insert_event(connection, caller, credential, "rotated", detail=detail)
+            issued = IssuedCredential.of(credential, client_secret)
+            self._keep_answer(connection, request, issued)
+        return issued
 
-    def revoke(self, caller: Caller, secret_id: str) -> None:
-        """End the credential and its client secrets on every instance. Its trail stays."""
+    def end_secret(self, caller: Caller, secret_id: str, hint: str) -> None:
+        """End one of the credential's live client secrets on every instance.
+
+        Raises ClientSecretNotFound, LastSecret if it is the only one, or AmbiguousHint.
+        """
         with self._transaction() as connection:
-            _or_not_found(
-                repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
+            credential = _lock(connection, caller, secret_id)
+            secrets = _live_secrets(connection, credential)
+            others = [each for each in secrets if each.hint != hint]
+            ending = len(secrets) - len(others)
+            if ending == 0:
+                raise ClientSecretNotFound
+            if ending > 1:
+                raise AmbiguousHint
+            if not others:
+                raise LastSecret
+            _delete_all_but(connection, credential, keep=others)
+            repository.insert_event(
+                connection, caller, credential, "secret_ended", detail={"hint": hint}
             )
+
+    def revoke(self, caller: Caller, secret_id: str, *, unused_for: int | None = None) -> None:
+        """End the credential and its client secrets on every instance. Its trail stays.
+
+        Raises CredentialInUse if it may have been used in the last `unused_for` seconds.
+        """
+        with self._transaction() as connection:
+            credential = _lock(connection, caller, secret_id)
+            if unused_for is not None:
+                last_used_at = repository.find_last_use(
+                    connection,
+                    unit_id=caller.unit_id,
+                    secret_id=secret_id,
+                    within_seconds=unused_for + _LAST_USE_SECONDS,
+                )
+                if last_used_at is not None:
+                    raise CredentialInUse(last_used_at)
             repository.delete_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
-            repository.insert_event(connection, caller, secret_id, "revoked", detail={})
+            repository.insert_event(connection, caller, credential, "revoked", detail={})
+
+    def disable_all(self, caller: Caller) -> int:
+        """Disable all credentials of the unit that are enabled, and count them."""
+        return self._change_unit(caller, "disabled")
+
+    def enable_all(self, caller: Caller) -> int:
+        """Enable the credentials that `disable_all` disabled, and count them."""
+        return self._change_unit(caller, "enabled")
+
+    def revoke_all(self, caller: Caller) -> int:
+        """Revoke all credentials of the unit, and count them."""
+        return self._change_unit(caller, "revoked")
 
     def verify(
         self, *, client_id: str, client_secret: str, before_bcrypt: Callable[[], None]
-    ) -> VerifiedCredential:
+    ) -> Verification:
         """Return the credential that the pair belongs to, as stored at this moment.
 
-        Raises VerificationRefused for an unknown, wrong, expired or revoked pair (MalformedPair if
-        it does not even have the format of one). Where bcrypt has to decide, `before_bcrypt` is
-        called first and may raise, to keep those who guess from buying it.
+        Raises VerificationRefused for an unknown, wrong, expired, disabled or revoked pair
+        (MalformedPair if it does not even have the format of one). Where bcrypt has to decide,
+        `before_bcrypt` is called first and may raise, to keep those who guess from buying it.
         """
         if not (is_client_id(client_id) and is_client_secret(client_secret)):
             raise MalformedPair
@@ -197,7 +320,7 @@ class CredentialService:
             if self._matches(client_secret, stored, before_bcrypt):
                 if stored.last_used_is_stale:
                     self.deferred.record_use(stored.client_secret_id, stored.credential.secret_id)
-                return stored.credential
+                return Verification(stored.credential, stored.expires_at)
         raise VerificationRefused
 
     def events(
@@ -218,6 +341,68 @@ class CredentialService:
         if not events:
             raise CredentialNotFound  # every credential has been issued
         return _page(events, limit, lambda each: each.event_id)
+
+    def unit_events(
+        self,
+        caller: Caller,
+        *,
+        only: EventFilter = _EVERY_EVENT,
+        order: Order = "desc",
+        limit: int = MAX_ITEMS,
+        after: TrailPosition | None = None,
+    ) -> Page[UnitEvent, TrailPosition]:
+        """Return the trail of the whole unit, at most `limit` events from behind `after`.
+
+        In ascending order, an event is shown only once no earlier one can come, and there is always
+        a next page: ask for it again and again, and no event is ever passed over.
+        """
+        with self._connection() as connection:
+            events = repository.select_unit_events(
+                connection,
+                unit_id=caller.unit_id,
+                only=only,
+                order=order,
+                limit=limit + 1,
+                after=after,
+            )
+        page = _page(events, limit, lambda each: each.position)
+        if order == "asc" and page.next is None:
+            return replace(page, next=events[-1].position if events else after or START_OF_TRAIL)
+        return page
+
+    def _expiry(self, asked_for: datetime | None) -> datetime | None:
+        """Return when a new client secret expires. Raises InvalidExpiry."""
+        now = datetime.now(UTC)
+        days = self.max_secret_days
+        latest = now + (_TEN_YEARS if days is None else timedelta(days=days))
+        if asked_for is None:
+            return None if days is None else latest.replace(microsecond=0)
+        if not now < asked_for <= latest:
+            most = "10 years" if days is None else f"{days} days"
+            raise InvalidExpiry(f"Must be in the future, at most {most} ahead")
+        return asked_for
+
+    def _begin(self, connection: Connection, request: RepeatableRequest | None) -> None:
+        """Make sure that a repeatable request is at work only once. Raises RequestUnderWay."""
+        if request is None:
+            return
+        if not repository.try_lock_answer(connection, lock_id=request.lock_id):
+            raise RequestUnderWay
+        key_hashes = self.seal.key_hashes(request)
+        if repository.find_sealed_answer(connection, key_hashes=key_hashes):
+            raise RequestUnderWay  # it was, until a moment ago
+
+    def _keep_answer(
+        self, connection: Connection, request: RepeatableRequest | None, issued: IssuedCredential
+    ) -> None:
+        if request is not None:
+            answer = self.seal.seal(request, issued)
+            repository.insert_sealed_answer(connection, answer, secret_id=issued.secret_id)
+
+    def _change_unit(self, caller: Caller, event: repository.UnitChange) -> int:
+        with self._transaction() as connection:
+            repository.lock_unit(connection, unit_id=caller.unit_id)
+            return repository.change_unit(connection, caller, event)
 
     def _new_secret(self) -> tuple[str, HashedSecret]:
         """Generate a client secret and hash it, before any connection is held."""
@@ -268,14 +453,55 @@ def _or_not_found(credential: AnyCredential | None) -> AnyCredential:
     return credential
 
 
-def _changes(current: Credential, updated: Credential) -> dict[str, Any]:
-    """Return the old and the new value of each changed field."""
-    before, after = asdict(current), asdict(updated)
+def _changed(current: Value, wanted: Value | None) -> Value:
+    return current if wanted is None else wanted
+
+
+def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCredential:
+    """Return the unit's credential, locked. Raises CredentialNotFound."""
+    return _or_not_found(
+        repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
+    )
+
+
+def _read_detailed(connection: Connection, *, unit_id: str, secret_id: str) -> DetailedCredential:
+    credential = repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
+    secrets = repository.select_client_secrets(connection, unit_id=unit_id, secret_id=secret_id)
+    return replace(_or_not_found(credential), secrets=secrets)
+
+
+def _live_secrets(connection: Connection, credential: LockedCredential) -> list[ClientSecret]:
+    return repository.select_client_secrets(
+        connection, unit_id=credential.unit_id, secret_id=credential.secret_id
+    )
+
+
+def _delete_all_but(
+    connection: Connection, credential: LockedCredential, *, keep: list[ClientSecret]
+) -> None:
+    repository.delete_client_secrets(
+        connection, unit_id=credential.unit_id, secret_id=credential.secret_id, keep=keep
+    )
+
+
+def _changes(current: LockedCredential, updated: LockedCredential) -> dict[str, Any]:
+    """Return the old and the new value of each changed field, as the event of an update shows."""
+    fields = ("name", "trust_upstream_consent")
+    values = {each: (getattr(current, each), getattr(updated, each)) for each in fields}
     return {
-        name: {"from": before[name], "to": after[name]}
-        for name in before
-        if before[name] != after[name]
+        each: {"from": before, "to": after}
+        for each, (before, after) in values.items()
+        if before != after
     }
+
+
+def _availability(credential: LockedCredential) -> tuple[bool, bool]:
+    return credential.enabled, credential.disabled_with_unit
+
+
+def _expiry_detail(expires_at: datetime | None) -> dict[str, str]:
+    """Return what an event says about when a new client secret expires, if it does."""
+    return {} if expires_at is None else {"expires_at": format_time(expires_at)}
 
 
 def _page(rows: list[Item], limit: int, place_of: Callable[[Item], Place]) -> Page[Item, Place]:

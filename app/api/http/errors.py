@@ -8,15 +8,32 @@ from werkzeug.exceptions import HTTPException
 
 from app.api.http import problems
 from app.api.http.application import request
-from app.api.http.problems import Problem, Rejected
-from app.credentials.errors import CredentialLimitReached, CredentialNotFound
+from app.api.http.problems import Problem, Rejected, credential_in_use, invalid_expiry
+from app.credentials.errors import (
+    AmbiguousHint,
+    ClientSecretNotFound,
+    CredentialInUse,
+    CredentialLimitReached,
+    CredentialNotFound,
+    IdempotencyKeyReused,
+    InvalidExpiry,
+    LastSecret,
+    RequestUnderWay,
+    SecretLimitReached,
+)
 from app.database.errors import DatabaseUnavailable
 from app.identity.key_sources import KeysUnavailable
 from app.places import NoPlace
 
 _DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
     CredentialNotFound: problems.NOT_FOUND,
+    ClientSecretNotFound: problems.NOT_FOUND,
     CredentialLimitReached: problems.CREDENTIAL_LIMIT,
+    SecretLimitReached: problems.SECRET_LIMIT,
+    LastSecret: problems.LAST_SECRET,
+    AmbiguousHint: problems.AMBIGUOUS_HINT,
+    RequestUnderWay: problems.REQUEST_UNDER_WAY,
+    IdempotencyKeyReused: problems.IDEMPOTENCY_KEY_REUSED,
     NoPlace: problems.UNAVAILABLE,
     DatabaseUnavailable: problems.UNAVAILABLE,
     KeysUnavailable: problems.UNAVAILABLE,
@@ -46,6 +63,10 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
         return error.problem
     if isinstance(error, HTTPException):
         return _problem_of_http_error(error)
+    if isinstance(error, InvalidExpiry):
+        return invalid_expiry(str(error))
+    if isinstance(error, CredentialInUse):
+        return credential_in_use(error.last_used_at)
     for kind, problem in _DOMAIN_ERRORS.items():
         if isinstance(error, kind):
             return problem

@@ -3,9 +3,12 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from werkzeug.http import HTTP_STATUS_CODES
+
+from app.times import format_time
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -22,12 +25,16 @@ class InputError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error as the caller sees it. `headers` go with it, besides the content type."""
+    """An error as the caller sees it. `headers` go with it, besides the content type.
+
+    `extensions` are further members of the document.
+    """
 
     status: int
     detail: str
     headers: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[InputError, ...] = ()
+    extensions: Mapping[str, str] = field(default_factory=dict)  # RFC 9457, 3.2
 
     @property
     def title(self) -> str:
@@ -46,7 +53,7 @@ class Problem:
             document["errors"] = [
                 {"pointer": each.pointer, "detail": each.detail} for each in self.errors
             ]
-        return document
+        return {**document, **self.extensions}
 
     def body(self) -> bytes:
         """Return the problem document as it is sent."""
@@ -90,6 +97,22 @@ def invalid_input(detail: str, errors: Iterable[InputError] = ()) -> Problem:
     return Problem(400, detail, errors=tuple(errors))
 
 
+def invalid_expiry(reason: str) -> Problem:
+    """Return the problem of an `expires_at` that is not allowed. The reason begins with "Must"."""
+    return invalid_input(
+        f"expires_at {reason[0].lower()}{reason[1:]}", [InputError("/expires_at", reason)]
+    )
+
+
+def credential_in_use(last_used_at: datetime) -> Problem:
+    """Return the problem of a credential that was used too recently to be revoked."""
+    return Problem(
+        409,
+        "The credential was used within unused_for",
+        extensions={"last_used_at": format_time(last_used_at)},
+    )
+
+
 NO_ACTIVE_UNIT = Problem(400, "Active OU must be set")
 NO_HOST = Problem(400, "The Host header is missing")
 BODY_UNREADABLE = Problem(400, "The request body cannot be read")
@@ -100,6 +123,23 @@ FOREIGN_UNIT = Problem(403, "You are not a member of the active OU")
 # One for an unknown address, an unknown credential, and a credential of another unit.
 NOT_FOUND = Problem(404, "No such resource")
 METHOD_NOT_ALLOWED = Problem(405, "This resource does not support that method")
+SECRET_LIMIT = Problem(
+    409,
+    "Two client secrets are already live; end one first, or rotate with overlap_seconds 0",
+)
+LAST_SECRET = Problem(
+    409,
+    "This is the last live client secret; rotate, disable or revoke the credential instead",
+)
+AMBIGUOUS_HINT = Problem(
+    409, "Two live client secrets have this hint; rotate with overlap_seconds 0 instead"
+)
+REQUEST_UNDER_WAY = Problem(
+    409,
+    "A request with this Idempotency-Key is under way",
+    {"Retry-After": str(RETRY_AFTER_SECONDS)},
+)
+IDEMPOTENCY_KEY_REUSED = Problem(422, "This Idempotency-Key belongs to a different request")
 CREDENTIAL_LIMIT = Problem(409, "The unit has reached its limit of credentials")
 BODY_TOO_LARGE = Problem(413, f"The request body exceeds {MAX_BODY_BYTES} bytes")
 MEDIA_TYPE_NOT_JSON = Problem(415, "The request body must be application/json")

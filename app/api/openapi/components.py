@@ -15,7 +15,7 @@ from app.api.http.problems import (
 )
 from app.api.openapi import examples
 from app.api.schemas.problems import ProblemSchema
-from app.credentials.generator import SECRET_ID_PATTERN
+from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
 from app.identifiers import REQUEST_ID_PATTERN
 
 
@@ -35,7 +35,16 @@ LINK_HEADER = {
     "Link": header(
         "If there are more items: the next page (RFC 8288), relative to this one.",
         {"type": "string", "pattern": '^<[^>]+>; rel="next"$'},
-        next_link("/secrets", 100, examples.POSITION),
+        next_link("/secrets", {"limit": 100}, examples.POSITION),
+        required=False,
+    )
+}
+
+REPLAYED_HEADER = {
+    "Idempotency-Replayed": header(
+        "Sent if this is the answer to an earlier request with the same Idempotency-Key.",
+        {"type": "string", "enum": ["true"]},
+        "true",
         required=False,
     )
 }
@@ -47,6 +56,16 @@ SECRET_ID_PARAMETER = [
         "description": "The credential's identifier.",
         "schema": {"type": "string", "pattern": f"^{SECRET_ID_PATTERN}$"},
         "example": examples.CREDENTIAL["secret_id"],
+    }
+]
+
+HINT_PARAMETER = [
+    {
+        "name": "hint",
+        "in": "path",
+        "description": "The client secret's last four characters.",
+        "schema": {"type": "string", "pattern": f"^{HINT_PATTERN}$"},
+        "example": examples.DETAILED_CREDENTIAL["secrets"][1]["hint"],
     }
 ]
 

@@ -13,7 +13,7 @@ from app.api.schemas.credentials import (
     IssuedCredentialSchema,
     VerifiedCredentialSchema,
 )
-from app.api.schemas.events import AuditEventSchema
+from app.api.schemas.events import AuditEventSchema, UnitEventSchema
 from app.credentials.generator import hint_of
 from app.credentials.model import (
     ClientSecret,
@@ -22,13 +22,16 @@ from app.credentials.model import (
     Event,
     IssuedCredential,
     Position,
+    UnitEvent,
 )
 
 REQUEST_ID = "821d546f-574f-4c77-b480-f4530d166e7d"
 
 _ISSUED_AT = datetime(2025, 6, 1, 10, tzinfo=UTC)
 _ROTATED_AT = datetime(2025, 6, 3, 9, tzinfo=UTC)
-_LAST_USED_AT = datetime(2025, 6, 3, 9, 30, tzinfo=UTC)
+LAST_USED_AT = datetime(2025, 6, 3, 9, 30, tzinfo=UTC)
+EXPIRES_AT = datetime(2025, 6, 4, 9, tzinfo=UTC)
+_ACTOR = "ada@example.com"
 
 _credential = Credential(
     secret_id="sec_6q1qrvd8cfz3k6apb04t",  # noqa: S106  an identifier
@@ -55,11 +58,13 @@ ISSUED_CREDENTIAL: dict[str, Any] = IssuedCredentialSchema().dump(_issued)
 DETAILED_CREDENTIAL: dict[str, Any] = DetailedCredentialSchema().dump(
     DetailedCredential(
         **asdict(_credential),
+        created_by=_ACTOR,
         updated_at=datetime(2025, 6, 3, 9, 15, tzinfo=UTC),
-        last_used_at=_LAST_USED_AT,
+        last_used_at=LAST_USED_AT,
+        disabled_at=None,
         secrets=[
-            ClientSecret(hint_of(_issued.client_secret), _ROTATED_AT, None, None),
-            ClientSecret("7Kq2", _ISSUED_AT, _LAST_USED_AT, datetime(2025, 6, 4, 9, tzinfo=UTC)),
+            ClientSecret(2, hint_of(_issued.client_secret), _ROTATED_AT, None, None),
+            ClientSecret(1, "7Kq2", _ISSUED_AT, LAST_USED_AT, EXPIRES_AT),
         ],
     )
 )
@@ -69,7 +74,7 @@ EVENTS: list[dict[str, Any]] = AuditEventSchema(many=True).dump(
         Event(
             event_id=3,
             event="rotated",
-            actor="ada@example.com",
+            actor=_ACTOR,
             at=_ROTATED_AT,
             request_id="1f0c5b1e-6d0a-4f43-9f57-3f3b6a1d9a11",
             detail=ROTATION,
@@ -77,7 +82,7 @@ EVENTS: list[dict[str, Any]] = AuditEventSchema(many=True).dump(
         Event(
             event_id=2,
             event="updated",
-            actor="ada@example.com",
+            actor=_ACTOR,
             at=datetime(2025, 6, 2, 8, tzinfo=UTC),
             request_id="5b0f3c9e-2f64-4be3-8c3c-0a7f1b8e4d22",
             detail={"trust_upstream_consent": {"from": False, "to": True}},
@@ -85,11 +90,30 @@ EVENTS: list[dict[str, Any]] = AuditEventSchema(many=True).dump(
         Event(
             event_id=1,
             event="issued",
-            actor="ada@example.com",
+            actor=_ACTOR,
             at=_ISSUED_AT,
             request_id=REQUEST_ID,
             detail={"client_id": _credential.client_id, "name": _credential.name},
         ),
+    ]
+)
+
+UNIT_EVENTS: list[dict[str, Any]] = UnitEventSchema(many=True).dump(
+    [
+        UnitEvent(
+            event_id=4,
+            event="disabled",
+            actor=_ACTOR,
+            at=datetime(2025, 6, 5, 7, tzinfo=UTC),
+            request_id="7d1f6a1c-0b7e-4d51-8a43-6c1e0b1c7a55",
+            detail={},
+            transaction_id=778,
+            secret_id=_credential.secret_id,
+            client_id=_credential.client_id,
+            name=_credential.name,
+            via="api",
+            address="192.0.2.1",
+        )
     ]
 )
 

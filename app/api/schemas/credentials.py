@@ -2,13 +2,15 @@
 
 import dataclasses
 
-from marshmallow import fields, validate
+from marshmallow import Schema, fields, validate
 
 from app.api.schemas.fields import (
     ClosedSchema,
+    DigitsField,
     NameField,
     SecondsField,
     StrictBooleanField,
+    TimeField,
     TimestampField,
     code_field,
     identifier_field,
@@ -26,11 +28,20 @@ from app.credentials.model import (
     IssuedCredential,
     VerifiedCredential,
 )
-from app.credentials.service import DEFAULT_OVERLAP_SECONDS, MAX_OVERLAP_SECONDS
+from app.credentials.service import (
+    DEFAULT_OVERLAP_SECONDS,
+    MAX_OVERLAP_SECONDS,
+    MAX_UNUSED_SECONDS,
+    MIN_UNUSED_SECONDS,
+)
 
 _CONSENT = (
     "Whether the platform trusts the consent status sent along with events that arrive through "
     "this credential."
+)
+_EXPIRES_AT = (
+    "When the new client secret expires: in the future, at most 10 years ahead. Left out: never, "
+    "unless the operator has set a limit."
 )
 _LAST_USED_AT = "When it last verified an event, to the minute; null if it never did."
 
@@ -38,12 +49,10 @@ _LAST_USED_AT = "When it last verified an event, to the minute; null if it never
 class ClientSecretSchema(ClosedSchema):
     """What can still be told about a client secret."""
 
-    hint = code_field("Its last four characters.", HINT_PATTERN)
+    hint = code_field("Its last four characters, by which you can end it.", HINT_PATTERN)
     created_at = TimestampField("When it was created.")
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
-    expires_at = TimestampField(
-        "When it expires after a rotation; null if it does not expire.", allow_none=True
-    )
+    expires_at = TimestampField("When it expires; null if it does not.", allow_none=True)
 
 
 class _CredentialFields(ClosedSchema):
@@ -65,13 +74,22 @@ class _CredentialFields(ClosedSchema):
     name = shown_name_field("The credential's display name.")
     trust_upstream_consent = fields.Boolean(required=True, metadata={"description": _CONSENT})
     created_at = TimestampField("When it was created.")
-    updated_at = TimestampField("When its name or `trust_upstream_consent` last changed.")
+    created_by = identifier_field(
+        "Who issued it; null if that part of the audit trail was deleted.", allow_none=True
+    )
+    updated_at = TimestampField(
+        "When its name or `trust_upstream_consent` last changed, or it was disabled or enabled."
+    )
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
+    disabled_at = TimestampField("When it was disabled; null while enabled.", allow_none=True)
     secrets = fields.List(
         fields.Nested(ClientSecretSchema),
         required=True,
-        validate=validate.Length(1, 2),
-        metadata={"description": "Its live client secrets: two while a rotation overlaps."},
+        validate=validate.Length(0, 2),
+        metadata={
+            "description": "Its live client secrets: two while a rotation overlaps, none once all "
+            "have expired."
+        },
     )
 
 
@@ -114,6 +132,7 @@ class NewCredentialSchema(ClosedSchema):
     """A credential to issue."""
 
     name = NameField(required=True)
+    expires_at = TimeField(_EXPIRES_AT)
 
 
 class CredentialUpdateSchema(ClosedSchema):
@@ -121,6 +140,23 @@ class CredentialUpdateSchema(ClosedSchema):
 
     trust_upstream_consent = StrictBooleanField(required=True, metadata={"description": _CONSENT})
     name = NameField(required=False)
+    enabled = StrictBooleanField(
+        metadata={
+            "description": "Whether the credential can be verified. Left out: as it is. Disabled, "
+            "it is refused like an unknown one; enabled again, it works as before."
+        }
+    )
+
+
+class RevocationSchema(Schema):
+    """What must be true of a credential to be revoked."""
+
+    unused_for = DigitsField(
+        MIN_UNUSED_SECONDS,
+        MAX_UNUSED_SECONDS,
+        description="Revoke it only if it has not been used for so many seconds, from a minute to "
+        "a year. Uses are known to the minute; in doubt it stays.",
+    )
 
 
 class RotationSchema(ClosedSchema):
@@ -132,6 +168,8 @@ class RotationSchema(ClosedSchema):
         load_default=DEFAULT_OVERLAP_SECONDS,
         metadata={
             "description": "How many seconds the previous client secret keeps working: up to 30 "
-            "days, but never beyond an expiry that it already has. 0 ends it immediately.",
+            "days, but never beyond an expiry that it already has. 0 ends all previous ones "
+            "immediately.",
         },
     )
+    expires_at = TimeField(_EXPIRES_AT)

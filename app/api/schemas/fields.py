@@ -3,7 +3,9 @@
 A field's `detail` is what the problem document says about an invalid value.
 """
 
-from datetime import UTC, datetime
+import re
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -14,16 +16,24 @@ from app.identifiers import (
     BIDIRECTIONAL_OVERRIDES,
     CONTROL_CHARACTERS,
     IDENTIFIER_MAX_LENGTH,
+    is_identifier,
 )
+from app.times import TIME_PATTERN, format_time, parse_time
 
 _IDENTIFIER = f"^[^{CONTROL_CHARACTERS}]+$"
-_TIMESTAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 
 _FORBIDDEN_IN_NAME = CONTROL_CHARACTERS + BIDIRECTIONAL_OVERRIDES
 _NAME_SHOWN = f"^[^{_FORBIDDEN_IN_NAME}]+$"
 _NAME_SENT = (
     rf"^\s*[^\s{_FORBIDDEN_IN_NAME}]"
     rf"([^{_FORBIDDEN_IN_NAME}]{{0,{NAME_MAX_LENGTH - 2}}}[^\s{_FORBIDDEN_IN_NAME}])?\s*$"
+)
+
+
+_NAME = (
+    f"The credential's display name: 1-{NAME_MAX_LENGTH} characters, after surrounding white space "
+    "is removed. Control characters and bidirectional overrides are not allowed. Two credentials "
+    "may have the same name."
 )
 
 
@@ -39,15 +49,9 @@ class NameField(fields.String):
 
     detail = f"Name must be 1-{NAME_MAX_LENGTH} characters"
 
-    def __init__(self, *, required: bool) -> None:
+    def __init__(self, *, required: bool = False, description: str = _NAME) -> None:
         super().__init__(
-            required=required,
-            metadata={
-                "description": f"The credential's display name: 1-{NAME_MAX_LENGTH} characters, "
-                "after surrounding white space is removed. Control characters and bidirectional "
-                "overrides are not allowed. Two credentials may have the same name.",
-                "pattern": _NAME_SENT,
-            },
+            required=required, metadata={"description": description, "pattern": _NAME_SENT}
         )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -86,41 +90,142 @@ class SecondsField(fields.Integer):
 class TimestampField(fields.String):
     """RFC 3339, UTC, whole seconds."""
 
-    def __init__(self, description: str, *, allow_none: bool = False) -> None:
+    def __init__(
+        self, description: str, *, required: bool = True, allow_none: bool = False
+    ) -> None:
         super().__init__(
-            required=True,
+            required=required,
             allow_none=allow_none,
-            metadata={"description": description, "format": "date-time", "pattern": _TIMESTAMP},
+            metadata={
+                "description": description,
+                "format": "date-time",
+                "pattern": f"^{TIME_PATTERN}$",
+            },
         )
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         if isinstance(value, datetime):
-            value = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            value = format_time(value)
         return super()._serialize(value, attr, obj, **kwargs)
 
 
-def identifier_field(description: str) -> fields.String:
+class TimeField(fields.String):
+    """A time that callers send: RFC 3339, UTC, whole seconds."""
+
+    detail = "{name} must be a time such as 2027-01-31T00:00:00Z"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(
+            metadata={
+                "description": description,
+                "format": "date-time",
+                "pattern": f"^{TIME_PATTERN}$",
+            }
+        )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return parse_time(text)
+        except ValueError:
+            raise ValidationError("Must be a time such as 2027-01-31T00:00:00Z") from None
+
+
+class CodeField(fields.String):
+    """Text in a query that matches the pattern from end to end."""
+
+    def __init__(self, description: str, pattern: str) -> None:
+        super().__init__(
+            validate=validate.Regexp(f"^{pattern}$"), metadata={"description": description}
+        )
+        self.detail = "{name} has the wrong format"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if text.endswith("\n"):  # which $ would allow
+            raise self.make_error("invalid")
+        return text
+
+
+class ChoiceField(fields.String):
+    """One of several words."""
+
+    def __init__(self, description: str, words: Iterable[str], **kwargs: Any) -> None:
+        words = list(words)
+        super().__init__(
+            validate=validate.OneOf(words), metadata={"description": description}, **kwargs
+        )
+        self.detail = f"{{name}} must be one of: {', '.join(words)}"
+
+
+class SwitchField(ChoiceField):
+    """`true` or `false` in a query."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, ["true", "false"])
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return {"true": True, "false": False}.get(super()._deserialize(value, attr, data, **kwargs))
+
+
+class IdentifierField(fields.String):
+    """Text in a query that others chose and that `is_identifier` accepts."""
+
+    detail = f"{{name}} must be 1-{IDENTIFIER_MAX_LENGTH} characters"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(metadata={"description": description, "pattern": _IDENTIFIER})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if not is_identifier(text):
+            raise self.make_error("invalid")
+        return text
+
+
+class DigitsField(fields.Integer):
+    """A whole number in a query, in plain digits."""
+
+    def __init__(self, low: int, high: int, *, description: str, **kwargs: Any) -> None:
+        super().__init__(
+            validate=validate.Range(low, high), metadata={"description": description}, **kwargs
+        )
+        self.detail = f"{{name}} must be {low}-{high}"
+        self._digits = len(str(high))
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        # int() would accept "+1", " 1", "1_0" and digits of other scripts
+        if not re.fullmatch(f"[0-9]{{1,{self._digits}}}", value):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+def identifier_field(description: str, *, allow_none: bool = False) -> fields.String:
     """Return a field for text that others chose and that `is_identifier` accepts."""
-    return _text(description, _IDENTIFIER, IDENTIFIER_MAX_LENGTH)
+    return _text(description, _IDENTIFIER, IDENTIFIER_MAX_LENGTH, allow_none=allow_none)
 
 
-def shown_name_field(description: str) -> fields.String:
+def shown_name_field(description: str, *, allow_none: bool = False) -> fields.String:
     """Return a field for the name of a credential in an answer."""
-    return _text(description, _NAME_SHOWN, NAME_MAX_LENGTH)
+    return _text(description, _NAME_SHOWN, NAME_MAX_LENGTH, allow_none=allow_none)
 
 
-def code_field(description: str, pattern: str) -> fields.String:
+def code_field(description: str, pattern: str, *, allow_none: bool = False) -> fields.String:
     """Return a field for text that matches the pattern from end to end."""
     return fields.String(
         required=True,
+        allow_none=allow_none,
         validate=validate.Regexp(f"^{pattern}$"),
         metadata={"description": description},
     )
 
 
-def _text(description: str, pattern: str, max_length: int) -> fields.String:
+def _text(
+    description: str, pattern: str, max_length: int, *, allow_none: bool = False
+) -> fields.String:
     return fields.String(
         required=True,
+        allow_none=allow_none,
         validate=validate.Length(1, max_length),
         metadata={"description": description, "pattern": pattern},
     )

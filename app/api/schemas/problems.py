@@ -2,7 +2,7 @@
 
 from marshmallow import fields, validate
 
-from app.api.schemas.fields import ClosedSchema, identifier_field
+from app.api.schemas.fields import ClosedSchema, TimestampField, identifier_field
 
 
 class InputErrorSchema(ClosedSchema):
@@ -41,4 +41,8 @@ class ProblemSchema(ClosedSchema):
         fields.Nested(InputErrorSchema),
         validate=validate.Length(min=1),
         metadata={"description": "For an invalid body: what is wrong with each member."},
+    )
+    last_used_at = TimestampField(
+        "For a credential that was used too recently to be revoked: its last use.",
+        required=False,
     )

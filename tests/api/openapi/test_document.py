@@ -45,7 +45,7 @@ def shape(value):
 
     The types of nullable members and the members of an event's detail are left out.
     """
-    free = ("last_used_at", "expires_at", "detail")
+    free = ("last_used_at", "expires_at", "disabled_at", "detail")
     if isinstance(value, dict):
         return {name: None if name in free else shape(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -133,12 +133,14 @@ def test_every_error_is_a_problem_document_with_examples(document):
     ("operation_id", "statuses"),
     [
         ("listCredentials", {200, 400, 401, 403, 503}),
-        ("issueCredential", {200, 400, 401, 403, 409, 413, 415, 429, 503}),
+        ("issueCredential", {200, 400, 401, 403, 409, 413, 415, 422, 429, 503}),
         ("getCredential", {200, 400, 401, 403, 404, 503}),
         ("updateCredential", {204, 400, 401, 403, 404, 413, 415, 503}),
-        ("revokeCredential", {204, 400, 401, 403, 404, 503}),
-        ("rotateCredential", {200, 400, 401, 403, 404, 413, 415, 429, 503}),
+        ("revokeCredential", {204, 400, 401, 403, 404, 409, 503}),
+        ("endClientSecret", {204, 400, 401, 403, 404, 409, 503}),
+        ("rotateCredential", {200, 400, 401, 403, 404, 409, 413, 415, 422, 429, 503}),
         ("listEvents", {200, 400, 401, 403, 404, 503}),
+        ("listUnitEvents", {200, 400, 401, 403, 503}),
         ("verify", {200, 401, 429, 503}),
         ("verifyByPost", {200, 401, 413, 429, 503}),
         ("getHealth", {200}),
@@ -167,8 +169,10 @@ def real_answers(member):
         "listCredentials": member.get("/secrets"),
         "getCredential": member.get(path),
         "listEvents": member.get(f"{path}/events"),
+        "listUnitEvents": member.get("/secrets/events"),
         "getHealth": member.get("/healthz"),
         "getReadiness": member.get("/readyz"),
+        "endClientSecret": member.delete(f"{path}/secrets/{issued.json['client_secret'][-4:]}"),
         "revokeCredential": member.delete(path),
     }
 

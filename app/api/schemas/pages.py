@@ -1,0 +1,117 @@
+"""Which part of a list callers ask for: its page and its filters."""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from marshmallow import Schema, ValidationError, fields, post_load
+
+from app.api.http.pagination import (
+    Place,
+    mark_of,
+    read_cursor,
+    read_event_id,
+    read_position,
+    read_trail_position,
+)
+from app.api.schemas.events import EVENT_NAMES
+from app.api.schemas.fields import (
+    ChoiceField,
+    CodeField,
+    DigitsField,
+    IdentifierField,
+    NameField,
+    SwitchField,
+    TimeField,
+)
+from app.credentials.generator import CLIENT_ID_PATTERN, SECRET_ID_PATTERN
+from app.credentials.model import Order
+from app.credentials.service import MAX_ITEMS
+
+
+def limit_field() -> DigitsField:
+    """Return the field for the size of a page."""
+    return DigitsField(
+        1,
+        MAX_ITEMS,
+        load_default=MAX_ITEMS,
+        description=f"The maximum number of items; {MAX_ITEMS} if it is absent.",
+    )
+
+
+class CursorField(fields.String):
+    """An opaque place in a list, and the filters that it belongs to. `read_place` reads it."""
+
+    detail = "{name} is not valid for this list"
+
+    def __init__(self, read_place: Callable[[str], Place]) -> None:
+        super().__init__(
+            metadata={
+                "minLength": 1,
+                "maxLength": 100,
+                "description": "Where the page starts: opaque, from the previous page's `Link`.",
+                "pattern": "^[A-Za-z0-9_-]+={0,2}$",
+            }
+        )
+        self._read_place = read_place
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return read_cursor(text, self._read_place)
+        except ValueError:
+            raise ValidationError(self.detail) from None
+
+
+class _PageSchema(Schema):
+    """Which part of a list to show. A cursor belongs to the filters that it was made with."""
+
+    limit = limit_field()
+
+    @post_load
+    def check_cursor(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if "cursor" in query:
+            place, mark = query["cursor"]
+            if mark != mark_of(query):
+                raise ValidationError(CursorField.detail, "cursor")
+            query["cursor"] = place
+        return query
+
+
+class CredentialPageSchema(_PageSchema):
+    """Which credentials to list."""
+
+    cursor = CursorField(read_position)
+    client_id = CodeField("Only the credential with this client ID.", CLIENT_ID_PATTERN)
+    name = NameField(
+        description="Only credentials with this text in their name, in upper or lower case."
+    )
+    enabled = SwitchField("Only credentials that are enabled (`true`) or disabled (`false`).")
+    expiring_before = TimeField(
+        "Only credentials that will have no live client secret at this time, or have none already."
+    )
+    unused_since = TimeField(
+        "Only credentials that were last used before this time, or never. To the minute."
+    )
+
+
+class EventPageSchema(_PageSchema):
+    """Which part of a credential's trail to show."""
+
+    cursor = CursorField(read_event_id)
+
+
+class UnitEventPageSchema(_PageSchema):
+    """Which events of a unit to show."""
+
+    cursor = CursorField(read_trail_position)
+    order = ChoiceField(
+        "`desc`: newest first. `asc`: oldest first, with a `Link` on every page, to follow the "
+        "trail.",
+        get_args(Order),
+        load_default="desc",
+    )
+    event = ChoiceField("Only events of this kind.", EVENT_NAMES)
+    actor = IdentifierField("Only what this actor did.")
+    secret_id = CodeField("Only what happened to this credential.", SECRET_ID_PATTERN)
+    since = TimeField("Only events from this time on.")
+    until = TimeField("Only events before this time.")

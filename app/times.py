@@ -1,0 +1,23 @@
+"""Times as callers see them: RFC 3339, UTC, whole seconds, `Z`.
+
+The pattern means the same in Python and in JSON Schema (ECMAScript). Match it whole.
+"""
+
+import re
+from datetime import UTC, datetime
+
+TIME_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+
+_TIME = re.compile(TIME_PATTERN)
+
+
+def format_time(time: datetime) -> str:
+    """Return the time as text; a fraction of a second is cut off."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Return the time. Raises ValueError for any other format and for dates that do not exist."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("not a time")
+    return datetime.fromisoformat(text)
