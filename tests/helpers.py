@@ -3,6 +3,7 @@
 import os
 import shutil
 from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
 from app.places import Workload
+from app.times import format_time
 
 if TYPE_CHECKING:
     from tests.conftest import Rows
@@ -40,6 +42,11 @@ def basic(client_id: str, client_secret: str) -> dict[str, str]:
     """Return the Authorization header of the pair."""
     pair = f"{client_id}:{client_secret}".encode()
     return {"Authorization": f"Basic {b64encode(pair).decode()}"}
+
+
+def time_in(**duration: float) -> str:
+    """Return the time that far ahead, as the API writes it."""
+    return format_time(datetime.now(UTC) + timedelta(**duration))
 
 
 def typo_of(text: str, position: int = -1) -> str:

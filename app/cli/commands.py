@@ -2,17 +2,40 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
 
 import click
 
-from app.api.schemas.credentials import CredentialSchema, IssuedCredentialSchema
-from app.api.schemas.events import AuditEventSchema
+from app.api.schemas.credentials import (
+    CredentialSchema,
+    DetailedCredentialSchema,
+    IssuedCredentialSchema,
+)
+from app.api.schemas.events import UnitEventSchema
 from app.cli import parameters
-from app.cli.output import print_record, print_table
-from app.credentials.errors import CredentialLimitReached, CredentialNotFound
-from app.credentials.model import Caller, Item, Page, Place
+from app.cli.follow import follow_events
+from app.cli.output import print_events, print_record, print_table
+from app.credentials.errors import (
+    AmbiguousHint,
+    ClientSecretNotFound,
+    CredentialInUse,
+    CredentialLimitReached,
+    CredentialNotFound,
+    InvalidExpiry,
+    LastSecret,
+    SecretLimitReached,
+)
+from app.credentials.model import (
+    Caller,
+    CredentialFilter,
+    EventFilter,
+    Item,
+    Page,
+    Place,
+)
 from app.credentials.service import CredentialService
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
@@ -34,6 +57,35 @@ class _NotFound(click.ClickException):
 
 class _Unavailable(click.ClickException):
     exit_code = 4
+
+
+_FAILURES: Mapping[type[Exception], tuple[type[click.ClickException], str]] = {
+    CredentialNotFound: (_NotFound, "The unit has no such credential."),
+    ClientSecretNotFound: (_NotFound, "The credential has no such client secret."),
+    InvalidExpiry: (click.UsageError, "Invalid value for '--expires-at': {error}"),
+    CredentialLimitReached: (
+        click.ClickException,
+        "The unit has reached its limit of credentials.",
+    ),
+    SecretLimitReached: (
+        click.ClickException,
+        "Two client secrets are already live; end one first, or rotate with --overlap-seconds 0.",
+    ),
+    LastSecret: (
+        click.ClickException,
+        "This is the last live client secret; rotate, disable or revoke the credential instead.",
+    ),
+    AmbiguousHint: (
+        click.ClickException,
+        "Two live client secrets have this hint; rotate with --overlap-seconds 0 instead.",
+    ),
+    CredentialInUse: (
+        click.ClickException,
+        "The credential is in use; it was last used at {error}.",
+    ),
+    DatabaseFault: (click.ClickException, "The database rejected a statement ({error})."),
+    DatabaseUnavailable: (_Unavailable, "The database is unavailable ({error})."),
+}
 
 
 @click.group(
@@ -63,59 +115,194 @@ def migrate_command() -> None:
 
 
 @main.command("list")
+@parameters.credential_filter
 @parameters.query
-def list_command(*, unit: str, as_json: bool) -> None:
-    """List the unit's credentials, newest first."""
+def list_command(*, unit: str, as_json: bool, **conditions: Any) -> None:
+    """List the unit's credentials, newest first. Each must meet every condition."""
     caller = _caller(unit)
+    only = CredentialFilter(**conditions)
     with _service() as service:
-        credentials = _all_pages(lambda place: service.list(caller, after=place))
+        credentials = _all_pages(lambda place: service.list(caller, only=only, after=place))
     print_table(CredentialSchema(many=True), credentials, as_json=as_json)
+
+
+@main.command("show")
+@parameters.secret_id
+@parameters.query
+def show_command(*, secret_id: str, unit: str, as_json: bool) -> None:
+    """Show a credential with its live client secrets."""
+    with _service() as service:
+        credential = service.get(_caller(unit), secret_id)
+    print_record(DetailedCredentialSchema(), credential, as_json=as_json)
+
+
+@main.command("whois")
+@parameters.client_id
+@parameters.as_json
+def whois_command(*, client_id: str, as_json: bool) -> None:
+    """Show the credential of a client ID, in any unit."""
+    with _service() as service:
+        credential = service.whois(client_id)
+    print_record(DetailedCredentialSchema(), credential, as_json=as_json)
 
 
 @main.command("issue")
 @parameters.name
+@parameters.expires_at
 @parameters.change
 @parameters.as_json
-def issue_command(*, name: str, unit: str, actor: str, as_json: bool) -> None:
+def issue_command(
+    *, name: str, expires_at: datetime | None, unit: str, actor: str, as_json: bool
+) -> None:
     """Issue a credential, and print its client secret once."""
     with _service() as service:
-        issued = service.issue(_caller(unit, actor), name=name)
+        issued = service.issue(_caller(unit, actor), name=name, expires_at=expires_at)
     print_record(IssuedCredentialSchema(), issued, as_json=as_json)
+
+
+@main.command("update")
+@parameters.secret_id
+@parameters.new_name
+@parameters.consent
+@parameters.change
+def update_command(
+    *,
+    secret_id: str,
+    name: str | None,
+    trust_upstream_consent: bool | None,
+    unit: str,
+    actor: str,
+) -> None:
+    """Change a credential's name or consent flag."""
+    if name is None and trust_upstream_consent is None:
+        raise click.UsageError("Say what to change: a name or the consent flag.")
+    with _service() as service:
+        service.update(
+            _caller(unit, actor),
+            secret_id,
+            name=name,
+            trust_upstream_consent=trust_upstream_consent,
+        )
+    click.echo(f"updated {secret_id}")
 
 
 @main.command("rotate")
 @parameters.secret_id
 @parameters.overlap_seconds
+@parameters.expires_at
 @parameters.change
 @parameters.as_json
-def rotate_command(
-    *, secret_id: str, overlap_seconds: int, unit: str, actor: str, as_json: bool
+def rotate_command(  # noqa: PLR0913  each is an option
+    *,
+    secret_id: str,
+    overlap_seconds: int,
+    expires_at: datetime | None,
+    unit: str,
+    actor: str,
+    as_json: bool,
 ) -> None:
     """Make a new client secret, and print it once."""
     with _service() as service:
-        issued = service.rotate(_caller(unit, actor), secret_id, overlap_seconds=overlap_seconds)
+        issued = service.rotate(
+            _caller(unit, actor),
+            secret_id,
+            overlap_seconds=overlap_seconds,
+            expires_at=expires_at,
+        )
     print_record(IssuedCredentialSchema(), issued, as_json=as_json)
 
 
-@main.command("revoke")
+@main.command("end-secret")
 @parameters.secret_id
+@parameters.hint
 @parameters.change
-def revoke_command(*, secret_id: str, unit: str, actor: str) -> None:
-    """End a credential and its client secrets immediately."""
+def end_secret_command(*, secret_id: str, hint: str, unit: str, actor: str) -> None:
+    """End one of two live client secrets immediately. HINT is its last four characters."""
     with _service() as service:
-        service.revoke(_caller(unit, actor), secret_id)
-    click.echo(f"revoked {secret_id}")
+        service.end_secret(_caller(unit, actor), secret_id, hint)
+    click.echo(f"ended {hint} of {secret_id}")
+
+
+@main.command("disable")
+@parameters.one_or_all
+@parameters.change
+def disable_command(*, secret_id: str | None, all_of_unit: bool, unit: str, actor: str) -> None:
+    """Refuse a credential, or all of the unit, until enabled again."""
+    _require_one_or_all(secret_id, all_of_unit=all_of_unit)
+    caller = _caller(unit, actor)
+    with _service() as service:
+        if secret_id is not None:
+            service.update(caller, secret_id, enabled=False)
+            click.echo(f"disabled {secret_id}")
+        else:
+            _print_count("disabled", service.disable_all(caller))
+
+
+@main.command("enable")
+@parameters.one_or_all
+@parameters.change
+def enable_command(*, secret_id: str | None, all_of_unit: bool, unit: str, actor: str) -> None:
+    """Accept a disabled credential again, or all that `disable --all` disabled."""
+    _require_one_or_all(secret_id, all_of_unit=all_of_unit)
+    caller = _caller(unit, actor)
+    with _service() as service:
+        if secret_id is not None:
+            service.update(caller, secret_id, enabled=True)
+            click.echo(f"enabled {secret_id}")
+        else:
+            _print_count("enabled", service.enable_all(caller))
+
+
+@main.command("revoke")
+@parameters.one_or_all
+@parameters.unused_for
+@parameters.change
+def revoke_command(
+    *, secret_id: str | None, all_of_unit: bool, unused_for: int | None, unit: str, actor: str
+) -> None:
+    """End a credential, or all of the unit, and their client secrets immediately."""
+    _require_one_or_all(secret_id, all_of_unit=all_of_unit)
+    if all_of_unit and unused_for is not None:
+        raise click.UsageError("--unused-for is for a single credential.")
+    caller = _caller(unit, actor)
+    with _service() as service:
+        if secret_id is not None:
+            service.revoke(caller, secret_id, unused_for=unused_for)
+            click.echo(f"revoked {secret_id}")
+        else:
+            _print_count("revoked", service.revoke_all(caller))
 
 
 @main.command("events")
-@parameters.secret_id
+@parameters.event_filter
+@parameters.follow
 @parameters.query
-def events_command(*, secret_id: str, unit: str, as_json: bool) -> None:
-    """Show the audit trail of a credential, newest first, even after it was revoked."""
+def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any) -> None:
+    """Show the unit's audit trail, newest first, or that of one credential.
+
+    A trail outlives its credential. Each event must meet every condition.
+    """
     caller = _caller(unit)
+    only = EventFilter(**conditions)
     with _service() as service:
-        events = _all_pages(lambda place: service.events(caller, secret_id, before=place))
-    print_table(AuditEventSchema(many=True), events, as_json=as_json)
+        if follow:
+            print_events(follow_events(service, caller, only=only), as_json=as_json)
+            return
+        events = _all_pages(lambda place: service.unit_events(caller, only=only, after=place))
+        if only.secret_id is not None and not events:
+            service.events(caller, only.secret_id, limit=1)  # is there such a credential at all?
+    print_table(UnitEventSchema(many=True), events, as_json=as_json)
+
+
+def _require_one_or_all(secret_id: str | None, *, all_of_unit: bool) -> None:
+    if (secret_id is not None) == all_of_unit:
+        raise click.UsageError("Name one credential, or give --all.")
+
+
+def _print_count(done: str, count: int) -> None:
+    if not count:
+        raise _NotFound(f"The unit has no credential that could be {done}.")
+    click.echo(f"{done} {count}")
 
 
 @contextmanager
@@ -130,14 +317,9 @@ def _service() -> Iterator[CredentialService]:
     try:
         database.open(wait_seconds=_CONNECT_SECONDS)
         yield make_credential_service(settings, database, workload)
-    except CredentialNotFound:
-        raise _NotFound("The unit has no such credential.") from None
-    except DatabaseFault as error:
-        raise click.ClickException(f"The database rejected a statement ({error}).") from None
-    except CredentialLimitReached:
-        raise click.ClickException("The unit has reached its limit of credentials.") from None
-    except DatabaseUnavailable as error:
-        raise _Unavailable(f"The database is unavailable ({error}).") from None
+    except tuple(_FAILURES) as error:
+        kind, message = _FAILURES[type(error)]
+        raise kind(message.format(error=error)) from None
     finally:
         database.close()
 

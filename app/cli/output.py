@@ -1,12 +1,17 @@
 """What commands print: tables for people, JSON for scripts."""
 
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 from marshmallow import Schema
 from tabulate import tabulate
+
+from app.api.schemas.events import UnitEventSchema
+from app.credentials.model import UnitEvent
 
 
 def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool) -> None:
@@ -27,6 +32,19 @@ def print_record(schema: Schema, item: Any, *, as_json: bool) -> None:
         return
     table = [[name, _cell(value)] for name, value in record.items()]
     click.echo(tabulate(table, tablefmt="plain", disable_numparse=True))
+
+
+def print_events(events: Iterable[UnitEvent], *, as_json: bool) -> None:
+    """Print a line for each event as soon as it comes, until nobody reads any more."""
+    schema = UnitEventSchema()
+    try:
+        for event in events:
+            record = schema.dump(event)
+            text = json.dumps(record) if as_json else "  ".join(map(_cell, record.values()))
+            click.echo(text)  # flushes
+    except BrokenPipeError:
+        # so that Python does not try to flush what cannot be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _cell(value: Any) -> str:

@@ -3,14 +3,22 @@
 import getpass
 import os
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
+from typing import Any, get_args
 
 import click
 
 from app.credentials.errors import InvalidName
-from app.credentials.model import parse_name
-from app.credentials.service import DEFAULT_OVERLAP_SECONDS, MAX_OVERLAP_SECONDS
+from app.credentials.generator import is_client_id
+from app.credentials.model import EventName, parse_name
+from app.credentials.service import (
+    DEFAULT_OVERLAP_SECONDS,
+    MAX_OVERLAP_SECONDS,
+    MAX_UNUSED_SECONDS,
+    MIN_UNUSED_SECONDS,
+)
 from app.identifiers import is_identifier
+from app.times import parse_time
 
 Command = Callable[..., None]
 
@@ -32,6 +40,25 @@ class _Identifier(click.ParamType[str]):
         if not is_identifier(value):
             self.fail("Must be 1-255 characters, without control characters", param, ctx)
         return value
+
+
+class _ClientId(click.ParamType[str]):
+    name = "client id"
+
+    def convert(self, value: str, param: Any, ctx: Any) -> str:
+        if not is_client_id(value):
+            self.fail("Must be a client ID: lv_ci_…", param, ctx)
+        return value
+
+
+class _Time(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        try:
+            return parse_time(value)
+        except ValueError:
+            self.fail("Must be a time such as 2027-01-31T00:00:00Z", param, ctx)
 
 
 def default_actor() -> str:
@@ -69,6 +96,47 @@ overlap_seconds = click.option(
     default=DEFAULT_OVERLAP_SECONDS,
     show_default=True,
     help="How many seconds the previous client secret keeps working.",
+)
+unused_for = click.option(
+    "--unused-for",
+    type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
+    help="Only if it has not been used for so many seconds.",
+)
+expires_at = click.option(
+    "--expires-at", type=_Time(), help="When the new client secret expires. Default: never."
+)
+client_id = click.argument("client_id", type=_ClientId())
+hint = click.argument("hint")
+new_name = click.option("--name", type=_Name(), help="The new name.")
+consent = click.option(
+    "--trust-upstream-consent/--distrust-upstream-consent",
+    default=None,
+    help="Whether to trust the consent status sent along with events.",
+)
+one_or_all = _options(
+    click.argument("secret_id", type=_Identifier(), required=False),
+    click.option("--all", "all_of_unit", is_flag=True, help="All credentials of the unit."),
+)
+credential_filter = _options(
+    click.option("--client-id", type=_ClientId(), help="Only the one with this client ID."),
+    click.option("--name", type=_Name(), help="Only those with this text in their name."),
+    click.option("--enabled/--disabled", default=None, help="Only those that are so."),
+    click.option(
+        "--expiring-before", type=_Time(), help="Only those without a live client secret by then."
+    ),
+    click.option("--unused-since", type=_Time(), help="Only those not used since then."),
+)
+event_filter = _options(
+    click.argument("secret_id", type=_Identifier(), required=False),
+    click.option(
+        "--event", type=click.Choice(get_args(EventName)), help="Only events of this kind."
+    ),
+    click.option("--only-actor", "actor", type=_Identifier(), help="Only what this actor did."),
+    click.option("--since", type=_Time(), help="Only events from this time on."),
+    click.option("--until", type=_Time(), help="Only events before this time."),
+)
+follow = click.option(
+    "--follow", is_flag=True, help="Print events as they happen, oldest first, until stopped."
 )
 query = _options(_unit, as_json)
 change = _options(_unit, _actor)

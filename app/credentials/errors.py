@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from app.times import format_time
+
 
 class InvalidName(ValueError):
     """The name breaks the contract's rules. The message says which rule, without the name."""
@@ -47,7 +49,7 @@ class CredentialInUse(Exception):
     """The credential was used so recently that it must not be revoked."""
 
     def __init__(self, last_used_at: datetime) -> None:
-        super().__init__(last_used_at)
+        super().__init__(format_time(last_used_at))
         self.last_used_at = last_used_at
 
 
