@@ -20,4 +20,4 @@ def parse_time(text: str) -> datetime:
     """Return the time. Raises ValueError for any other format and for dates that do not exist."""
     if not _TIME.fullmatch(text):
         raise ValueError("not a time")
-    return datetime.fromisoformat(text)
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

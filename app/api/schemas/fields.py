@@ -158,14 +158,19 @@ class ChoiceField(fields.String):
         self.detail = f"{{name}} must be one of: {', '.join(words)}"
 
 
-class SwitchField(ChoiceField):
+class SwitchField(fields.String):
     """`true` or `false` in a query."""
 
+    detail = "{name} must be true or false"
+
     def __init__(self, description: str) -> None:
-        super().__init__(description, ["true", "false"])
+        super().__init__(metadata={"description": description, "enum": ["true", "false"]})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        return {"true": True, "false": False}.get(super()._deserialize(value, attr, data, **kwargs))
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if text not in ("true", "false"):
+            raise self.make_error("invalid")
+        return text == "true"
 
 
 class IdentifierField(fields.String):

@@ -1,0 +1,220 @@
+"""The trail of a whole unit, read once or followed for ever."""
+
+import re
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from app.api.http.pagination import next_link
+from tests.conftest import client_of
+from tests.helpers import caller, time_in
+from tests.server import wait_until
+
+FIELDS = [
+    "secret_id", "client_id", "name", "event", "actor", "via", "address", "at", "request_id",
+    "detail",
+]  # fmt: skip
+
+
+def next_of(answer):
+    link = answer.headers.get("Link")
+    return link and re.fullmatch(r'<(/secrets/events[^>]*)>; rel="next"', link).group(1)
+
+
+def names(answer):
+    assert answer.status_code == 200, answer.text
+    return [each["name"] for each in answer.json]
+
+
+def follow(client, path, expected):
+    """Ask for the page until it has the names. Return its answer.
+
+    A transaction of another test, on the same server, may hold it up for a moment.
+    """
+    answers = []
+
+    def is_there():
+        answers.append(client.get(path))
+        return names(answers[-1]) == expected
+
+    wait_until(is_there, 20)
+    return answers[-1]
+
+
+@pytest.fixture
+def issue(service):
+    def issue(name, unit_id="unit_demo", **who):
+        return service.issue(caller(unit_id, **who), name=name)
+
+    return issue
+
+
+def test_the_trail_shows_every_credential_of_the_unit_newest_first(member, issue, service):
+    issued = issue("one")
+    issue("foreign", "unit_other")
+    issue("two")
+    service.update(caller(request_id="r-1"), issued.secret_id, name="renamed")
+    service.revoke(caller(), issued.secret_id)
+    trail = member.get("/secrets/events").json
+    assert [(each["event"], each["name"]) for each in trail] == [
+        ("revoked", "renamed"), ("updated", "renamed"), ("issued", "two"), ("issued", "one"),
+    ]  # fmt: skip
+    assert list(trail[1]) == FIELDS
+    updated = trail[1]
+    assert updated["secret_id"] == issued.secret_id
+    assert updated["client_id"] == issued.client_id
+    assert (updated["actor"], updated["via"], updated["address"], updated["request_id"]) == (
+        "ada", "api", "192.0.2.1", "r-1",
+    )  # fmt: skip
+
+
+def test_an_event_has_the_address_that_the_proxy_tells(app_with, issuer):
+    member = client_of(app_with(trusted_proxies=1), issuer.sign())
+    member.post("/secrets", json={"name": "x"}, headers={"X-Forwarded-For": "203.0.113.9"})
+    hostile = "a\x85b" * 100
+    member.post("/secrets", json={"name": "y"}, headers={"X-Forwarded-For": hostile})
+    trail = member.get("/secrets/events").json
+    assert [each["address"] for each in trail] == [None, "203.0.113.9"]
+
+
+def test_filters_narrow_the_trail(member, issue, service, rows):
+    first = issue("one", actor="bob")
+    issue("two")
+    service.revoke(caller(), first.secret_id)
+
+    def found(**filters):
+        answer = member.get("/secrets/events", query_string=filters)
+        return [(each["event"], each["name"]) for each in answer.json]
+
+    assert found(event="revoked") == [("revoked", "one")]
+    assert found(actor="bob") == [("issued", "one")]
+    assert found(secret_id=first.secret_id) == [("revoked", "one"), ("issued", "one")]
+    assert found(secret_id=first.secret_id, event="issued") == [("issued", "one")]
+    assert found(since=time_in(hours=1)) == found(until=time_in(hours=-1)) == []
+    assert len(found(since=time_in(hours=-1), until=time_in(hours=1))) == 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "event=burned", "event=", "actor=", "actor=%00", f"actor={'x' * 256}", "secret_id=sec_x",
+        "secret_id=", "since=now", "until=2025-06-01", "order=up", "order=", "limit=0",
+        "limit=1001", "cursor=x", "cursor=MQ==", "cursor=MS0x%0A", "order=asc&order=asc",
+        "since=2025-06-01T10:00:00Z&since=2025-06-01T10:00:00Z",
+    ],
+)  # fmt: skip
+def test_an_invalid_parameter_is_rejected(member, query):
+    assert member.get(f"/secrets/events?{query}").status_code == 400
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_the_pages_make_up_the_whole_trail(member, issue, order):
+    for number in range(5):
+        issue(str(number))
+    follow(member, "/secrets/events?order=asc", ["0", "1", "2", "3", "4"])
+    path, shown = f"/secrets/events?limit=2&order={order}", []
+    while True:
+        answer = member.get(path)
+        shown += names(answer)
+        path = next_of(answer)
+        if not answer.json or path is None:
+            break
+    assert shown == (["0", "1", "2", "3", "4"] if order == "asc" else ["4", "3", "2", "1", "0"])
+
+
+def test_an_ascending_trail_can_be_followed_for_ever(member, issue):
+    empty = member.get("/secrets/events?order=asc")
+    assert empty.json == []
+    issue("one")
+    first = follow(member, next_of(empty), ["one"])
+    nothing = member.get(next_of(first))
+    assert nothing.json == []
+    assert next_of(nothing) == next_of(first)
+    issue("two")
+    follow(member, next_of(nothing), ["two"])
+
+
+def test_a_cursor_of_a_trail_belongs_to_its_order_and_filters(member, issue):
+    issue("one")
+    issue("two")
+    path = next_of(follow(member, "/secrets/events?order=asc&limit=1", ["one"]))
+    assert member.get(path).status_code == 200
+    assert member.get(path.replace("order=asc", "order=desc")).status_code == 400
+    assert member.get(f"{path}&event=issued").status_code == 400
+
+
+INSERT = """
+    INSERT INTO credential_events (secret_id, unit_id, name, event, actor, request_id)
+    VALUES ('sec_' || repeat('a', 20), 'unit_demo', %s, 'updated', 'ada', 'req')
+"""
+
+
+def test_an_event_that_is_committed_late_is_not_passed_over(member, issue, database_url):
+    """Two real transactions: the one that began to write first commits last."""
+    with psycopg.connect(database_url) as late:
+        late.execute(INSERT, ["late"])
+        issue("early")
+        assert names(member.get("/secrets/events")) == ["early"]
+        page = member.get("/secrets/events?order=asc")
+        assert page.json == []
+        late.commit()
+    follow(member, next_of(page), ["late", "early"])
+
+
+def test_the_identity_values_may_be_in_another_order_than_the_transactions(member, database_url):
+    """The first transaction draws the higher number and commits first."""
+    with psycopg.connect(database_url) as first, psycopg.connect(database_url) as second:
+        first.execute("SELECT pg_current_xact_id()")
+        second.execute("SELECT pg_current_xact_id()")
+        second.execute(INSERT, ["second"])
+        first.execute(INSERT, ["first"])
+        first.commit()
+        page = follow(member, "/secrets/events?order=asc", ["first"])
+        second.commit()
+    follow(member, next_of(page), ["second"])
+
+
+def test_a_transaction_that_is_rolled_back_holds_up_nothing(member, issue, database_url):
+    with psycopg.connect(database_url) as failing:
+        failing.execute(INSERT, ["never"])
+        issue("early")
+        failing.rollback()
+    follow(member, "/secrets/events?order=asc", ["early"])
+
+
+def test_a_position_from_before_a_restored_dump_is_still_good(member, service, issue, rows):
+    """Transaction numbers start again in the new cluster; the events of the dump come first."""
+    issue("restored")
+    rows.execute("ALTER TABLE credential_events DISABLE TRIGGER credential_events_append_only")
+    rows.execute("UPDATE credential_events SET transaction_id = '0'")
+    rows.execute("ALTER TABLE credential_events ENABLE TRIGGER credential_events_append_only")
+    (event,) = service.unit_events(caller(), order="asc").items
+    issue("new")
+    query = {"order": "asc", "limit": 1000}
+    path = next_link("/secrets/events", query, replace(event, transaction_id=10**15).position)
+    follow(member, path[1:].partition(">")[0], ["new"])
+
+
+def test_an_event_from_before_the_columns_has_the_names_of_its_issue(member, service, issue, rows):
+    issued = issue("old")
+    rows.execute(
+        "INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id) "
+        "VALUES (%(secret_id)s, 'unit_demo', 'revoked', 'ada', 'req')",
+        secret_id=issued.secret_id,
+    )
+    newest = member.get("/secrets/events").json[0]
+    assert (newest["client_id"], newest["name"]) == (issued.client_id, "old")
+    assert newest["via"] is newest["address"] is None
+
+
+def test_the_index_serves_both_orders(rows):
+    for other_plan in ("enable_seqscan", "enable_bitmapscan", "enable_sort"):
+        rows("SELECT set_config(%(name)s, 'off', false)", name=other_plan)
+    for direction in ("ASC", "DESC"):
+        plan = rows(
+            "EXPLAIN SELECT * FROM credential_events WHERE unit_id = 'u' "
+            f"ORDER BY transaction_id {direction}, event_id {direction}"
+        )
+        assert "credential_events_in_order" in str(plan)
+        assert "Sort" not in str(plan)
