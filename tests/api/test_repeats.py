@@ -1,0 +1,271 @@
+"""Requests that are repeated with an Idempotency-Key."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from app.credentials.answers import AnswerSeal, RepeatableRequest
+from app.credentials.errors import IdempotencyKeyReused
+from tests.conftest import client_of
+from tests.helpers import DIGEST_KEY, basic, caller, time_in
+from tests.server import wait_until
+
+KEY = "f3b1c2d4-0000-4000-8000-123456789abc"
+EXPIRES_AT = time_in(days=30)
+
+
+@pytest.fixture
+def post(member):
+    def post(path="/secrets", key=KEY, client=member, **body):
+        if path == "/secrets":
+            body = {"name": "CRM", **body}
+        return client.post(path, json=body, headers={"Idempotency-Key": key})
+
+    return post
+
+
+@pytest.fixture
+def rotate_path(issued):
+    return f"/secrets/{issued.secret_id}/rotate"
+
+
+def test_the_same_issue_again_gives_the_same_answer_and_changes_nothing(post, rows):
+    first, again = post(), post()
+    assert first.status_code == again.status_code == 200
+    assert first.data == again.data
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert rows.count("credentials") == rows.count("credential_events") == 1
+
+
+def test_the_same_rotation_again_ends_nothing(post, rotate_path, rows, client, issued):
+    first = post(rotate_path, overlap_seconds=0)
+    again = post(rotate_path, overlap_seconds=0)
+    assert first.data == again.data
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert rows.count("client_secrets") == 1
+    pair = basic(issued.client_id, first.json["client_secret"])
+    assert client.get("/verify", headers=pair).status_code == 200
+
+
+def test_the_answer_stays_the_same_after_an_update(post, member):
+    first = post()
+    path = f"/secrets/{first.json['secret_id']}"
+    member.put(path, json={"trust_upstream_consent": True, "name": "renamed"})
+    assert post().data == first.data
+
+
+def test_without_a_key_each_request_makes_a_credential(member, rows):
+    member.post("/secrets", json={"name": "x"})
+    member.post("/secrets", json={"name": "x"})
+    assert rows.count("credentials") == 2
+    assert rows.count("sealed_answers") == 0
+
+
+def test_another_key_makes_another_credential(post, rows):
+    post()
+    post(key="another key".replace(" ", "-") + "-0123456789")
+    assert rows.count("credentials") == 2
+
+
+def test_the_same_content_may_be_written_differently(member, post):
+    first = post(expires_at=EXPIRES_AT)
+    again = member.post(
+        "/secrets",
+        data=f' {{"expires_at":"{EXPIRES_AT}" , "name":" CRM "}}',
+        content_type="application/json",
+        headers={"Idempotency-Key": KEY},
+    )
+    assert again.data == first.data
+
+
+def test_a_rotation_without_a_body_has_the_default_overlap(member, post, rotate_path):
+    first = member.post(rotate_path, headers={"Idempotency-Key": KEY})
+    assert post(rotate_path, overlap_seconds=86400).data == first.data
+
+
+@pytest.mark.parametrize(
+    "body", [{"name": "other"}, {"expires_at": EXPIRES_AT}], ids=["name", "expires_at"]
+)
+def test_the_key_of_a_different_request_is_rejected(post, rows, body):
+    post()
+    answer = post(**body)
+    assert (answer.status_code, answer.json["detail"]) == (
+        422,
+        "This Idempotency-Key belongs to a different request",
+    )
+    assert rows.count("credentials") == 1
+
+
+def test_the_key_of_an_issue_does_not_rotate(post, rotate_path, rows):
+    post()
+    assert post(rotate_path).status_code == 422
+    assert rows.count("client_secrets") == 2
+
+
+@pytest.mark.parametrize("who", [{"sub": "bob"}, {"unit_id": "unit_other"}])
+def test_a_key_belongs_to_its_caller(app, issuer, post, rows, who):
+    first = post()
+    other = post(client=client_of(app, issuer.sign(**who)))
+    assert other.status_code == 200
+    assert other.json["secret_id"] != first.json["secret_id"]
+    assert rows.count("credentials") == 2
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "x" * 15, "x" * 129, "with a space in it", "täglich-einmal-nicht", "tab\tin-the-middle"],
+)
+def test_an_invalid_key_is_rejected(post, rows, key):
+    answer = post(key=key)
+    assert (answer.status_code, answer.json["detail"]) == (
+        400,
+        "Idempotency-Key must be 16-128 visible ASCII characters",
+    )
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize("key", ["x" * 16, "~" * 128, '"quoted-0123456789"'])
+def test_a_valid_key_is_accepted(post, key):
+    assert post(key=key).status_code == 200
+
+
+def test_a_request_that_failed_may_be_repeated(post, app_with, issuer, rows):
+    full = client_of(app_with(max_credentials_per_unit=1), issuer.sign())
+    first = post(client=full, key="a" * 16)
+    assert post(client=full).status_code == 409
+    full.delete(f"/secrets/{first.json['secret_id']}")
+    assert post(client=full).status_code == 200
+
+
+def test_an_answer_does_not_outlive_a_day(post, rows):
+    first = post()
+    rows.execute("UPDATE sealed_answers SET created_at = now() - interval '24 hours'")
+    again = post()
+    assert "Idempotency-Replayed" not in again.headers
+    assert again.json["secret_id"] != first.json["secret_id"]
+    assert post().data == again.data
+
+
+def test_old_answers_are_erased(app, post, rows):
+    post(key="a" * 16)
+    rows.execute("UPDATE sealed_answers SET created_at = now() - interval '24 hours'")
+    post(key="b" * 16)
+    app.services.credentials.deferred.erase_old_answers()
+    assert rows.count("sealed_answers") == 1
+
+
+def test_an_answer_is_erased_once_its_secret_was_verified(app, post, rows, client):
+    issued = post().json
+    post(key="another-key-0123")
+    pair = basic(issued["client_id"], issued["client_secret"])
+    assert client.get("/verify", headers=pair).status_code == 200
+    wait_until(lambda: rows.count("sealed_answers") == 1, 10)
+
+
+def test_an_answer_is_erased_with_its_credential(post, member, rows):
+    member.delete(f"/secrets/{post().json['secret_id']}")
+    assert rows.count("sealed_answers") == 0
+
+
+def test_a_repeated_request_does_not_count_against_the_limit(app_with, issuer, post):
+    limited = client_of(app_with(issue_limit=1), issuer.sign())
+    first = post(client=limited)
+    assert [post(client=limited).data for _ in range(3)] == [first.data] * 3
+    assert post(client=limited, key="another-key-0123").status_code == 429
+
+
+def test_a_changed_digest_key_still_opens_the_answers_of_the_previous(app_with, issuer, post):
+    old, new = b"o" * 32, b"n" * 32
+    first = post(client=client_of(app_with(digest_keys=(old,)), issuer.sign()))
+    after = client_of(app_with(digest_keys=(new, old)), issuer.sign())
+    assert post(client=after).data == first.data
+
+
+def test_of_many_at_once_one_works_and_the_others_get_its_answer_or_409(app_with, issuer, rows):
+    app = app_with()
+    token = issuer.sign()
+
+    def request(_):
+        return client_of(app, token).post(
+            "/secrets", json={"name": "CRM"}, headers={"Idempotency-Key": KEY}
+        )
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(request, range(12)))
+    assert rows.count("credentials") == 1
+    worked = [each for each in answers if each.status_code == 200]
+    assert len({each.data for each in worked}) == 1
+    assert sum("Idempotency-Replayed" not in each.headers for each in worked) == 1
+    for each in answers:
+        assert each.status_code in (200, 409, 503)
+        if each.status_code != 200:
+            assert each.headers["Retry-After"] == "1"
+
+
+def test_a_request_that_is_under_way_is_409(post, database_url, rows):
+    """The first request's transaction is held open by another session."""
+    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    with psycopg.connect(database_url) as first:
+        first.execute("SELECT pg_advisory_xact_lock(%s)", [request.lock_id])
+        answer = post()
+        assert (answer.status_code, answer.json["detail"]) == (
+            409,
+            "A request with this Idempotency-Key is under way",
+        )
+        assert answer.headers["Retry-After"] == "1"
+        assert rows.count("credentials") == 0
+    assert post().status_code == 200
+
+
+# What is stored
+
+
+def test_no_column_of_the_database_shows_a_secret_or_a_key(post, rotate_path, rows):
+    secrets = [
+        post(key=KEY).json["client_secret"],
+        post(rotate_path, key="k" * 40).json["client_secret"],
+    ]
+    tables = rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    assert {"sealed_answers", "client_secrets"} <= {each["tablename"] for each in tables}
+    stored = ""
+    for each in tables:
+        for row in rows(f"SELECT * FROM {each['tablename']}"):
+            for value in row.values():
+                stored += value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    for plain in [*secrets, KEY, "k" * 40]:
+        assert plain not in stored
+
+
+def test_an_answer_cannot_be_opened_without_both_keys(service, issued):
+    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    sealed = AnswerSeal([DIGEST_KEY]).seal(request, issued)
+    assert AnswerSeal([DIGEST_KEY]).open(request, sealed) == issued
+    assert issued.client_secret.encode() not in sealed.sealed
+    others = [
+        (AnswerSeal([b"x" * 32]), request),
+        (AnswerSeal([DIGEST_KEY]), replace(request, idempotency_key=KEY + "x")),
+        (AnswerSeal([DIGEST_KEY]), replace(request, caller=caller(actor="bob"))),
+    ]
+    for seal, other in others:
+        (key_hash,) = seal.key_hashes(other)
+        assert key_hash != sealed.key_hash
+        with pytest.raises(IdempotencyKeyReused):
+            seal.open(other, replace(sealed, key_hash=key_hash))
+
+
+def test_a_sealed_answer_that_was_tampered_with_is_not_opened(service, issued):
+    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    seal = AnswerSeal([DIGEST_KEY])
+    sealed = seal.seal(request, issued)
+    tampered = replace(sealed, sealed=sealed.sealed[:-1] + bytes([sealed.sealed[-1] ^ 1]))
+    with pytest.raises(IdempotencyKeyReused):
+        seal.open(request, tampered)
+
+
+def test_the_same_answer_is_never_sealed_the_same(issued):
+    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    seal = AnswerSeal([DIGEST_KEY])
+    assert seal.seal(request, issued).sealed != seal.seal(request, issued).sealed
