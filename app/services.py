@@ -29,6 +29,7 @@ class Services:
     keys: KeySource
     credentials: CredentialService
     tokens: TokenVerifier
+    manager_roles: frozenset[str]  # empty if everyone may change credentials
     verify_failures: RateLimit
     issues: RateLimit
 
@@ -48,7 +49,9 @@ class Services:
                 algorithms=settings.jwt_algorithms,
                 issuer=settings.jwt_issuer,
                 audience=settings.jwt_audience,
+                role_claim=settings.jwt_role_claim,
             ),
+            manager_roles=settings.jwt_manager_roles,
             verify_failures=RateLimit(
                 "verify failures",
                 settings.verify_failure_limit,

@@ -63,6 +63,8 @@ class Settings(CredentialSettings):
     jwt_issuer: str
     jwt_audience: str
     jwt_algorithms: tuple[str, ...]
+    jwt_role_claim: str | None
+    jwt_manager_roles: frozenset[str]
     host: str
     port: int
     web_concurrency: int
@@ -79,6 +81,10 @@ class Settings(CredentialSettings):
         env = _environment()
         jwks_url = env.str("JWT_JWKS_URL", None, validate=_check_http_url)
         key_file = env.path("JWT_PUBLIC_KEY_FILE", None)
+        role_claim = env.str("JWT_ROLE_CLAIM", None, validate=_check_given)
+        manager_roles = env.list(
+            "JWT_MANAGER_ROLES", None, subcast=str.strip, validate=_check_each_given
+        )
         settings = cls(
             **_domain_values(env),
             jwt_keys=key_file or jwks_url or "",  # one of them, or the problems below say so
@@ -93,6 +99,8 @@ class Settings(CredentialSettings):
                 )
                 or ()
             ),
+            jwt_role_claim=role_claim,
+            jwt_manager_roles=frozenset(manager_roles or ()),
             host=env.str("HOST", "127.0.0.1", validate=[_NOT_EMPTY, _check_host]),
             port=env.int("PORT", 8000, validate=Range(1, 65535)),
             web_concurrency=env.int(
@@ -107,7 +115,12 @@ class Settings(CredentialSettings):
             ),
             log_level=env.log_level_name("LOG_LEVEL", "info"),
         )
-        _raise_problems(env, _key_problems(jwks_url, key_file, settings.jwt_algorithms))
+        problems = _key_problems(jwks_url, key_file, settings.jwt_algorithms)
+        if (env.str("JWT_ROLE_CLAIM", None) is None) != (
+            env.str("JWT_MANAGER_ROLES", None) is None
+        ):
+            problems["JWT_ROLE_CLAIM, JWT_MANAGER_ROLES"] = ["Set both of them, or neither."]
+        _raise_problems(env, problems)
         return settings
 
 
@@ -180,6 +193,16 @@ def _key_problems(
 def _check_database_url(url: str) -> None:
     if not is_connection_uri(url):
         raise ValidationError("Must be a libpq connection URI (postgresql://…).")
+
+
+def _check_given(text: str | None) -> None:
+    if text is not None:
+        _NOT_EMPTY(text)
+
+
+def _check_each_given(texts: list[str] | None) -> None:
+    if texts is not None and not (texts and all(texts)):
+        raise ValidationError("Must not be empty.")
 
 
 def _check_days(days: int | None) -> None:

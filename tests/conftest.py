@@ -108,6 +108,8 @@ def settings(
         jwt_issuer=ISSUER,
         jwt_audience=AUDIENCE,
         jwt_algorithms=("RS256", "ES256", "EdDSA"),
+        jwt_role_claim=None,
+        jwt_manager_roles=frozenset(),
         digest_keys=(DIGEST_KEY,),
         bcrypt_rounds=10,
         host="127.0.0.1",
@@ -247,6 +249,14 @@ def environment(settings: Settings, **changes: Any) -> dict[str, str]:
         "ISSUE_LIMIT": str(settings.issue_limit),
         "MAX_CREDENTIALS_PER_UNIT": str(settings.max_credentials_per_unit),
         **({} if days is None else {"MAX_SECRET_DAYS": str(days)}),
+        **(
+            {
+                "JWT_ROLE_CLAIM": settings.jwt_role_claim,
+                "JWT_MANAGER_ROLES": ",".join(settings.jwt_manager_roles),
+            }
+            if settings.jwt_role_claim
+            else {}
+        ),
         "TRUSTED_PROXIES": str(settings.trusted_proxies),
         "RATELIMIT_STORAGE_URL": settings.ratelimit_storage_url,
         "LOG_LEVEL": settings.log_level,

@@ -189,3 +189,44 @@ def test_the_limits_have_the_contracts_defaults(environment):
 def test_a_limit_must_be_a_sensible_number(environment, name, value):
     environment.setenv(name, value)
     assert problems().startswith(f"{name}: ")
+
+
+def test_roles_are_read_from_both_variables(environment):
+    assert Settings.from_environment().jwt_manager_roles == frozenset()
+    environment.setenv("JWT_ROLE_CLAIM", "roles")
+    environment.setenv("JWT_MANAGER_ROLES", "manager, owner")
+    settings = Settings.from_environment()
+    assert settings.jwt_role_claim == "roles"
+    assert settings.jwt_manager_roles == {"manager", "owner"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("JWT_ROLE_CLAIM", "x"), ("JWT_MANAGER_ROLES", "x")])
+def test_one_variable_of_the_roles_alone_is_invalid(environment, name, value):
+    environment.setenv(name, value)
+    assert problems() == "JWT_ROLE_CLAIM, JWT_MANAGER_ROLES: Set both of them, or neither."
+
+
+@pytest.mark.parametrize(
+    ("claim", "roles", "named"),
+    [
+        ("", "x", "JWT_ROLE_CLAIM"),
+        ("x", "", "JWT_MANAGER_ROLES"),
+        ("x", "a,,b", "JWT_MANAGER_ROLES"),
+    ],
+)
+def test_an_empty_role_is_invalid(environment, claim, roles, named):
+    environment.setenv("JWT_ROLE_CLAIM", claim)
+    environment.setenv("JWT_MANAGER_ROLES", roles)
+    assert problems() == f"{named}: Must not be empty."
+
+
+def test_the_longest_life_of_a_secret_is_not_limited_by_default(environment):
+    assert Settings.from_environment().max_secret_days is None
+    environment.setenv("MAX_SECRET_DAYS", "90")
+    assert Settings.from_environment().max_secret_days == 90
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "3651", "x", "", "1.5"])
+def test_an_invalid_longest_life_is_rejected(environment, value):
+    environment.setenv("MAX_SECRET_DAYS", value)
+    assert problems().startswith("MAX_SECRET_DAYS: ")

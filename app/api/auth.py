@@ -26,17 +26,6 @@ _INVALID_TOKEN_CHALLENGE = f'{_CHALLENGE}, error="invalid_token"'
 _logger = logging.getLogger(__name__)
 
 
-_document = Blueprint.doc(
-    security=[{"bearerAuth": []}],
-    responses={
-        400: problem_response(no_active_unit=problems.NO_ACTIVE_UNIT),
-        401: problem_response(refused=unauthenticated(_INVALID_TOKEN_CHALLENGE)),
-        403: "Forbidden",
-        503: "ServiceUnavailable",
-    },
-)
-
-
 def bearer_auth(view: Callable[..., Any]) -> Callable[..., Any]:
     """Authenticate the request, pass its Caller to the view as first argument, and document both.
 
@@ -45,26 +34,56 @@ def bearer_auth(view: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(view)
     def authenticated_view(*args: Any, **kwargs: Any) -> Any:
-        return view(_authenticate(request), *args, **kwargs)
+        return view(_authenticate(request)[0], *args, **kwargs)
 
-    documented: Callable[..., Any] = _document(authenticated_view)
-    return documented
+    return _documented(authenticated_view, forbidden="Forbidden")
 
 
-def _authenticate(request: Request) -> Caller:
-    """Return who calls. Raises Rejected: 401, 400 without an active unit, 403 for a foreign one."""
+def manager_auth(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Authenticate as `bearer_auth` does, and require a role that may change credentials."""
+
+    @wraps(view)
+    def authenticated_view(*args: Any, **kwargs: Any) -> Any:
+        caller, claims = _authenticate(request)
+        manager_roles = current_app.services.manager_roles
+        if manager_roles and manager_roles.isdisjoint(claims.roles):
+            raise Rejected(problems.ROLE_MISSING)
+        return view(caller, *args, **kwargs)
+
+    return _documented(authenticated_view, forbidden="ChangeForbidden")
+
+
+def _documented(view: Callable[..., Any], *, forbidden: str) -> Callable[..., Any]:
+    document: Callable[..., Callable[..., Any]] = Blueprint.doc(
+        security=[{"bearerAuth": []}],
+        responses={
+            400: problem_response(no_active_unit=problems.NO_ACTIVE_UNIT),
+            401: problem_response(refused=unauthenticated(_INVALID_TOKEN_CHALLENGE)),
+            403: forbidden,
+            503: "ServiceUnavailable",
+        },
+    )
+    return document(view)
+
+
+def _authenticate(request: Request) -> tuple[Caller, Claims]:
+    """Return who calls, and what the token says about the caller.
+
+    Raises Rejected: 401, 400 without an active unit, 403 for a foreign one.
+    """
     claims = _verify(_bearer_token(request), request_id=request.id)
     request.record.actor = claims.subject
     unit_id = _active_unit(request, claims)
     request.record.unit_id = unit_id
     address = request.record.address
-    return Caller(
+    caller = Caller(
         actor=claims.subject,
         unit_id=unit_id,
         request_id=request.id,
         via="api",
         address=address if is_identifier(address) else None,  # a proxy may have sent anything
     )
+    return caller, claims
 
 
 def _bearer_token(request: Request) -> str:

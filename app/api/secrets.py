@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from app.api.auth import bearer_auth
+from app.api.auth import bearer_auth, manager_auth
 from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint, invalid_field
@@ -161,7 +161,7 @@ def list_credentials(
 
 
 @blueprint.route("", methods=["POST"])
-@bearer_auth
+@manager_auth
 @blueprint.doc(
     operationId="issueCredential",
     responses={
@@ -208,7 +208,7 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["PUT"])
-@bearer_auth
+@manager_auth
 @blueprint.doc(
     operationId="updateCredential",
     responses={400: _INVALID_UPDATE, **_NOT_FOUND, **_BODY_ERRORS},
@@ -226,7 +226,7 @@ def update_credential(caller: Caller, update: dict[str, Any], secret_id: str) ->
 
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["DELETE"])
-@bearer_auth
+@manager_auth
 @blueprint.doc(
     operationId="revokeCredential",
     responses={
@@ -252,7 +252,7 @@ def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> 
     parameters=[*SECRET_ID_PARAMETER, *HINT_PARAMETER],
     methods=["DELETE"],
 )
-@bearer_auth
+@manager_auth
 @blueprint.doc(
     operationId="endClientSecret",
     responses={
@@ -271,7 +271,7 @@ def end_client_secret(caller: Caller, secret_id: str, hint: str) -> None:
 
 
 @blueprint.route("/<secret_id>/rotate", parameters=SECRET_ID_PARAMETER, methods=["POST"])
-@bearer_auth
+@manager_auth
 @blueprint.doc(
     operationId="rotateCredential",
     responses={

@@ -22,6 +22,8 @@ from app.settings import Settings
 ISSUER = "https://issuer.localhost"
 AUDIENCE = "leadvibe-credentials"
 UNIT = "unit_demo"
+ROLE_CLAIM = "role"
+ROLE = "manager"
 
 _TOKEN_SECONDS = 12 * 60 * 60
 
@@ -36,7 +38,15 @@ class DevelopmentKeys:
     public_key_file: Path
     digest_key: str
 
-    def sign(self, *, unit_id: str, issuer: str = ISSUER, audience: str = AUDIENCE) -> str:
+    def sign(
+        self,
+        *,
+        unit_id: str,
+        issuer: str = ISSUER,
+        audience: str = AUDIENCE,
+        role_claim: str = ROLE_CLAIM,
+        role: str = ROLE,
+    ) -> str:
         """Return a token for the subject `developer` in the unit, valid for twelve hours."""
         now = int(time())
         claims = {
@@ -46,6 +56,7 @@ class DevelopmentKeys:
             "iat": now,
             "exp": now + _TOKEN_SECONDS,
             "unit_id": unit_id,
+            role_claim: role,
         }
         return jwt.encode(claims, self.private_key, algorithm="EdDSA")
 
@@ -72,7 +83,11 @@ def development_token(settings: Settings) -> str | None:
     if not ((directory / _PRIVATE_KEY).exists() and (directory / _DIGEST_KEY).exists()):
         return None
     return development_keys(directory).sign(
-        unit_id=UNIT, issuer=settings.jwt_issuer, audience=settings.jwt_audience
+        unit_id=UNIT,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        role_claim=settings.jwt_role_claim or ROLE_CLAIM,
+        role=min(settings.jwt_manager_roles, default=ROLE),
     )
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from app.dev.keys import AUDIENCE, ISSUER, UNIT, development_keys
+from app.dev.keys import AUDIENCE, ISSUER, ROLE, ROLE_CLAIM, UNIT, development_keys
 
 
 def main() -> None:
@@ -14,6 +14,8 @@ def main() -> None:
             unit_id=os.environ.get("UNIT", UNIT),
             issuer=os.environ.get("JWT_ISSUER", ISSUER),
             audience=os.environ.get("JWT_AUDIENCE", AUDIENCE),
+            role_claim=os.environ.get("JWT_ROLE_CLAIM", ROLE_CLAIM),
+            role=os.environ.get("ROLE", ROLE),
         )
     )
 

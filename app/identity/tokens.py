@@ -25,22 +25,30 @@ class Claims:
     subject: str
     unit_id: str | None
     unit_ids: frozenset[str]
+    roles: frozenset[str]
 
 
 class TokenVerifier:
     """Checks signature, issuer, audience and times; ignores keys that the token itself names."""
 
     def __init__(
-        self, keys: KeySource, *, algorithms: Collection[str], issuer: str, audience: str
+        self,
+        keys: KeySource,
+        *,
+        algorithms: Collection[str],
+        issuer: str,
+        audience: str,
+        role_claim: str | None,
     ) -> None:
         self._keys = keys
         self._algorithms = algorithms
         self._issuer = issuer
         self._audience = audience
+        self._role_claim = role_claim
 
     def verify(self, token: str) -> Claims:
         """Return the claims. Raises InvalidToken, or KeysUnavailable if no key can be fetched."""
-        return _read_claims(self._decode(token))
+        return _read_claims(self._decode(token), role_claim=self._role_claim)
 
     def _decode(self, token: str) -> dict[str, Any]:
         try:
@@ -75,7 +83,7 @@ class TokenVerifier:
         return algorithm
 
 
-def _read_claims(claims: dict[str, Any]) -> Claims:
+def _read_claims(claims: dict[str, Any], *, role_claim: str | None) -> Claims:
     for name in ("exp", "nbf", "iat"):
         if name in claims:
             _require_numeric_date(claims[name])
@@ -87,7 +95,16 @@ def _read_claims(claims: dict[str, Any]) -> Claims:
         subject=_identifier(claims["sub"]),
         unit_id=None if unit_id in (None, "") else _identifier(unit_id),
         unit_ids=frozenset(_identifier(each) for each in unit_ids or ()),
+        roles=frozenset() if role_claim is None else _roles(claims.get(role_claim, [])),
     )
+
+
+def _roles(claim: object) -> frozenset[str]:
+    """Return the roles in a claim that is a string or a list of strings."""
+    roles = [claim] if isinstance(claim, str) else claim
+    if not isinstance(roles, list) or not all(isinstance(each, str) for each in roles):
+        raise InvalidToken("the role claim is neither a string nor a list of strings")
+    return frozenset(roles)
 
 
 def _require_numeric_date(value: object) -> None:

@@ -159,11 +159,16 @@ def test_an_issuer_from_the_environment_is_used(var, settings):
 
 
 def test_only_the_development_token_is_printed(var):
-    for unit, expected in (({}, "unit_demo"), ({"UNIT": "unit_emea"}, "unit_emea")):
+    for variables, expected in (
+        ({}, {"unit_id": "unit_demo", "role": "manager"}),
+        ({"UNIT": "unit_emea"}, {"unit_id": "unit_emea", "role": "manager"}),
+        ({"ROLE": "viewer"}, {"unit_id": "unit_demo", "role": "viewer"}),
+        ({"ROLE": "viewer", "JWT_ROLE_CLAIM": "groups"}, {"groups": "viewer"}),
+    ):
         printed = subprocess.check_output(
             [sys.executable, "-m", "app.dev.token", str(var)],
             cwd=ROOT,
-            env=clean_environment() | unit,
+            env=clean_environment() | variables,
             text=True,
         )
         assert printed.count("\n") == 1
@@ -174,7 +179,7 @@ def test_only_the_development_token_is_printed(var):
             audience=AUDIENCE,
             issuer=ISSUER,
         )
-        assert claims["unit_id"] == expected
+        assert expected.items() <= claims.items()
 
 
 def test_development_keys_are_made_once_and_readable_only_by_their_owner(var):

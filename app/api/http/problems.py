@@ -119,6 +119,7 @@ BODY_UNREADABLE = Problem(400, "The request body cannot be read")
 BODY_TOO_SHORT = Problem(400, "The request body is shorter than its Content-Length")
 BODY_NOT_JSON = Problem(400, "The request body is not valid JSON")
 BODY_NOT_AN_OBJECT = Problem(400, "The request body is not a JSON object")
+ROLE_MISSING = Problem(403, "Your role does not allow changing credentials")
 FOREIGN_UNIT = Problem(403, "You are not a member of the active OU")
 # One for an unknown address, an unknown credential, and a credential of another unit.
 NOT_FOUND = Problem(404, "No such resource")

@@ -119,6 +119,9 @@ class RequestIdPlugin(BasePlugin):
 
 _RESPONSES: Mapping[str, dict[str, Any]] = {
     "Forbidden": problem_response(foreign_unit=problems.FOREIGN_UNIT),
+    "ChangeForbidden": problem_response(
+        foreign_unit=problems.FOREIGN_UNIT, role_missing=problems.ROLE_MISSING
+    ),
     "NotFound": problem_response(unknown=problems.NOT_FOUND),
     "ContentTooLarge": problem_response(too_large=problems.BODY_TOO_LARGE),
     "UnsupportedMediaType": problem_response(not_json=problems.MEDIA_TYPE_NOT_JSON),
