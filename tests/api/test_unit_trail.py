@@ -218,3 +218,10 @@ def test_the_index_serves_both_orders(rows):
         )
         assert "credential_events_in_order" in str(plan)
         assert "Sort" not in str(plan)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST", "PATCH"])
+def test_the_trail_cannot_be_changed(member, method):
+    answer = member.open("/secrets/events", method=method)
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD"}

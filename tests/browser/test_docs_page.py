@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.helpers import require
+from tests.helpers import basic, caller, is_live, require, time_in
 from tests.make_run import running
 from tests.server import ROOT, free_port
 
@@ -165,6 +166,72 @@ def test_the_samples_work_as_the_guide_says(page, server, issuer, tmp_path, lang
     assert verify(issued)["secret_id"] == issued["secret_id"]
     rotated = follow("rotate", SECRET_ID=issued["secret_id"])
     assert verify(rotated) == verify(issued)
+
+
+@pytest.fixture
+def recipe(page, server):
+    """Return a function that reads the sample of a recipe."""
+    open_docs(page, server)
+    return lambda name: page.locator(f"#{name}-sample").text_content()
+
+
+@pytest.fixture
+def token(issuer):
+    return {"TOKEN": issuer.sign()}
+
+
+def test_the_recipe_for_an_expiry_and_its_warning_work(recipe, token, member, server, caplog):
+    issued = json.loads(output(["sh", "-c", recipe("expire")], token))
+    (secret,) = member.get(f"/secrets/{issued['secret_id']}").json["secrets"]
+    assert secret["expires_at"] is not None
+    pair = basic(issued["client_id"], issued["client_secret"])
+    answer = server.request("GET", "/verify", **pair)
+    exact = {"X-LeadVibe-Secret-Expires-At": answer.headers["x-leadvibe-secret-expires-at"]}
+    caplog.clear()
+    warn(recipe("warn"), exact)
+    assert caplog.messages == []
+    warn(recipe("warn"), {"X-LeadVibe-Secret-Expires-At": time_in(days=3, minutes=1)})
+    warn(recipe("warn"), {"X-LeadVibe-Secret-Expires-At": "none"})
+    assert caplog.messages == ["the client secret expires in 3 days"]
+
+
+def warn(sample, headers):
+    imports = "import logging\nfrom datetime import UTC, datetime, timedelta\n"
+    exec(imports + sample, {"answer": SimpleNamespace(headers=headers)})  # noqa: S102  our own page
+
+
+def test_the_recipe_for_a_pause_works(recipe, token, issued, rows):
+    output(["sh", "-c", recipe("pause")], token | {"SECRET_ID": issued.secret_id})
+    assert not is_live(rows, issued.client_secret)
+
+
+def test_the_recipe_that_finishes_a_rotation_works(recipe, token, issued, service, rows):
+    rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=3600)
+    variables = {"SECRET_ID": issued.secret_id, "HINT": issued.client_secret[-4:]}
+    output(["sh", "-c", recipe("finish")], token | variables)
+    assert not is_live(rows, issued.client_secret)
+    assert is_live(rows, rotated.client_secret)
+
+
+def test_the_recipe_for_a_retry_gives_the_same_answer(recipe, token, rows):
+    twice = recipe("retry") + "\necho\n" + recipe("retry").partition("\n")[2]
+    first, again = filter(None, output(["sh", "-c", twice], token).splitlines())
+    assert first == again
+    assert rows.count("credentials") == 1
+
+
+def test_the_recipe_for_a_siem_streams_events(recipe, token, issued, service):
+    following = subprocess.Popen(
+        [sys.executable, "-c", recipe("siem")],
+        env=os.environ | token,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with following:
+        assert json.loads(following.stdout.readline())["event"] == "issued"
+        service.revoke(caller(), issued.secret_id)
+        assert json.loads(following.stdout.readline())["event"] == "revoked"
+        following.kill()
 
 
 def run_shell(sample, _, variables):

@@ -4,10 +4,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from urllib.parse import quote
 
+import bcrypt
 import psycopg
 import pytest
 
-from app.credentials.errors import CredentialNotFound, SecretLimitReached
+from app.credentials.errors import (
+    CredentialInUse,
+    CredentialNotFound,
+    LastSecret,
+    SecretLimitReached,
+    VerificationRefused,
+)
 from app.database.pool import Database
 from app.places import Places, Work, Workload
 from app.services import make_credential_service
@@ -62,7 +69,7 @@ def at_once(database_url, issued, rows):
 def outcome(call):
     try:
         return call()
-    except (CredentialNotFound, SecretLimitReached) as error:
+    except (CredentialNotFound, LastSecret, SecretLimitReached) as error:
         return type(error)
 
 
@@ -78,6 +85,10 @@ def update(service, issued, name):
     return lambda: service.update(
         caller(), issued.secret_id, trust_upstream_consent=True, name=name
     )
+
+
+def end_secret(service, issued):
+    return lambda: service.end_secret(caller(), issued.secret_id, issued.client_secret[-4:])
 
 
 def trail(rows):
@@ -150,3 +161,55 @@ def test_the_second_of_two_updates_starts_from_the_result_of_the_first(
     assert first["from"] == issued.name
     assert second["from"] == first["to"]
     assert rows("SELECT name FROM credentials")[0]["name"] == second["to"]
+
+
+def test_an_ending_and_a_rotation_never_leave_a_credential_without_a_secret(
+    service, issued, at_once, rows
+):
+    rotated, ended = at_once(rotate(service, issued, 3600), end_secret(service, issued))
+    assert is_live(rows, rotated.client_secret)
+    assert is_live(rows, issued.client_secret) == (ended is LastSecret)
+
+
+def test_of_two_endings_only_one_succeeds(service, issued, at_once, rows):
+    rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=3600)
+    outcomes = at_once(end_secret(service, issued), end_secret(service, rotated))
+    assert sorted(map(str, outcomes)) == sorted(map(str, [None, LastSecret]))
+    assert rows.count("client_secrets") == 1
+
+
+def test_a_use_that_is_being_recorded_prevents_the_revocation(service, issued, database_url, rows):
+    """The revocation waits for the transaction that records the use, and then sees it."""
+    with psycopg.connect(database_url) as recording, ThreadPoolExecutor(1) as pool:
+        recording.execute("UPDATE client_secrets SET last_used_at = now()")
+        revoking = pool.submit(service.revoke, caller(), issued.secret_id, unused_for=60)
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "AND datname = current_database()"
+        )
+        wait_until(lambda: rows(waiting)[0]["count"] == 1, _PATIENCE_SECONDS)
+        recording.commit()
+        with pytest.raises(CredentialInUse):
+            revoking.result()
+    assert is_live(rows, issued.client_secret)
+
+
+def test_a_credential_that_is_disabled_while_bcrypt_compares_is_refused(
+    app_with, issued, rows, service, monkeypatch
+):
+    """Another instance disables it after the read and before bcrypt has decided."""
+    rows.execute("UPDATE client_secrets SET digest = NULL")
+    compare = bcrypt.checkpw
+
+    def compare_late(*arguments):
+        service.update(caller(), issued.secret_id, enabled=False)
+        return compare(*arguments)
+
+    monkeypatch.setattr(bcrypt, "checkpw", compare_late)
+    other_instance = app_with().services.credentials
+    with pytest.raises(VerificationRefused):
+        other_instance.verify(
+            client_id=issued.client_id,
+            client_secret=issued.client_secret,
+            before_bcrypt=lambda: None,
+        )

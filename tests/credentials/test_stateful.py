@@ -1,6 +1,7 @@
 """Random sequences of all operations in two units, compared with a small model."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.credentials.errors import CredentialNotFound
+from app.credentials.answers import RepeatableRequest
+from app.credentials.errors import (
+    ClientSecretNotFound,
+    CredentialInUse,
+    CredentialNotFound,
+    LastSecret,
+    SecretLimitReached,
+    VerificationRefused,
+)
 from app.credentials.generator import generate_secret_id
 from app.credentials.service import CredentialService
 from tests.conftest import Rows
@@ -34,6 +43,9 @@ class Modelled:
     expiring: set[str] = field(default_factory=set)
     ended: list[str] = field(default_factory=list)
     trust: bool = False
+    enabled: bool = True
+    disabled_with_unit: bool = False
+    used: bool = False
     revoked: bool = False
     events: list[str] = field(default_factory=lambda: ["issued"])
 
@@ -41,6 +53,16 @@ class Modelled:
         self.live.remove(secret)
         self.expiring.discard(secret)
         self.ended.append(secret)
+
+    def revoke(self):
+        for secret in list(self.live):
+            self.end(secret)
+        self.revoked = True
+        self.events.append("revoked")
+
+
+def in_an_hour():
+    return datetime.now(UTC) + timedelta(hours=1)
 
 
 class Credentials(RuleBasedStateMachine):
@@ -56,9 +78,23 @@ class Credentials(RuleBasedStateMachine):
     def caller(self, unit):
         return caller(f"unit_{unit}_{self.example}")
 
+    @rule(target=secret_ids, unit=UNITS, name=NAMES, expires=st.booleans())
+    def issue(self, unit, name, expires):
+        issued = self.service.issue(
+            self.caller(unit), name=name, expires_at=in_an_hour() if expires else None
+        )
+        known = Modelled(unit, name, [issued.client_secret])
+        known.expiring = set(known.live) if expires else set()
+        self.model[issued.secret_id] = known
+        return issued.secret_id
+
     @rule(target=secret_ids, unit=UNITS, name=NAMES)
-    def issue(self, unit, name):
-        issued = self.service.issue(self.caller(unit), name=name)
+    def issue_twice_with_one_key(self, unit, name):
+        caller = self.caller(unit)
+        request = RepeatableRequest(uuid4().hex, caller, "issue", {"name": name})
+        assert self.service.find_answer(request) is None
+        issued = self.service.issue(caller, name=name, request=request)
+        assert self.service.find_answer(request) == issued
         self.model[issued.secret_id] = Modelled(unit, name, [issued.client_secret])
         return issued.secret_id
 
@@ -66,23 +102,98 @@ class Credentials(RuleBasedStateMachine):
     def invent(self):
         return generate_secret_id()
 
-    @rule(unit=UNITS, secret_id=secret_ids, trust=st.booleans(), name=st.none() | NAMES)
-    def update(self, unit, secret_id, trust, name):
+    @rule(
+        unit=UNITS,
+        secret_id=secret_ids,
+        trust=st.booleans(),
+        name=st.none() | NAMES,
+        enabled=st.none() | st.booleans(),
+    )
+    def update(self, unit, secret_id, trust, name, enabled):
         known = self.attempt(
-            unit, secret_id, self.service.update, trust_upstream_consent=trust, name=name
+            unit,
+            secret_id,
+            self.service.update,
+            trust_upstream_consent=trust,
+            name=name,
+            enabled=enabled,
         )
         if known:
             before = (known.trust, known.name)
             known.trust, known.name = trust, name or known.name
             if (known.trust, known.name) != before:
                 known.events.append("updated")
+            if enabled is not None:
+                if (known.enabled, known.disabled_with_unit) != (enabled, False):
+                    known.events.append("enabled" if enabled else "disabled")
+                known.enabled, known.disabled_with_unit = enabled, False
+
+    @rule(unit=UNITS)
+    def disable_all(self, unit):
+        awake = [each for each in self.of_unit(unit) if each.enabled]
+        assert self.service.disable_all(self.caller(unit)) == len(awake)
+        for known in awake:
+            known.enabled, known.disabled_with_unit = False, True
+            known.events.append("disabled")
+
+    @rule(unit=UNITS)
+    def enable_all(self, unit):
+        asleep = [each for each in self.of_unit(unit) if each.disabled_with_unit]
+        assert self.service.enable_all(self.caller(unit)) == len(asleep)
+        for known in asleep:
+            known.enabled, known.disabled_with_unit = True, False
+            known.events.append("enabled")
+
+    @rule(unit=UNITS, secret_id=secret_ids, newest=st.booleans())
+    def end_secret(self, unit, secret_id, newest):
+        known = self.of(unit, secret_id)
+        live = known.live if known else []
+        secret = live[-1 if newest else 0] if live else "none"
+        if known and len(live) < 2:
+            with pytest.raises(LastSecret if live else ClientSecretNotFound):
+                self.service.end_secret(self.caller(unit), secret_id, secret[-4:])
+        elif self.attempt(unit, secret_id, self.service.end_secret, hint=secret[-4:]):
+            known.end(secret)
+            known.events.append("secret_ended")
+
+    @rule(unit=UNITS, secret_id=secret_ids)
+    def use(self, unit, secret_id):
+        known = self.of(unit, secret_id)
+        if known and known.live:
+            client_id = self.service.get(self.caller(unit), secret_id).client_id
+            pair = {"client_id": client_id, "client_secret": known.live[-1]}
+            if known.enabled:
+                found = self.service.verify(**pair, before_bcrypt=lambda: None)
+                assert found.credential.secret_id == secret_id
+                self.service.deferred.flush()
+                known.used = True
+            else:
+                with pytest.raises(VerificationRefused):
+                    self.service.verify(**pair, before_bcrypt=lambda: None)
+
+    @rule(unit=UNITS, secret_id=secret_ids)
+    def revoke_unless_used(self, unit, secret_id):
+        known = self.of(unit, secret_id)
+        if known and known.used:
+            with pytest.raises(CredentialInUse):
+                self.service.revoke(self.caller(unit), secret_id, unused_for=60)
+        elif self.attempt(unit, secret_id, self.service.revoke, unused_for=60):
+            known.revoke()
+
+    @rule(unit=UNITS)
+    def revoke_all(self, unit):
+        revoked = self.of_unit(unit)
+        assert self.service.revoke_all(self.caller(unit)) == len(revoked)
+        for known in revoked:
+            known.revoke()
 
     @rule(unit=UNITS, secret_id=secret_ids, overlap=st.sampled_from([0, 3600, 86400]))
     def rotate(self, unit, secret_id, overlap):
-        known = self.attempt(unit, secret_id, self.service.rotate, overlap_seconds=overlap)
-        if known:
-            for oldest in known.live[:-1]:
-                known.end(oldest)
+        known = self.of(unit, secret_id)
+        if known and overlap and len(known.live) == 2:
+            with pytest.raises(SecretLimitReached):
+                self.service.rotate(self.caller(unit), secret_id, overlap_seconds=overlap)
+        elif self.attempt(unit, secret_id, self.service.rotate, overlap_seconds=overlap):
             if overlap == 0:
                 for previous in list(known.live):
                     known.end(previous)
@@ -94,10 +205,7 @@ class Credentials(RuleBasedStateMachine):
     def revoke(self, unit, secret_id):
         known = self.attempt(unit, secret_id, self.service.revoke)
         if known:
-            for secret in list(known.live):
-                known.end(secret)
-            known.revoked = True
-            known.events.append("revoked")
+            known.revoke()
 
     @rule()
     def let_every_overlap_end(self):
@@ -112,6 +220,8 @@ class Credentials(RuleBasedStateMachine):
         if known:
             shown = self.result
             assert (shown.name, shown.trust_upstream_consent) == (known.name, known.trust)
+            assert (shown.disabled_at is None) == known.enabled
+            assert (shown.last_used_at is not None) == known.used
             hints = [secret[-4:] for secret in reversed(known.live)]
             assert [secret.hint for secret in shown.secrets] == hints
 
@@ -125,11 +235,18 @@ class Credentials(RuleBasedStateMachine):
         trail = self.service.events(self.caller(unit), secret_id).items
         assert [each.event for each in reversed(trail)] == known.events
 
+    def of_unit(self, unit):
+        return [each for each in self.model.values() if each.unit == unit and not each.revoked]
+
+    def of(self, unit, secret_id):
+        """Return what the model knows about the credential, if the unit has it."""
+        known = self.model.get(secret_id)
+        return known if known in self.of_unit(unit) else None
+
     def attempt(self, unit, secret_id, operation, **arguments):
         """Call the operation. Return what the model knows if the unit has the credential."""
-        known = self.model.get(secret_id)
-        mine = known is not None and known.unit == unit and not known.revoked
-        if not mine:
+        known = self.of(unit, secret_id)
+        if known is None:
             with pytest.raises(CredentialNotFound):
                 operation(self.caller(unit), secret_id, **arguments)
             return None
@@ -150,7 +267,7 @@ class Credentials(RuleBasedStateMachine):
     def the_live_secrets_work_and_no_others(self):
         for known in self.model.values():
             assert len(known.live) <= 2
-            assert all(is_live(self.rows, secret) for secret in known.live)
+            assert {is_live(self.rows, secret) for secret in known.live} <= {known.enabled}
             assert not any(is_live(self.rows, secret) for secret in known.ended)
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
+from uuid import uuid4
 
 import psutil
 import psycopg
@@ -21,7 +22,7 @@ from app.database.errors import may_pass
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, environment, execute
-from tests.helpers import basic
+from tests.helpers import basic, caller
 from tests.server import ROOT, running_server, wait_until
 
 
@@ -322,11 +323,23 @@ def test_the_service_works_with_the_least_role_of_the_operations_guide(postgres,
     app.services.credentials.deferred.flush()
     assert member.get(path).json["last_used_at"] is not None
     assert member.put(path, json={"trust_upstream_consent": True}).status_code == 204
-    for overlap in (60, 60, 0):
+    for overlap in (60, 0, 60):
         body = {"overlap_seconds": overlap}
-        assert member.post(f"{path}/rotate", json=body).status_code == 200
+        key = {"Idempotency-Key": str(uuid4())}
+        rotated = member.post(f"{path}/rotate", json=body, headers=key)
+        assert rotated.status_code == 200
+        assert member.post(f"{path}/rotate", json=body, headers=key).data == rotated.data
+    assert member.delete(f"{path}/secrets/{rotated.json['client_secret'][-4:]}").status_code == 204
+    for enabled in (False, True):
+        body = {"trust_upstream_consent": True, "enabled": enabled}
+        assert member.put(path, json=body).status_code == 204
+    app.services.credentials.deferred.erase_old_answers()
+    for verb in ("disable_all", "enable_all"):
+        assert getattr(app.services.credentials, verb)(caller()) == 1
+    assert member.delete(f"{path}?unused_for=60").status_code == 409
     assert member.delete(path).status_code == 204
-    assert len(member.get(f"{path}/events").json) == 6
+    assert len(member.get(f"{path}/events").json) == 11
+    assert member.get("/secrets/events?order=asc").status_code == 200
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (
             "UPDATE credential_events SET actor = 'eve'",
@@ -362,6 +375,8 @@ def _die(_):
     raise SystemExit
 
 
+# the threads die on purpose
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_recovery_that_died_leaves_no_mark_behind(postgres, member, monkeypatch):
     """Without the recovery thread, callers try again by themselves after a second."""
     postgres.stop()

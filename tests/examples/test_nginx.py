@@ -13,14 +13,16 @@ import subprocess
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from app.credentials.generator import generate_client_secret
+from app.times import parse_time
 from tests.conftest import environment
-from tests.helpers import basic, caller
+from tests.helpers import basic, caller, time_in
 from tests.server import ROOT, Answer, free_port, running_server, wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -206,6 +208,15 @@ def test_every_header_of_the_verification_reaches_ingestion(send_past, ingestion
     send_past()
     (event,) = ingestion.received
     assert {name: event.headers[name.lower()] for name in VERIFIED} == VERIFIED
+
+
+def test_the_sender_learns_when_its_client_secret_expires(send, service):
+    issued = service.issue(caller(), name="x", expires_at=parse_time(time_in(days=3)))
+    expires_at = send(issued.client_id, issued.client_secret).headers[
+        "x-leadvibe-secret-expires-at"
+    ]
+    assert parse_time(expires_at) > datetime.now(UTC) + timedelta(days=2)
+    assert "x-leadvibe-secret-expires-at" not in send("x", "y").headers
 
 
 def test_forged_headers_never_reach_ingestion(send, issued, ingestion):

@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import flask
+from werkzeug.routing import UnicodeConverter
 
 from app.api.http.bodies import read_body
 from app.api.http.log import RequestRecord
@@ -19,6 +20,7 @@ from app.identifiers import is_request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.routing import Map
 
     from app.services import Services
 
@@ -59,6 +61,18 @@ class Request(flask.Request):
         return BytesIO(self.body)
 
 
+class _Variable(UnicodeConverter):
+    """A variable part of a path, such as `<secret_id>`.
+
+    It is never `events`: with a method that the trail of a unit does not support, `/secrets/events`
+    is 405 and not a credential of that name.
+    """
+
+    def __init__(self, url_map: Map) -> None:
+        super().__init__(url_map)
+        self.regex = f"(?!events$){self.regex}"
+
+
 class Application(flask.Flask):
     """The Flask application, with the services that its views use."""
 
@@ -66,6 +80,7 @@ class Application(flask.Flask):
 
     def __init__(self, services: Services) -> None:
         super().__init__("app", static_folder=None)
+        self.url_map.converters["default"] = _Variable
         self.services = services
 
 
