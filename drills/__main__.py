@@ -20,7 +20,7 @@ from time import monotonic
 
 import psycopg
 
-from drills import commits, crowds, key_fetches, locks, outages, signals
+from drills import commits, crowds, endings, key_fetches, locks, outages, signals
 from drills.bars import Bar
 from drills.service import CannotRun, Ground, ground, has_pgbouncer
 
@@ -53,6 +53,7 @@ DRILLS: list[Drill] = [
     crowds.a_large_unit,
     crowds.one_proxy_for_all,
     signals.stop_with_half_a_request,
+    endings.nothing_works_after_its_end,
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from drills.commits import behind_pgbouncer, clock_steps_back
 from drills.crowds import a_large_unit, one_proxy_for_all
+from drills.endings import nothing_works_after_its_end
 from drills.outages import frozen
 from drills.service import ground
 from drills.signals import reload_with_bad_keys
@@ -20,6 +21,7 @@ DRILLS = {
     "a large unit": partial(a_large_unit, size=3000, seconds=1),
     "a frozen database": partial(frozen, seconds=3),
     "PgBouncer": partial(behind_pgbouncer, rounds=100),
+    "what has ended": partial(nothing_works_after_its_end, endings=300),
     "one proxy for all": one_proxy_for_all,
     "reload with bad keys": reload_with_bad_keys,
     "the clock steps back": clock_steps_back,
