@@ -465,8 +465,9 @@ def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCrede
 
 
 def _read_detailed(connection: Connection, *, unit_id: str, secret_id: str) -> DetailedCredential:
-    credential = repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
+    # in this order, a credential that is revoked in between is not found
     secrets = repository.select_client_secrets(connection, unit_id=unit_id, secret_id=secret_id)
+    credential = repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
     return replace(_or_not_found(credential), secrets=secrets)
 
 
