@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from psycopg import Connection
@@ -295,10 +295,14 @@ def select_client_secrets(
 def select_stored_secrets(
     connection: Connection[TupleRow], *, client_id: str
 ) -> list[StoredSecret]:
-    """Return the live client secrets of an enabled credential: the only read of a verification."""
+    """Return the live client secrets of an enabled credential: the only read of a verification.
+
+    `expires_at` comes as a number, since psycopg looks up a time zone for each result with times.
+    """
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
-               client_secret_id, secret_hash, digest, expires_at,
+               client_secret_id, secret_hash, digest,
+               extract(epoch FROM expires_at)::float8 AS expires_at,
                coalesce(
                    client_secrets.last_used_at < now() - interval '1 minute', true
                ) AS last_used_is_stale
@@ -634,7 +638,7 @@ def _stored_secret(
     client_secret_id: int,
     secret_hash: str,
     digest: bytes | None,
-    expires_at: datetime | None,
+    expires_at: float | None,
     last_used_is_stale: bool,
     **credential: Any,
 ) -> StoredSecret:
@@ -643,6 +647,6 @@ def _stored_secret(
         client_secret_id,
         secret_hash,
         digest,
-        expires_at,
+        None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
         last_used_is_stale,
     )
