@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from struct import Struct
 from typing import Any, Literal
 
 from psycopg import Connection
-from psycopg.rows import TupleRow, class_row, kwargs_row, scalar_row
+from psycopg.rows import TupleRow, class_row, scalar_row
 from psycopg.sql import SQL
 from psycopg.types.json import Json
 
@@ -30,10 +31,15 @@ from app.credentials.model import (
     UnitEvent,
     VerifiedCredential,
 )
+from app.database.connection import BoundedConnection, PreparedSelect
 
 ANSWER_SECONDS = 24 * 60 * 60  # how long an answer is kept to be given again
 
 UnitChange = Literal["disabled", "enabled", "revoked"]
+
+# Postgres' binary format.
+_TRUE = b"\x01"
+_FLOAT = Struct("!d")
 
 MAX_EVENT_ID = 2**63 - 1  # bigint's
 
@@ -292,26 +298,19 @@ def select_client_secrets(
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
 
 
-def select_stored_secrets(
-    connection: Connection[TupleRow], *, client_id: str
-) -> list[StoredSecret]:
-    """Return the live client secrets of an enabled credential: the only read of a verification.
+_STORED_SECRETS = PreparedSelect("""
+    SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
+           client_secret_id, secret_hash, digest, extract(epoch FROM expires_at)::float8,
+           coalesce(client_secrets.last_used_at < now() - interval '1 minute', true)
+    FROM credentials JOIN client_secrets USING (secret_id)
+    WHERE client_id = $1 AND disabled_at IS NULL
+      AND (expires_at IS NULL OR expires_at > now())
+""")
 
-    `expires_at` comes as a number, since psycopg looks up a time zone for each result with times.
-    """
-    query = """
-        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
-               client_secret_id, secret_hash, digest,
-               extract(epoch FROM expires_at)::float8 AS expires_at,
-               coalesce(
-                   client_secrets.last_used_at < now() - interval '1 minute', true
-               ) AS last_used_is_stale
-        FROM credentials JOIN client_secrets USING (secret_id)
-        WHERE client_id = %(client_id)s AND disabled_at IS NULL
-          AND (expires_at IS NULL OR expires_at > now())
-    """
-    with connection.cursor(row_factory=kwargs_row(_stored_secret)) as cursor:
-        return cursor.execute(query, {"client_id": client_id}).fetchall()
+
+def select_stored_secrets(connection: BoundedConnection, *, client_id: str) -> list[StoredSecret]:
+    """Return the live client secrets of an enabled credential: the only read of a verification."""
+    return [_stored_secret(*row) for row in connection.select(_STORED_SECRETS, client_id)]
 
 
 def update_digest(
@@ -633,20 +632,27 @@ def _part(text: str) -> str:
     return f"%{escaped}%"
 
 
-def _stored_secret(
-    *,
-    client_secret_id: int,
-    secret_hash: str,
-    digest: bytes | None,
-    expires_at: float | None,
-    last_used_is_stale: bool,
-    **credential: Any,
-) -> StoredSecret:
-    return StoredSecret(
-        VerifiedCredential(**credential),
-        client_secret_id,
+def _stored_secret(*columns: Any) -> StoredSecret:
+    """Make it from the columns of `_STORED_SECRETS`, in Postgres' binary format."""
+    (
+        secret_id,
+        unit_id,
+        client_id,
+        name,
+        trusts,
+        number,
         secret_hash,
         digest,
-        None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
-        last_used_is_stale,
+        expires_at,
+        is_stale,
+    ) = columns
+    return StoredSecret(
+        VerifiedCredential(
+            secret_id.decode(), unit_id.decode(), client_id.decode(), name.decode(), trusts == _TRUE
+        ),
+        int.from_bytes(number),
+        secret_hash.decode(),
+        digest,
+        None if expires_at is None else datetime.fromtimestamp(_FLOAT.unpack(expires_at)[0], UTC),
+        is_stale == _TRUE,
     )

@@ -1,12 +1,16 @@
 """One connection: where it leads, and how long it waits for an answer."""
 
 import select
+from dataclasses import dataclass, field
+from hashlib import sha256
 from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus, Format
 from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 2
@@ -20,6 +24,30 @@ _TCP_USER_TIMEOUT_MS = 3000
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True)
+class PreparedSelect:
+    """A SELECT that Postgres parses and plans once for each connection (ADR 13).
+
+    Its parameters, `$1` and so on, are text. The name is made from the text: behind a pooler that
+    mixes up the prepared statements of its clients, the same name means the same statement.
+    """
+
+    text: str
+    name: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = sha256(self.text.encode()).hexdigest()[:32]
+        object.__setattr__(self, "name", f"leadvibe_{digest}".encode())
+
+
+# A pooler has lent another server connection, or a migration has changed a column's type.
+_PREPARED_ELSEWHERE = (
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+    psycopg.errors.FeatureNotSupported,
+)
+
+
 class BoundedConnection(psycopg.Connection[TupleRow]):
     """A connection that gives up when the server has not answered by `deadline` (monotonic time).
 
@@ -29,6 +57,43 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     deadline: float | None = None
     gave_up = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._statements: set[bytes] = set()
+        self._may_prepare = True
+
+    def select(self, statement: PreparedSelect, *parameters: str) -> list[tuple[bytes | None, ...]]:
+        """Return the rows, their values in Postgres' binary format.
+
+        It speaks to libpq itself, since a cursor takes longer than Postgres.
+        """
+        values = [parameter.encode() for parameter in parameters]
+        if self._may_prepare:
+            try:
+                self._prepare(statement)
+                self.pgconn.send_query_prepared(statement.name, values, None, Format.BINARY)
+                return self._rows()
+            except _PREPARED_ELSEWHERE:
+                self._may_prepare = False
+        self.pgconn.send_query_params(statement.text.encode(), values, result_format=Format.BINARY)
+        return self._rows()
+
+    def _prepare(self, statement: PreparedSelect) -> None:
+        if statement.name not in self._statements:
+            self.pgconn.send_prepare(statement.name, statement.text.encode())
+            self._rows()
+            self._statements.add(statement.name)
+
+    def _rows(self) -> list[tuple[bytes | None, ...]]:
+        result = self.wait(execute(self.pgconn))[-1]
+        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise psycopg.errors.error_from_result(result)
+        columns = range(result.nfields)
+        return [
+            tuple(result.get_value(row, column) for column in columns)
+            for row in range(result.ntuples)
+        ]
 
     def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
         if self.gave_up:
@@ -79,6 +144,7 @@ def connection_parameters(
         "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
         **_TCP,
         **given,
+        "client_encoding": "UTF8",
         "options": f"{options} {given.get('options', '')}".strip(),
         "connect_timeout": CONNECT_SECONDS,
     }

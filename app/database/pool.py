@@ -7,7 +7,6 @@ from threading import Lock, Thread
 from time import monotonic, sleep
 
 import psycopg
-from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from app.database.connection import (
@@ -25,7 +24,7 @@ _PROBE_PAUSE_SECONDS = 0.2
 # leave on a server connection that it lends to others.
 _SESSION_OPTIONS = "-c statement_timeout=3s -c lock_timeout=500ms"
 
-Connection = psycopg.Connection[TupleRow]
+Connection = BoundedConnection
 
 _logger = logging.getLogger(__name__)
 
