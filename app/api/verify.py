@@ -8,8 +8,10 @@ request costs more than the SELECT (ADR 8). Both get their answer from `answer_v
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -40,11 +42,12 @@ ROUTE = "/verify"
 
 _REFUSED = unauthenticated('Basic realm="LeadVibe", charset="UTF-8"')
 
+_MEMBERS = [each.name for each in fields(VerifiedCredential)]
+_values_of = attrgetter(*_MEMBERS)  # `asdict` copies, and takes ten times as long
+
 # The fields that proxies find in headers too. A name may contain anything, so it is not one.
 _HEADERS = {
-    each.name: f"X-LeadVibe-{each.name.replace('_', '-').title()}"
-    for each in fields(VerifiedCredential)
-    if each.name != "name"
+    name: f"X-LeadVibe-{name.replace('_', '-').title()}" for name in _MEMBERS if name != "name"
 }
 
 _EXPIRES_AT_HEADER = "X-LeadVibe-Secret-Expires-At"
@@ -52,6 +55,7 @@ _EXPIRES_AT_HEADER = "X-LeadVibe-Secret-Expires-At"
 # What a header's value may contain as it is. Everything else is percent-encoded, so that no two
 # units look alike to a backend behind a proxy.
 _HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
+_VISIBLE = re.compile(f"[{re.escape(_HEADER_SAFE)}]*")
 
 blueprint = Blueprint("Verification", __name__, description="For services that receive events.")
 
@@ -126,7 +130,7 @@ def basic_credentials(authorization: str) -> tuple[str, str]:
 
 
 def _accepted(verification: Verification) -> Answer:
-    members = asdict(verification.credential)
+    members = dict(zip(_MEMBERS, _values_of(verification.credential), strict=True))
     body = json.dumps(members).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     headers += [(name, _header_value(members[field])) for field, name in _HEADERS.items()]
@@ -135,7 +139,9 @@ def _accepted(verification: Verification) -> Answer:
 
 
 def _header_value(member: str | bool) -> str:  # noqa: FBT001  a member is a string or a boolean
-    return quote(member, safe=_HEADER_SAFE) if isinstance(member, str) else json.dumps(member)
+    if isinstance(member, bool):
+        return "true" if member else "false"
+    return member if _VISIBLE.fullmatch(member) else quote(member, safe=_HEADER_SAFE)
 
 
 def _expires_at_value(secret_expires_at: datetime | None) -> str:

@@ -532,13 +532,13 @@ def test_a_verification_is_logged_with_its_client_id(client, issued, caplog):
      (1, None, "127.0.0.1"), (1, "", "127.0.0.1")],
 )  # fmt: skip
 def test_the_client_address_is_what_trusted_proxies_say(
-    app_with, issued, capsys, proxies, forwarded, address
+    app_with, issued, capfd, proxies, forwarded, address
 ):
     client = app_with(trusted_proxies=proxies).test_client()
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     client.get("/verify", headers=headers)
     client.get("/secrets", headers=headers)
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [line["address"] for line in lines if line["message"] == "request"] == [address] * 2
 
 
