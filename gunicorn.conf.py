@@ -19,7 +19,11 @@ except SettingsError as error:
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
 workers = settings.web_concurrency
-worker_class = "app.server.Worker"
+worker_class = {
+    "fastpath": "app.fastpath.worker.FastWorker",
+    "gthread": "app.server.Worker",
+}[settings.worker_class]
+logger_class = "app.server.Logger"
 threads = settings.threads
 graceful_timeout = 10  # twice the longest answer; a half-sent request holds a stop no longer
 preload_app = True  # errors show before a worker starts, and workers share the code's memory

@@ -11,7 +11,7 @@ from app.api.docs import page
 from app.api.http import errors, hooks
 from app.api.http.application import Application
 from app.api.openapi import document
-from app.fastpath import VerifyMiddleware
+from app.fastpath.middleware import VerifyMiddleware
 from app.services import Services
 from app.settings import Settings
 

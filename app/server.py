@@ -5,6 +5,7 @@ import socket
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from selectors import EVENT_READ
@@ -12,6 +13,7 @@ from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import gunicorn.glogging
 import gunicorn.util
 from gunicorn.http import parser
 from gunicorn.http.unreader import SocketUnreader
@@ -23,14 +25,23 @@ from app.identifiers import REQUEST_ID_PATTERN
 from app.places import Workload
 
 _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
-_VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
+VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
 _HEAD_BYTES = 64
 
 _FIRST_BYTES_SECONDS = 5.0  # that a new connection may take to send something
 
+_LINGER_SECONDS = 2.0  # that a connection waits for its client to close it too
+_LINGER_BYTES = 4096
+
 _REQUEST_ID = re.compile(
     rf"^X-Request-Id:[ \t]*({REQUEST_ID_PATTERN})[ \t]*\r?$".encode(), re.MULTILINE | re.IGNORECASE
 )
+
+
+class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's logger, without the access log that `logconfig_dict` would switch on."""
+
+    access_log_enabled = False
 
 
 class _Pools:
@@ -47,7 +58,7 @@ class _Pools:
     def submit(self, handle: Callable[[TConn], Any], connection: TConn) -> "Future[Any]":
         """Have the connection's next request handled."""
         head = _peek(connection)
-        if _VERIFICATION.match(head):
+        if VERIFICATION.match(head):
             return self._verification.submit(handle, connection)
         if _MANAGEMENT.match(head):
             return self._management.submit(handle, connection)
@@ -64,6 +75,41 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def get_thread_pool(self) -> _Pools:
         return _Pools(Workload.for_verifiers(self.cfg.threads))
+
+    def finish_request(self, connection: TConn, handled: "Future[Any]") -> None:
+        """Keep the connection for the next request, or close it."""
+        if handled.cancelled() or handled.exception() or not handled.result():
+            self.leave(connection)
+        else:
+            super().finish_request(connection, handled)
+
+    def leave(self, connection: TConn) -> None:
+        """Close the connection once its client has, or after two seconds (RFC 9112, 9.6).
+
+        gunicorn's own way waits for the client in the main thread, where nobody else is served.
+        """
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(connection)
+            return
+        connection.sock.settimeout(0)
+        connection.timeout = monotonic() + _LINGER_SECONDS
+        self.pending_conns.append(connection)
+        self.poller.register(connection.sock, EVENT_READ, partial(self._drain, connection))
+
+    def _drain(self, connection: TConn, client: socket.socket) -> None:
+        """Read and forget what the client still sends: closing on it could lose the answer."""
+        with suppress(OSError):
+            if client.recv(_LINGER_BYTES):
+                return
+        self.poller.unregister(client)
+        self.pending_conns.remove(connection)
+        self._close(connection)
+
+    def _close(self, connection: TConn) -> None:
+        self.nr_conns -= 1
+        connection.close()
 
     def enqueue_req(self, connection: TConn) -> None:
         """Handle the next request, once its first bytes are there to tell its kind."""
@@ -98,8 +144,13 @@ _last_read: WeakKeyDictionary[socket.socket, bytes] = WeakKeyDictionary()
 class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
     def chunk(self, size_hint: int | None = None) -> bytes:
         data: bytes = super().chunk(size_hint)
-        _last_read[self.sock] = data[-_REMEMBERED_BYTES:]
+        remember(self.sock, data)
         return data
+
+
+def remember(client: socket.socket, data: bytes) -> None:
+    """Keep what the client sent last, for the request ID of an answer to malformed HTTP."""
+    _last_read[client] = data[-_REMEMBERED_BYTES:]
 
 
 def install() -> None:

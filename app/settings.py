@@ -22,6 +22,7 @@ ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
 DEFAULT_ALGORITHMS = ["RS256", "ES256", "EdDSA"]
+WORKER_CLASSES = ("fastpath", "gthread")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _DIGEST_KEY_MIN_BYTES = 32
@@ -69,6 +70,7 @@ class Settings(CredentialSettings):
     port: int
     web_concurrency: int
     threads: int
+    worker_class: str  # one of WORKER_CLASSES
     verify_failure_limit: int
     issue_limit: int
     trusted_proxies: int
@@ -107,6 +109,7 @@ class Settings(CredentialSettings):
                 "WEB_CONCURRENCY", os.cpu_count() or 1, validate=Range(1, 1024)
             ),
             threads=env.int("THREADS", 4, validate=Range(1, 1024)),
+            worker_class=env.str("WORKER_CLASS", "fastpath", validate=_check_worker_class),
             verify_failure_limit=env.int("VERIFY_FAILURE_LIMIT", 60, validate=Range(0, 1_000_000)),
             issue_limit=env.int("ISSUE_LIMIT", 60, validate=Range(0, 1_000_000)),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 100)),
@@ -235,6 +238,11 @@ def _check_host(host: str) -> None:
         getaddrinfo(host, None, flags=AI_PASSIVE)
     except (OSError, UnicodeError):
         raise ValidationError("Must be an address of this machine.") from None
+
+
+def _check_worker_class(name: str) -> None:
+    if name not in WORKER_CLASSES:
+        raise ValidationError(f"Must be one of: {', '.join(WORKER_CLASSES)}.")
 
 
 def _parse_log_level(text: str) -> str:

@@ -22,7 +22,7 @@ from app.credentials.model import IssuedCredential
 from app.credentials.service import CredentialService
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
-from app.settings import Settings
+from app.settings import WORKER_CLASSES, Settings
 from tests.helpers import DIGEST_KEY, caller
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.server import Server, running_server
@@ -116,6 +116,7 @@ def settings(
         port=8000,
         web_concurrency=1,
         threads=4,
+        worker_class="fastpath",
         verify_failure_limit=60,
         issue_limit=0,
         max_credentials_per_unit=1000,
@@ -220,15 +221,15 @@ def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("v")
 
 
-@pytest.fixture(scope="session")
-def _server(settings: Settings) -> Iterator[Server]:
-    with running_server(environment(settings)) as server:
+@pytest.fixture(scope="session", params=WORKER_CLASSES)
+def _server(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Server]:
+    with running_server(environment(settings, worker_class=request.param)) as server:
         yield server
 
 
 @pytest.fixture
 def server(_server: Server, rows: Rows) -> Server:
-    """The service behind gunicorn, with an empty database."""
+    """The service behind gunicorn, under each of its workers, with an empty database."""
     return _server
 
 
@@ -244,6 +245,7 @@ def environment(settings: Settings, **changes: Any) -> dict[str, str]:
         "DIGEST_KEY": ",".join(b64encode(each).decode() for each in settings.digest_keys),
         "WEB_CONCURRENCY": str(settings.web_concurrency),
         "THREADS": str(settings.threads),
+        "WORKER_CLASS": settings.worker_class,
         "BCRYPT_ROUNDS": str(settings.bcrypt_rounds),
         "VERIFY_FAILURE_LIMIT": str(settings.verify_failure_limit),
         "ISSUE_LIMIT": str(settings.issue_limit),

@@ -93,6 +93,7 @@ def test_all_missing_variables_are_named_together(environment):
         ("WEB_CONCURRENCY", "many"),
         ("THREADS", "0"),
         ("THREADS", ""),
+        ("WORKER_CLASS", "gevent"),
         ("LOG_LEVEL", "loud"),
     ],
 )

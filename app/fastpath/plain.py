@@ -1,0 +1,159 @@
+"""Plain requests and plain answers: what nearly every verification sends and gets.
+
+A request is plain if gunicorn could not read it in any other way: only visible ASCII, single
+spaces, no body, no header twice, and no header that gunicorn has rules about. One regular
+expression says so, and everything that it does not match goes gunicorn's own way.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BytesIO
+from time import time
+from typing import TYPE_CHECKING
+
+from gunicorn import SERVER, util
+from gunicorn.http import wsgi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import WSGIEnvironment
+    from gunicorn.config import Config
+
+    from app.fastpath.worker import Connection
+
+# Below gunicorn's limits of a request line (4094) and of the number of headers (100).
+MAX_BYTES = 4000
+_MAX_HEADERS = 64
+
+# Possessive quantifiers: whatever does not match fails in linear time.
+_REQUEST = re.compile(
+    r"(GET|HEAD|POST) (/(?!/)[A-Za-z0-9/_.~-]*+) HTTP/1\.1\r\n"
+    rf"((?:[A-Za-z0-9-]++: [!-~]++(?: ++[!-~]++)*+\r\n){{1,{_MAX_HEADERS}}}+)\r\n"
+)
+_HEADER = re.compile(r"([^:]+): ([^\r]+)\r\n")
+
+# Headers that frame the message, change the connection, or have a name of their own in WSGI.
+_RULED = frozenset(
+    ("content-length", "content-type", "transfer-encoding", "expect", "upgrade", "script_name")
+)
+_CONNECTION_OPTIONS = frozenset(("keep-alive", "close"))
+
+# Statuses whose message has a body.
+_STATUS = re.compile(r"(?!1|204|304)[1-9]\d\d [\t -~\x80-\xff]+")
+_HEADER_BLOCK = re.compile(
+    r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++: (?:[!-~\x80-\xff]++(?:[\t ]++[!-~\x80-\xff]++)*+)?+\r\n)*+"
+)
+
+
+class PlainRequests:
+    """Turns plain requests into WSGI environs, under gunicorn's settings."""
+
+    def __init__(self, cfg: Config) -> None:
+        self._base: WSGIEnvironment = wsgi.base_environ(cfg) | {
+            "wsgi.multithread": True,
+            "wsgi.url_scheme": "http",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "SCRIPT_NAME": "",
+            "QUERY_STRING": "",
+        }
+        ruled = {name.lower() for name in (*cfg.secure_scheme_headers, *cfg.forwarder_headers)}
+        self._ruled = _RULED | ruled
+        self._variable = lru_cache(maxsize=256)(self._variable_of)
+
+    def environ(self, connection: Connection) -> WSGIEnvironment | None:
+        """Return the environ of the request that the connection has received, if it is plain."""
+        head = connection.head
+        if len(head) > MAX_BYTES:
+            return None
+        request = _REQUEST.fullmatch(head.decode("latin-1"))
+        if request is None:
+            return None
+        method, path, headers = request.groups()
+        environ = self._base.copy()
+        for name, value in _HEADER.findall(headers):
+            variable = self._variable(name)
+            if variable is None or variable in environ:
+                return None
+            environ[variable] = value
+        if environ.get("HTTP_CONNECTION", "close").lower() not in _CONNECTION_OPTIONS:
+            return None
+        environ["REQUEST_METHOD"] = method
+        environ["RAW_URI"] = environ["PATH_INFO"] = path
+        environ["wsgi.input"] = BytesIO()
+        environ["gunicorn.socket"] = connection.sock
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.client_address
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = connection.server_address
+        return environ
+
+    def _variable_of(self, header: str) -> str | None:
+        """Return the header's name in the environ, or None if gunicorn has rules about it."""
+        name = header.lower()
+        return None if name in self._ruled else "HTTP_" + name.upper().replace("-", "_")
+
+
+@dataclass(slots=True)
+class PlainResponse:
+    """What the application answers to a plain request, and the HTTP message that tells it."""
+
+    method: str
+    closes: bool
+    status: str = ""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    written: list[bytes] = field(default_factory=list)
+
+    version = (1, 1)
+
+    def start_response(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        exc_info: OptExcInfo | None = None,  # noqa: ARG002  nothing is sent before the end
+    ) -> Callable[[bytes], object]:
+        """Take the status and the headers (PEP 3333)."""
+        self.status, self.headers = status, headers
+        return self.written.append
+
+    def should_close(self) -> bool:
+        """Tell gunicorn's own response whether the connection ends."""
+        return self.closes
+
+    def message(self, body: bytes) -> bytes | None:
+        """Return the message as gunicorn would send it, or None where gunicorn has rules about it.
+
+        Such as a header that is malformed or belongs to the connection, or a body of an unknown
+        length.
+        """
+        is_head = self.method == "HEAD"
+        has_length = False
+        for name, value in self.headers:
+            lower = name.lower()
+            if lower == "content-length":
+                has_length = is_head or value == str(len(body))
+            elif lower in util.hop_headers:
+                return None
+        lines = [f"{name}: {value}\r\n" for name, value in self.headers]
+        block = "".join(lines)
+        if not (
+            has_length
+            and _STATUS.fullmatch(self.status)
+            and _HEADER_BLOCK.fullmatch(block)
+            and block.count("\n") == len(lines)
+        ):
+            return None
+        connection = "close" if self.closes else "keep-alive"
+        head = (
+            f"HTTP/1.1 {self.status}\r\nServer: {SERVER}\r\nDate: {_date(int(time()))}\r\n"
+            f"Connection: {connection}\r\n{block}\r\n"
+        ).encode("latin-1")
+        return head if is_head else head + body
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    date: str = util.http_date(second)
+    return date

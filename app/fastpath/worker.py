@@ -1,0 +1,253 @@
+"""gunicorn's worker with a fast lane for verifications (ADR 13)."""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+from contextlib import suppress
+from functools import cached_property, partial
+from selectors import EVENT_READ
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from gunicorn.http import wsgi
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+
+from app.fastpath.plain import PlainRequests, PlainResponse
+from app.places import Workload
+from app.server import VERIFICATION, Worker, remember
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_RECEIVE_BYTES = 8192
+_HEAD_SECONDS = 5.0  # from the first byte of a head to its last
+_TICK_SECONDS = 0.5
+
+_END_OF_HEAD = b"\r\n\r\n"
+_REQUEST_LINE = re.compile(rb"(?:\r\n)?[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
+
+_ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+_AT_ONCE = _ONCE | select.EPOLLOUT
+
+
+class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
+    """A client's connection, with what has been read of its next request."""
+
+    head = b""
+
+    @cached_property
+    def client_address(self) -> tuple[str, str]:
+        """The client's host and port, as WSGI wants them."""
+        return self.client[0], str(self.client[1])
+
+    @cached_property
+    def server_address(self) -> tuple[str, str]:
+        """The server's host and port, as WSGI wants them."""
+        return self.server[0], str(self.server[1])
+
+    def receive(self) -> bool:
+        """Add what is there to the head, without waiting. False if no more will come."""
+        try:
+            data = self.sock.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self.head += data
+        return len(data) > 0
+
+    def awaits_head(self) -> bool:
+        """Tell whether the head is only half there, and gunicorn could not judge it yet."""
+        if _END_OF_HEAD in self.head or len(self.head) >= _RECEIVE_BYTES:
+            return False
+        return b"\r\n" not in self.head[2:] or _REQUEST_LINE.match(self.head) is not None
+
+    def has_unread(self) -> bool:
+        """Tell whether a request waits for a thread: then the connection is not idle."""
+        with suppress(OSError):
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return False
+
+    def send(self, message: bytes) -> bool:
+        """Send the message without waiting. False if the client does not take it.
+
+        The kernel takes an answer of this size at once, unless its client has left about a hundred
+        of them unread.
+        """
+        with suppress(OSError):
+            sent: int = self.sock.send(message, socket.MSG_DONTWAIT)
+            return sent == len(message)
+        return False
+
+    def unread(self) -> None:
+        """Give the head to gunicorn's parser, which reads the rest from the socket."""
+        self.init()
+        remember(self.sock, self.head)
+        self.parser.unreader.unread(self.head)
+        self.head = b""
+
+    def take_back(self) -> None:
+        """Take what gunicorn's parser has read of the next request."""
+        if self.parser is not None:
+            self.head += self.parser.unreader.take_buffered()
+
+
+class FastWorker(Worker):
+    """gunicorn's threaded worker, with a lane for verifications.
+
+    Under gthread, the main thread hands every request to a pool and gets the connection back. In
+    the lane, threads wait for requests themselves, on one epoll, and answer plain ones at once. Any
+    other request, and whatever is not plain, goes gunicorn's own way from the same bytes.
+
+    The main thread accepts connections and reads heads until it finds a verification; then the
+    connection moves to the lane, and stays there as long as it verifies.
+    """
+
+    def init_process(self) -> None:
+        self._epoll = select.epoll()
+        self._lane: dict[int, Connection] = {}  # those that wait there; who pops one has it
+        self._plain = PlainRequests(self.cfg)
+        self._is_plain_http = not self.cfg.is_ssl and self.cfg.proxy_protocol == "off"
+        super().init_process()
+
+    def run(self) -> None:
+        for number in range(Workload.for_verifiers(self.cfg.threads).verification_threads):
+            Thread(target=self._serve_lane, name=f"lane {number}", daemon=True).start()
+        super().run()
+
+    # In the main thread
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            client, address = listener.accept()
+        except OSError:  # gone already, or another process was faster
+            return
+        self.nr_conns += 1
+        self.enqueue_req(Connection(self.cfg, client, address, listener.getsockname()))
+
+    def enqueue_req(self, connection: Connection) -> None:
+        """Read the head of the next request, and hand it over once it is whole."""
+        if not self._is_plain_http:
+            super().enqueue_req(connection)
+            return
+        if not connection.head:
+            connection.timeout = monotonic() + _HEAD_SECONDS
+        connection.take_back()
+        is_open = connection.receive()
+        if is_open and connection.awaits_head():
+            self._await(connection)
+        elif VERIFICATION.match(connection.head):
+            self._lane[connection.sock.fileno()] = connection
+            self._epoll.register(connection.sock, _AT_ONCE)
+        else:
+            self._hand_to_pool(connection)
+
+    def _await(self, connection: Connection) -> None:
+        connection.sock.settimeout(0)
+        self.pending_conns.append(connection)
+        readable = partial(self.on_pending_socket_readable, connection)
+        self.poller.register(connection.sock, EVENT_READ, readable)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(min(timeout, _TICK_SECONDS))
+
+    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002  gunicorn's
+        super().murder_keepalived(force=force)
+        now = monotonic()
+        for descriptor, connection in list(self._lane.items()):
+            is_late = connection.timeout < now and not connection.has_unread()
+            if (is_late or force) and self._lane.pop(descriptor, None) is not None:
+                self.nr_conns -= 1
+                connection.close()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        super()._cap_keepalive(deadline)
+        for connection in list(self._lane.values()):
+            connection.timeout = min(connection.timeout, deadline)
+
+    # In the threads of the lane
+
+    def _serve_lane(self) -> None:
+        while True:
+            for descriptor, _ in self._epoll.poll(maxevents=1):
+                connection = self._lane.pop(descriptor, None)
+                if connection is not None:
+                    self._serve(connection)
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            self._serve_request(connection)
+        except Exception as error:  # noqa: BLE001  as gunicorn does for its own threads
+            self.handle_error(None, connection.sock, connection.client, error)
+            self._leave_lane(connection)
+
+    def _serve_request(self, connection: Connection) -> None:
+        is_new = not connection.head
+        is_open = connection.receive()
+        environ = self._plain.environ(connection) if VERIFICATION.match(connection.head) else None
+        if environ is not None:
+            if self._answer(environ, connection):
+                self._stay(connection, self.cfg.keepalive)
+            else:
+                self._leave_lane(connection)
+        elif is_open and connection.awaits_head():
+            self._stay(connection, _HEAD_SECONDS if is_new else None)
+        elif connection.head:
+            self._epoll.unregister(connection.sock)
+            self._hand_to_pool(connection)
+        else:
+            self._leave_lane(connection)
+
+    def _answer(self, environ: WSGIEnvironment, connection: Connection) -> bool:
+        """Answer the plain request. False if the connection ends with it."""
+        connection.head = b""
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self.alive = False
+        closes = (
+            not self.alive
+            or not self.cfg.keepalive
+            or environ.get("HTTP_CONNECTION", "").lower() == "close"
+        )
+        response = PlainResponse(environ["REQUEST_METHOD"], closes)
+        chunks = self.wsgi(environ, response.start_response)
+        body = b"".join([*response.written, *chunks])
+        if hasattr(chunks, "close"):
+            chunks.close()
+        message = response.message(body)
+        if message is None:
+            return self._answer_by_gunicorn(response, body, connection)
+        return connection.send(message) and not closes
+
+    def _answer_by_gunicorn(
+        self, response: PlainResponse, body: bytes, connection: Connection
+    ) -> bool:
+        connection.sock.settimeout(None)
+        answer = wsgi.Response(response, connection.sock, self.cfg)
+        answer.start_response(response.status, response.headers)
+        answer.write(body)
+        answer.close()
+        return not answer.should_close()
+
+    def _stay(self, connection: Connection, seconds: float | None) -> None:
+        """Wait for the next request, or for the rest of one."""
+        if seconds is not None:
+            if not self.alive:
+                seconds = min(seconds, STOP_KEEPALIVE_LINGER)
+            connection.timeout = monotonic() + seconds
+        descriptor = connection.sock.fileno()
+        self._lane[descriptor] = connection
+        self._epoll.modify(descriptor, _ONCE)
+
+    def _leave_lane(self, connection: Connection) -> None:
+        self._epoll.unregister(connection.sock)
+        self.method_queue.defer(self.leave, connection)
+
+    # In either
+
+    def _hand_to_pool(self, connection: Connection) -> None:
+        connection.unread()
+        ThreadWorker.enqueue_req(self, connection)
