@@ -136,21 +136,22 @@ def _peek(connection: TConn) -> bytes:
     return head
 
 
-# The last bytes that each connection read: gunicorn forgets the request that it cannot parse.
+# What each connection has read of its request: gunicorn forgets the one that it cannot parse.
 _REMEMBERED_BYTES = 16 * 1024
-_last_read: WeakKeyDictionary[socket.socket, bytes] = WeakKeyDictionary()
+_read_of_request: WeakKeyDictionary[socket.socket, bytes] = WeakKeyDictionary()
 
 
 class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        data: bytes = super().chunk(size_hint)
-        remember(self.sock, data)
+    def read(self, *args: Any) -> bytes:
+        data: bytes = super().read(*args)
+        seen = _read_of_request.get(self.sock, b"") + data
+        _read_of_request[self.sock] = seen[-_REMEMBERED_BYTES:]
         return data
 
-
-def remember(client: socket.socket, data: bytes) -> None:
-    """Keep what the client sent last, for the request ID of an answer to malformed HTTP."""
-    _last_read[client] = data[-_REMEMBERED_BYTES:]
+    def unread(self, data: bytes) -> None:
+        """Take back what belongs to the next request."""
+        _read_of_request.pop(self.sock, None)
+        super().unread(data)
 
 
 def install() -> None:
@@ -168,7 +169,7 @@ def _write_problem(client: socket.socket, status: int, _reason: str, _message: s
         *problem.header_items(),
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
-        ("X-Request-Id", _request_id(_last_read.get(client, b""))),
+        ("X-Request-Id", _request_id(_read_of_request.get(client, b""))),
         *COMMON_HEADERS,
     ]
     head = f"HTTP/1.1 {status} {problem.title}\r\n"

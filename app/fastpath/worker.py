@@ -17,7 +17,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from app.fastpath.plain import PlainRequests, PlainResponse
 from app.places import Workload
-from app.server import VERIFICATION, Worker, remember
+from app.server import VERIFICATION, Worker
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -85,7 +85,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
     def unread(self) -> None:
         """Give the head to gunicorn's parser, which reads the rest from the socket."""
         self.init()
-        remember(self.sock, self.head)
         self.parser.unreader.unread(self.head)
         self.head = b""
 

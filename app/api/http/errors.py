@@ -79,6 +79,8 @@ def _problem_of_http_error(error: HTTPException) -> Problem:
     known = _HTTP_ERRORS.get(status)
     detail = known.detail if known else error.description or error.name
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    if "Allow" in headers:  # Flask has a set there, whose order differs between processes
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
     return Problem(status, detail, headers)
 
 

@@ -1,0 +1,109 @@
+"""Both workers answer the same bytes with the same bytes."""
+
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+
+from app.credentials.generator import generate_client_id, generate_client_secret
+from app.settings import WORKER_CLASSES
+from tests.conftest import environment
+from tests.gunicorn.requests_at_random import Author
+from tests.helpers import caller
+from tests.server import running_server
+
+REQUESTS = 100_000
+CLIENTS = 4
+
+CHANGING = re.compile(
+    rb"^(Date: ).*?\r$"
+    rb"|^(X-Request-Id: )[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\r$",
+    re.MULTILINE,
+)
+
+
+class Client:
+    """A connection on which messages are sent, one after the other's answer."""
+
+    def __init__(self, port):
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = b""
+
+    def hold(self, conversation):
+        """Return every answer, and at last whatever came before the connection ended."""
+        answers = []
+        with self._socket, suppress(EOFError):
+            for message in conversation:
+                self._send(message)
+                if message.is_final:
+                    break
+                for _ in range(message.requests):
+                    answer = self._answer(has_body=not message.wants_no_body)
+                    answers.append(answer)
+            with suppress(OSError):  # it has been closed meanwhile
+                self._socket.shutdown(socket.SHUT_WR)
+            answers.append(self._rest())
+        return [CHANGING.sub(rb"\1\2", answer) for answer in [*answers, self._received]]
+
+    def _send(self, message):
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has been closed meanwhile
+            for piece in message.pieces:
+                self._socket.sendall(piece)
+
+    def _answer(self, *, has_body):
+        while b"\r\n\r\n" not in self._received:
+            self._receive()
+        head = self._take(self._received.index(b"\r\n\r\n") + 4)
+        length = re.search(rb"Content-Length: (\d+)", head)
+        size = int(length[1]) if has_body and length else 0
+        while len(self._received) < size:
+            self._receive()
+        return head + self._take(size)
+
+    def _rest(self):
+        with suppress(EOFError):
+            while True:
+                self._receive()
+        return self._take(len(self._received))
+
+    def _receive(self):
+        with suppress(ConnectionResetError):
+            if data := self._socket.recv(65536):
+                self._received += data
+                return
+        raise EOFError
+
+    def _take(self, size):
+        taken, self._received = self._received[:size], self._received[size:]
+        return taken
+
+
+def conversations(author, requests):
+    """Let the author write until there are so many requests."""
+    written = 0
+    while written < requests:
+        conversation = list(author.conversation())
+        written += sum(message.requests for message in conversation)
+        yield conversation
+
+
+def test_both_workers_answer_a_hundred_thousand_requests_alike(settings, service, issuer):
+    issued = [service.issue(caller(), name="x") for _ in range(3)]
+    pairs = [(each.client_id, each.client_secret) for each in issued]
+    pairs.append((generate_client_id(), generate_client_secret()))
+    token = issuer.sign()
+
+    def compare(seed):
+        for conversation in conversations(Author(seed, pairs, token), REQUESTS // CLIENTS):
+            fast, slow = (Client(server.port).hold(conversation) for server in servers)
+            assert fast == slow, conversation[len(fast) - 3 :]
+
+    with ExitStack() as stack, ThreadPoolExecutor(CLIENTS) as pool:
+        servers = [
+            stack.enter_context(
+                running_server(environment(settings, worker_class=each, verify_failure_limit=0))
+            )
+            for each in WORKER_CLASSES
+        ]
+        list(pool.map(compare, range(CLIENTS)))
