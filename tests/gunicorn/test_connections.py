@@ -1,0 +1,182 @@
+"""Connections that clients hold, cut or neglect, under both workers."""
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from http.client import BadStatusLine, HTTPConnection, HTTPResponse
+from time import monotonic
+
+import pytest
+
+from app.settings import WORKER_CLASSES
+from tests.conftest import environment
+from tests.helpers import basic, caller
+from tests.server import running_server, wait_until
+
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def fast(settings, rows):
+    with running_server(environment(settings, worker_class="fastpath")) as server:
+        yield server
+
+
+def connect(server):
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def receive(client):
+    """Return the next answer, or None if the connection has ended."""
+    answer = HTTPResponse(client)
+    try:
+        answer.begin()
+    except (OSError, BadStatusLine):
+        return None
+    answer.read()
+    return answer
+
+
+def verification(credential, **headers):
+    lines = (basic(credential.client_id, credential.client_secret) | headers).items()
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    return f"GET /verify HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode()
+
+
+def seconds_of(action):
+    start = monotonic()
+    action()
+    return monotonic() - start
+
+
+def test_one_connection_serves_every_kind_of_work_in_turn(server, service, issuer):
+    issued = service.issue(caller(), name="x")
+    bearer = {"Authorization": f"Bearer {issuer.sign()}"}
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    for _ in range(5):
+        for path, headers in [
+            ("/verify", basic(issued.client_id, issued.client_secret)),
+            ("/secrets", bearer),
+            ("/healthz", {}),
+            ("/readyz", {}),
+            ("/verify", basic(issued.client_id, issued.client_secret)),
+            ("/verify?query", basic(issued.client_id, issued.client_secret)),
+        ]:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, path
+    connection.close()
+
+
+def test_clients_that_do_not_close_delay_nobody(server):
+    """Each would have held the main thread for two seconds."""
+    with ExitStack() as stack:
+        for _ in range(5):
+            client = stack.enter_context(connect(server))
+            client.sendall(HEALTHZ.replace(b"Host", b"Connection: close\r\nHost"))
+            assert receive(client).status == 200
+        assert seconds_of(lambda: server.request("GET", "/healthz")) < 1
+
+
+def test_half_sent_heads_hold_no_thread(fast, service):
+    issued = service.issue(caller(), name="x")
+    with ExitStack() as stack:
+        for _ in range(20):
+            for half in (HEALTHZ[:-2], verification(issued)[:-2], b"GET /sec", b"G", b"\r\n"):
+                stack.enter_context(connect(fast)).sendall(half)
+        for path, headers in [
+            ("/healthz", {}),
+            ("/verify", basic(issued.client_id, issued.client_secret)),
+        ]:
+            assert fast.request("GET", path, **headers).status == 200
+
+
+def test_half_sent_heads_are_closed_after_five_seconds(fast, service):
+    """On a new connection, after another kind of work, and in the lane."""
+    message = verification(service.issue(caller(), name="x"))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(fast)) for _ in range(3)]
+        for client, earlier in zip(clients, (None, HEALTHZ, message), strict=True):
+            if earlier:
+                client.sendall(earlier)
+                assert receive(client).status == 200
+            client.sendall(message[:30])
+        assert 4 < seconds_of(lambda: clients[0].recv(1000)) < 8
+        assert seconds_of(lambda: [client.recv(1000) for client in clients]) < 3
+        assert all(client.recv(1000) == b"" for client in clients)
+
+
+def test_an_idle_connection_is_closed_after_two_seconds(server, service):
+    message = verification(service.issue(caller(), name="x"))
+    with connect(server) as client:
+        client.sendall(message)
+        assert receive(client).status == 200
+        assert 1 < seconds_of(lambda: client.recv(1000)) < 4
+
+
+def test_a_client_that_reads_no_answers_is_cut_off_and_delays_nobody(fast, service):
+    issued = service.issue(caller(), name="x")
+    message = verification(issued)
+
+    def flood():
+        with connect(fast) as client, suppress(OSError):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(5)
+            while True:
+                client.sendall(message)
+
+    floods = [threading.Thread(target=flood, daemon=True) for _ in range(8)]
+    for each in floods:
+        each.start()
+    headers = basic(issued.client_id, issued.client_secret)
+    for _ in range(20):
+        assert fast.request("GET", "/verify", **headers).status == 200
+    for each in floods:
+        each.join(30)
+        assert not each.is_alive()
+
+
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_a_stop_under_load_cuts_no_request_and_loses_no_line(settings, service, worker_class):
+    """More callers than threads. Each answer has its line, and each line its answer."""
+    issued = service.issue(caller(), name="x")
+    answered = []
+
+    def send_until_closed(connection, number):
+        for turn in range(100_000):
+            request_id = f"caller-{number}-{turn}"
+            try:
+                connection.sendall(verification(issued, **{"X-Request-Id": request_id}))
+            except OSError:
+                return
+            answer = receive(connection)
+            if answer is None:
+                return
+            assert answer.status in (200, 503)  # where the machine is too busy
+            assert answer.headers["X-Request-Id"] == request_id
+            answered.append(request_id)
+            if answer.will_close:
+                return
+
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            running_server(environment(settings, worker_class=worker_class))
+        )
+        connections = [stack.enter_context(connect(server)) for _ in range(16)]
+        with ThreadPoolExecutor(16) as pool:
+            callers = [
+                pool.submit(send_until_closed, connection, number)
+                for number, connection in enumerate(connections)
+            ]
+            wait_until(lambda: len(answered) > 300, 20)
+            server.process.terminate()
+            for each in callers:
+                each.result(20)
+        server.process.wait(20)
+        logged = [line["request_id"] for line in server.log() if line["message"] == "request"]
+    assert sorted(set(logged) & set(answered)) == sorted(answered)
+    assert sum(each.startswith("caller-") for each in logged) == len(answered)
