@@ -13,7 +13,7 @@ _TIME = re.compile(TIME_PATTERN)
 
 def format_time(time: datetime) -> str:
     """Return the time as text; a fraction of a second is cut off."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
