@@ -2,6 +2,7 @@
 
 import re
 import socket
+import struct
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,7 @@ _HEAD_BYTES = 64
 
 _FIRST_BYTES_SECONDS = 5.0  # that a new connection may take to send something
 
+_STALL = struct.pack("ll", 5, 0)  # five seconds, as a struct timeval
 _LINGER_SECONDS = 2.0  # that a connection waits for its client to close it too
 _LINGER_BYTES = 4096
 
@@ -116,11 +118,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         if connection.initialized or connection.data_ready:
             super().enqueue_req(connection)
             return
+        limit_stalls(connection.sock)
         connection.sock.settimeout(0)
         connection.timeout = monotonic() + _FIRST_BYTES_SECONDS
         self.pending_conns.append(connection)
         readable = partial(self.on_pending_socket_readable, connection)
         self.poller.register(connection.sock, EVENT_READ, readable)
+
+
+def limit_stalls(client: socket.socket) -> None:
+    """Let a thread wait no longer than five seconds for more of a body, or for a slow reader."""
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        client.setsockopt(socket.SOL_SOCKET, option, _STALL)
 
 
 def _peek(connection: TConn) -> bytes:
@@ -142,8 +151,8 @@ _read_of_request: WeakKeyDictionary[socket.socket, bytes] = WeakKeyDictionary()
 
 
 class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
-    def read(self, *args: Any) -> bytes:
-        data: bytes = super().read(*args)
+    def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:
+        data: bytes = super().read(size, read_ahead)
         seen = _read_of_request.get(self.sock, b"") + data
         _read_of_request[self.sock] = seen[-_REMEMBERED_BYTES:]
         return data

@@ -67,7 +67,7 @@ class PlainRequests:
 
     def environ(self, connection: Connection) -> WSGIEnvironment | None:
         """Return the environ of the request that the connection has received, if it is plain."""
-        head = connection.head
+        head = connection.received
         if len(head) > MAX_BYTES:
             return None
         request = _REQUEST.fullmatch(head.decode("latin-1"))

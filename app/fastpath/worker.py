@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING
 from gunicorn.http import wsgi
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+from app.api.http.problems import MAX_BODY_BYTES
 from app.fastpath.plain import PlainRequests, PlainResponse
 from app.places import Workload
-from app.server import VERIFICATION, Worker
+from app.server import VERIFICATION, Worker, limit_stalls
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _RECEIVE_BYTES = 8192
-_HEAD_SECONDS = 5.0  # from the first byte of a head to its last
+_REQUEST_SECONDS = 5.0  # from the first byte of a request to its last
 _TICK_SECONDS = 0.5
 
-_END_OF_HEAD = b"\r\n\r\n"
+_CONTENT_LENGTH = re.compile(
+    rb"\A(?!.*\r\nexpect:).*\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n",
+    re.DOTALL | re.IGNORECASE,
+)
 _REQUEST_LINE = re.compile(rb"(?:\r\n)?[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 
 _ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
@@ -34,9 +38,9 @@ _AT_ONCE = _ONCE | select.EPOLLOUT
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
-    """A client's connection, with what has been read of its next request."""
+    """A client's connection, and what it has received of the next request."""
 
-    head = b""
+    received = b""
 
     @cached_property
     def client_address(self) -> tuple[str, str]:
@@ -49,21 +53,25 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         return self.server[0], str(self.server[1])
 
     def receive(self) -> bool:
-        """Add what is there to the head, without waiting. False if no more will come."""
+        """Receive what is there, without waiting. False if no more will come."""
         try:
             data = self.sock.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        self.head += data
+        self.received += data
         return len(data) > 0
 
-    def awaits_head(self) -> bool:
-        """Tell whether the head is only half there, and gunicorn could not judge it yet."""
-        if _END_OF_HEAD in self.head or len(self.head) >= _RECEIVE_BYTES:
+    def awaits_more(self) -> bool:
+        """Tell whether the request is only half there, and gunicorn could not judge it yet."""
+        head, ended, body = self.received.partition(b"\r\n\r\n")
+        if ended:
+            length = _CONTENT_LENGTH.search(head + b"\r\n")
+            return length is not None and len(body) < int(length[1]) <= MAX_BODY_BYTES
+        if len(head) >= _RECEIVE_BYTES:
             return False
-        return b"\r\n" not in self.head[2:] or _REQUEST_LINE.match(self.head) is not None
+        return b"\r\n" not in head[2:] or _REQUEST_LINE.match(head) is not None
 
     def has_unread(self) -> bool:
         """Tell whether a request waits for a thread: then the connection is not idle."""
@@ -83,15 +91,15 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         return False
 
     def unread(self) -> None:
-        """Give the head to gunicorn's parser, which reads the rest from the socket."""
+        """Give what has been received to gunicorn's parser, which reads the rest."""
         self.init()
-        self.parser.unreader.unread(self.head)
-        self.head = b""
+        self.parser.unreader.unread(self.received)
+        self.received = b""
 
     def take_back(self) -> None:
         """Take what gunicorn's parser has read of the next request."""
         if self.parser is not None:
-            self.head += self.parser.unreader.take_buffered()
+            self.received += self.parser.unreader.take_buffered()
 
 
 class FastWorker(Worker):
@@ -101,8 +109,9 @@ class FastWorker(Worker):
     the lane, threads wait for requests themselves, on one epoll, and answer plain ones at once. Any
     other request, and whatever is not plain, goes gunicorn's own way from the same bytes.
 
-    The main thread accepts connections and reads heads until it finds a verification; then the
-    connection moves to the lane, and stays there as long as it verifies.
+    The main thread accepts connections and receives their requests until one is a verification.
+    Then the connection moves to the lane, and stays there as long as it verifies. A request that is
+    only half there waits without a thread.
     """
 
     def init_process(self) -> None:
@@ -124,21 +133,22 @@ class FastWorker(Worker):
             client, address = listener.accept()
         except OSError:  # gone already, or another process was faster
             return
+        limit_stalls(client)
         self.nr_conns += 1
         self.enqueue_req(Connection(self.cfg, client, address, listener.getsockname()))
 
     def enqueue_req(self, connection: Connection) -> None:
-        """Read the head of the next request, and hand it over once it is whole."""
+        """Receive the next request, and hand it over once it is whole."""
         if not self._is_plain_http:
             super().enqueue_req(connection)
             return
-        if not connection.head:
-            connection.timeout = monotonic() + _HEAD_SECONDS
+        if not connection.received:
+            connection.timeout = monotonic() + _REQUEST_SECONDS
         connection.take_back()
         is_open = connection.receive()
-        if is_open and connection.awaits_head():
+        if is_open and connection.awaits_more():
             self._await(connection)
-        elif VERIFICATION.match(connection.head):
+        elif VERIFICATION.match(connection.received):
             self._lane[connection.sock.fileno()] = connection
             self._epoll.register(connection.sock, _AT_ONCE)
         else:
@@ -184,17 +194,19 @@ class FastWorker(Worker):
             self._leave_lane(connection)
 
     def _serve_request(self, connection: Connection) -> None:
-        is_new = not connection.head
+        is_new = not connection.received
         is_open = connection.receive()
-        environ = self._plain.environ(connection) if VERIFICATION.match(connection.head) else None
+        environ = (
+            self._plain.environ(connection) if VERIFICATION.match(connection.received) else None
+        )
         if environ is not None:
             if self._answer(environ, connection):
                 self._stay(connection, self.cfg.keepalive)
             else:
                 self._leave_lane(connection)
-        elif is_open and connection.awaits_head():
-            self._stay(connection, _HEAD_SECONDS if is_new else None)
-        elif connection.head:
+        elif is_open and connection.awaits_more():
+            self._stay(connection, _REQUEST_SECONDS if is_new else None)
+        elif connection.received:
             self._epoll.unregister(connection.sock)
             self._hand_to_pool(connection)
         else:
@@ -202,7 +214,7 @@ class FastWorker(Worker):
 
     def _answer(self, environ: WSGIEnvironment, connection: Connection) -> bool:
         """Answer the plain request. False if the connection ends with it."""
-        connection.head = b""
+        connection.received = b""
         self.nr += 1
         if self.nr >= self.max_requests:
             self.alive = False
