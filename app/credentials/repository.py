@@ -31,7 +31,8 @@ from app.credentials.model import (
     UnitEvent,
     VerifiedCredential,
 )
-from app.database.connection import BoundedConnection, PreparedSelect
+from app.database.connection import PreparedSelect
+from app.database.pool import Database
 
 ANSWER_SECONDS = 24 * 60 * 60  # how long an answer is kept to be given again
 
@@ -308,9 +309,15 @@ _STORED_SECRETS = PreparedSelect("""
 """)
 
 
-def select_stored_secrets(connection: BoundedConnection, *, client_id: str) -> list[StoredSecret]:
-    """Return the live client secrets of an enabled credential: the only read of a verification."""
-    return [_stored_secret(*row) for row in connection.select(_STORED_SECRETS, client_id)]
+def select_stored_secrets(
+    database: Database, *, client_id: str, seconds: float
+) -> list[StoredSecret]:
+    """Return the live client secrets of an enabled credential: the only read of a verification.
+
+    Raises what `Database.connection` does.
+    """
+    rows = database.select(_STORED_SECRETS, client_id, seconds=seconds)
+    return [_stored_secret(*row) for row in rows]
 
 
 def update_digest(

@@ -314,8 +314,11 @@ class CredentialService:
         """
         if not (is_client_id(client_id) and is_client_secret(client_secret)):
             raise MalformedPair
-        with self._verification() as connection:
-            stored_secrets = repository.select_stored_secrets(connection, client_id=client_id)
+        work = self.workload.verification
+        with work.places.take():
+            stored_secrets = repository.select_stored_secrets(
+                self.database, client_id=client_id, seconds=work.seconds
+            )
         for stored in stored_secrets:
             if self._matches(client_secret, stored, before_bcrypt):
                 if stored.last_used_is_stale:

@@ -12,6 +12,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from app.database.connection import (
     CONNECT_SECONDS,
     BoundedConnection,
+    PreparedSelect,
     connection_parameters,
 )
 from app.database.errors import DatabaseFault, DatabaseUnavailable, describe, may_pass
@@ -92,12 +93,32 @@ class Database:
             finally:
                 self._give_back(connection)
         except psycopg.Error as error:
-            if not may_pass(error):
-                raise DatabaseFault(describe(error)) from None
-            _logger.warning("database unavailable: %s", describe(error))
-            if error.sqlstate is None or error.sqlstate.startswith(("08", "53", "57P")):
-                self._recover()
-            raise DatabaseUnavailable(describe(error)) from None
+            raise self._translated(error) from None
+
+    def select(
+        self, statement: PreparedSelect, *parameters: str, seconds: float
+    ) -> list[tuple[bytes | None, ...]]:
+        """Run one SELECT, as on a lent connection. See `BoundedConnection.select`.
+
+        It does not ask first whether the connection is alive: if it has died while it was idle, the
+        SELECT runs again on another one.
+        """
+        self.raise_if_down()
+        deadline = monotonic() + seconds
+        had_died = False
+        try:
+            connection = self._pool.getconn(min(seconds, CHECKOUT_SECONDS))
+            connection.deadline = deadline
+            try:
+                return connection.select(statement, *parameters)
+            finally:
+                had_died = connection.closed and not connection.gave_up
+                self._give_back(connection)
+        except psycopg.Error as error:
+            if not had_died:
+                raise self._translated(error) from None
+        with self.connection(deadline - monotonic()) as connection:
+            return connection.select(statement, *parameters)
 
     @contextmanager
     def transaction(self, seconds: float) -> Iterator[Connection]:
@@ -109,6 +130,15 @@ class Database:
         """Raise DatabaseUnavailable at once if a fresh connection has just failed."""
         if monotonic() < self._down_until:
             raise DatabaseUnavailable("down")
+
+    def _translated(self, error: psycopg.Error) -> DatabaseUnavailable | DatabaseFault:
+        """Return what to raise for the error; if it looks like an outage, start to find out."""
+        if not may_pass(error):
+            return DatabaseFault(describe(error))
+        _logger.warning("database unavailable: %s", describe(error))
+        if error.sqlstate is None or error.sqlstate.startswith(("08", "53", "57P")):
+            self._recover()
+        return DatabaseUnavailable(describe(error))
 
     def _checkout(self, deadline: float) -> BoundedConnection:
         """Take a connection that is alive. After a restart of the server, all idle ones are not."""

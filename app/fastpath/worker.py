@@ -118,7 +118,11 @@ class FastWorker(Worker):
         self._epoll = select.epoll()
         self._lane: dict[int, Connection] = {}  # those that wait there; who pops one has it
         self._plain = PlainRequests(self.cfg)
-        self._is_plain_http = not self.cfg.is_ssl and self.cfg.proxy_protocol == "off"
+        self._is_plain_http = (
+            not self.cfg.is_ssl
+            and self.cfg.proxy_protocol == "off"
+            and self.cfg.http2_cleartext == "off"
+        )
         super().init_process()
 
     def run(self) -> None:
@@ -131,7 +135,7 @@ class FastWorker(Worker):
     def accept(self, listener: socket.socket) -> None:
         try:
             client, address = listener.accept()
-        except OSError:  # gone already, or another process was faster
+        except (BlockingIOError, ConnectionAbortedError):  # another process was faster, or it left
             return
         limit_stalls(client)
         self.nr_conns += 1
@@ -254,7 +258,8 @@ class FastWorker(Worker):
         self._epoll.modify(descriptor, _ONCE)
 
     def _leave_lane(self, connection: Connection) -> None:
-        self._epoll.unregister(connection.sock)
+        with suppress(OSError, ValueError):  # it has left, or is closed
+            self._epoll.unregister(connection.sock)
         self.method_queue.defer(self.leave, connection)
 
     # In either

@@ -7,7 +7,6 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from app.credentials import repository
-from app.credentials.generator import generate_client_id
 from app.database.connection import BoundedConnection, PreparedSelect
 from tests.helpers import caller
 
@@ -33,13 +32,6 @@ def test_a_statement_is_prepared_once(connection):
         [(b"",)],
     ]
     assert prepared(connection) == [ONE.name.decode()]
-
-
-def test_a_verification_reads_by_it(connection, service):
-    issued = service.issue(caller(), name="x")
-    for client_id, found in ((issued.client_id, 1), (generate_client_id(), 0)):
-        assert len(repository.select_stored_secrets(connection, client_id=client_id)) == found
-    assert len(prepared(connection)) == 1
 
 
 def test_the_statement_may_be_gone(connection):
@@ -76,8 +68,20 @@ def test_other_errors_are_raised(connection):
     assert connection.select(ONE, "a") == [(b"a",)]
 
 
-def test_names_outside_ascii_are_read_whatever_the_encoding(connection, service):
+def test_a_verification_reads_names_outside_ascii(service):
     issued = service.issue(caller("単位"), name="Ünïcode ☃")
-    connection.execute("SELECT 1")
-    (stored,) = repository.select_stored_secrets(connection, client_id=issued.client_id)
+    (stored,) = repository.select_stored_secrets(
+        service.database, client_id=issued.client_id, seconds=5
+    )
     assert (stored.credential.unit_id, stored.credential.name) == ("単位", "Ünïcode ☃")
+
+
+def test_a_select_runs_again_if_its_connection_has_died(service, database_url):
+    with psycopg.connect(database_url, autocommit=True) as other:
+        for _ in range(3):
+            other.execute(
+                # waits until each is gone
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert service.database.select(ONE, "a", seconds=5) == [(b"a",)]
