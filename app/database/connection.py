@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class PreparedSelect:
-    """A SELECT that Postgres parses and plans once for each connection (ADR 13).
+    """A SELECT that Postgres parses and plans once for each connection (ADR 14).
 
     Its parameters, `$1` and so on, are text. The name is made from the text: behind a pooler that
     mixes up the prepared statements of its clients, the same name means the same statement.
@@ -66,7 +66,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     def select(self, statement: PreparedSelect, *parameters: str) -> list[tuple[bytes | None, ...]]:
         """Return the rows, their values in Postgres' binary format.
 
-        It speaks to libpq itself, since a cursor takes longer than Postgres.
+        It speaks to libpq itself, since a cursor takes longer than Postgres (ADR 14).
         """
         values = [parameter.encode() for parameter in parameters]
         if self._may_prepare:

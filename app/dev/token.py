@@ -15,9 +15,15 @@ def main() -> None:
             issuer=os.environ.get("JWT_ISSUER", ISSUER),
             audience=os.environ.get("JWT_AUDIENCE", AUDIENCE),
             role_claim=os.environ.get("JWT_ROLE_CLAIM", ROLE_CLAIM),
-            role=os.environ.get("ROLE", ROLE),
+            role=os.environ.get("ROLE", _manager_role()),
         )
     )
+
+
+def _manager_role() -> str:
+    """The role that `make run` gives its own token, under the same settings."""
+    roles = [role.strip() for role in os.environ.get("JWT_MANAGER_ROLES", ROLE).split(",")]
+    return min(roles)
 
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ def test_only_the_development_token_is_printed(var):
     for variables, expected in (
         ({}, {"unit_id": "unit_demo", "role": "manager"}),
         ({"UNIT": "unit_emea"}, {"unit_id": "unit_emea", "role": "manager"}),
+        ({"JWT_MANAGER_ROLES": "owner, admin"}, {"unit_id": "unit_demo", "role": "admin"}),
         ({"ROLE": "viewer"}, {"unit_id": "unit_demo", "role": "viewer"}),
         ({"ROLE": "viewer", "JWT_ROLE_CLAIM": "groups"}, {"groups": "viewer"}),
     ):
