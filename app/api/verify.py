@@ -1,7 +1,7 @@
 """`/verify`: the hot path, which every event passes.
 
 There are two entrances. The Flask views below serve every request. In front of Flask, the WSGI
-middleware in app/fastpath/middleware.py answers ordinary requests by itself, because Flask's own work on a
+middleware in app/fastpath/ answers ordinary requests by itself, because Flask's own work on a
 request costs more than the SELECT (ADR 8). Both get their answer from `answer_verification`.
 """
 
