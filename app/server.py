@@ -20,8 +20,9 @@ from gunicorn.http import parser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from app.api.http import problem_types
 from app.api.http.hooks import COMMON_HEADERS
-from app.api.http.problems import Problem
+from app.api.http.problems import Problem, malformed_http
 from app.identifiers import REQUEST_ID_PATTERN
 from app.places import Workload
 
@@ -171,8 +172,11 @@ def install() -> None:
 
 def _write_problem(client: socket.socket, status: int, _reason: str, _message: str) -> None:
     is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
-    detail = "The request cannot be served" if is_ours else "The request is not valid HTTP"
-    problem = Problem(status, detail)
+    problem = (
+        Problem(problem_types.UNEXPECTED, status, "The request cannot be served")
+        if is_ours
+        else malformed_http(status, "The request is not valid HTTP")
+    )
     body = problem.body()
     headers = [
         *problem.header_items(),

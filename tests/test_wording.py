@@ -9,7 +9,7 @@ from textwrap import indent
 
 import marshmallow
 
-from app.api.http.input import invalid_field
+from app.api.http.input import invalid_member
 from app.cli.commands import main
 from tests.server import ROOT
 
@@ -50,7 +50,7 @@ def details_of_fields(base=marshmallow.Schema):
         yield from details_of_fields(schema)
         if schema.__module__.startswith("app."):
             for name in schema().fields:
-                yield invalid_field(schema(), name).detail
+                yield invalid_member(schema(), name).detail
 
 
 def words_in(node, path=""):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from app.api.auth import bearer_auth, manager_auth
 from app.api.http import problems
 from app.api.http.application import current_app, request
-from app.api.http.input import Blueprint, invalid_field
+from app.api.http.input import Blueprint, invalid_member, invalid_parameter_of
 from app.api.http.pagination import link_to_next
 from app.api.http.problems import (
     Rejected,
@@ -60,34 +60,34 @@ blueprint = Blueprint(
 )
 
 _INVALID_PAGE = problem_response(
-    bad_limit=invalid_field(CredentialPageSchema(), "limit"),
-    bad_cursor=invalid_field(CredentialPageSchema(), "cursor"),
+    bad_limit=invalid_parameter_of(CredentialPageSchema(), "limit"),
+    bad_cursor=invalid_parameter_of(CredentialPageSchema(), "cursor"),
 )
 _INVALID_FILTER = problem_response(
-    bad_limit=invalid_field(UnitEventPageSchema(), "limit"),
-    bad_cursor=invalid_field(UnitEventPageSchema(), "cursor"),
-    bad_time=invalid_field(UnitEventPageSchema(), "since"),
+    bad_limit=invalid_parameter_of(UnitEventPageSchema(), "limit"),
+    bad_cursor=invalid_parameter_of(UnitEventPageSchema(), "cursor"),
+    bad_time=invalid_parameter_of(UnitEventPageSchema(), "since"),
 )
 _EXPIRY_IN_THE_PAST = invalid_expiry("Must be in the future, at most 10 years ahead")
 _INVALID_NAME = problem_response(
-    bad_name=invalid_field(NewCredentialSchema(), "name"),
+    bad_name=invalid_member(NewCredentialSchema(), "name"),
     bad_expiry=_EXPIRY_IN_THE_PAST,
-    bad_key=invalid_field(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
+    bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
 )
 _INVALID_UNUSED_FOR = problem_response(
-    bad_unused_for=invalid_field(RevocationSchema(), "unused_for")
+    bad_unused_for=invalid_parameter_of(RevocationSchema(), "unused_for")
 )
 _INVALID_UPDATE = problem_response(
-    bad_consent=invalid_field(CredentialUpdateSchema(), "trust_upstream_consent")
+    bad_consent=invalid_member(CredentialUpdateSchema(), "trust_upstream_consent")
 )
 _INVALID_ROTATION = problem_response(
-    bad_overlap=invalid_field(RotationSchema(), "overlap_seconds"),
+    bad_overlap=invalid_member(RotationSchema(), "overlap_seconds"),
     bad_expiry=_EXPIRY_IN_THE_PAST,
-    bad_key=invalid_field(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
+    bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
 )
 _KEY_REUSED = {422: problem_response(reused=problems.IDEMPOTENCY_KEY_REUSED)}
 _BODY_ERRORS = {413: "ContentTooLarge", 415: "UnsupportedMediaType"}
-_NOT_FOUND = {404: "NotFound"}
+_NOT_FOUND = {404: "CredentialNotFound"}
 
 
 Filter = TypeVar("Filter", CredentialFilter, EventFilter)
@@ -256,7 +256,7 @@ def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> 
 @blueprint.doc(
     operationId="endClientSecret",
     responses={
-        **_NOT_FOUND,
+        404: "ClientSecretNotFound",
         409: problem_response(last=problems.LAST_SECRET, ambiguous=problems.AMBIGUOUS_HINT),
     },
 )

@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def _manager_role() -> str:
-    """The role that `make run` gives its own token, under the same settings."""
+    """Return the role that `make run` gives its own token under the same settings."""
     roles = [role.strip() for role in os.environ.get("JWT_MANAGER_ROLES", ROLE).split(",")]
     return min(roles)
 

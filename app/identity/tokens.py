@@ -18,6 +18,10 @@ class InvalidToken(Exception):
     """The token is not accepted. The message says why in a few words and never quotes the token."""
 
 
+class TokenExpired(InvalidToken):
+    """The token has expired, and is good in every other respect."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a valid token says about its bearer."""
@@ -47,10 +51,21 @@ class TokenVerifier:
         self._role_claim = role_claim
 
     def verify(self, token: str) -> Claims:
-        """Return the claims. Raises InvalidToken, or KeysUnavailable if no key can be fetched."""
-        return _read_claims(self._decode(token), role_claim=self._role_claim)
+        """Return the claims.
 
-    def _decode(self, token: str) -> dict[str, Any]:
+        Raises InvalidToken (TokenExpired if that is all), or KeysUnavailable if no key can be
+        fetched.
+        """
+        try:
+            return self._claims(token, verify_exp=True)
+        except jwt.ExpiredSignatureError:
+            self._claims(token, verify_exp=False)
+            raise TokenExpired("expired") from None
+
+    def _claims(self, token: str, *, verify_exp: bool) -> Claims:
+        return _read_claims(self._decode(token, verify_exp=verify_exp), role_claim=self._role_claim)
+
+    def _decode(self, token: str, *, verify_exp: bool) -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
             algorithm = self._check_header(header)
@@ -67,8 +82,11 @@ class TokenVerifier:
                 options={
                     "require": ["exp", "iss", "aud", "sub"],
                     "enforce_minimum_key_length": True,
+                    "verify_exp": verify_exp,
                 },
             )
+        except jwt.ExpiredSignatureError:
+            raise
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # hostile tokens provoke errors that PyJWT does not wrap
             raise InvalidToken(type(error).__name__) from None

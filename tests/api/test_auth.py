@@ -17,7 +17,7 @@ def challenge_of(client, authorization=None):
     assert answer.status_code == 401
     assert answer.content_type == "application/problem+json"
     assert answer.json == {
-        "type": "about:blank",
+        "type": "/docs/errors#invalid-token",
         "title": "Unauthorized",
         "status": 401,
         "detail": "Check authentication credentials",
@@ -42,18 +42,34 @@ def test_a_malformed_token_is_refused(client, token):
 
 
 @pytest.mark.parametrize(
-    "claims", [{"exp": 0}, {"iss": "https://evil.example"}, {"aud": "x"}, {"unit_id": 5}]
-)
+    "claims",
+    [{"iss": "https://evil.example"}, {"aud": "x"}, {"unit_id": 5}, {"exp": 0, "aud": "x"},
+     {"exp": 0, "unit_id": 5}, {"exp": "0"}, {"exp": -1}],
+)  # fmt: skip
 def test_an_invalid_token_is_refused_without_saying_why(client, issuer, claims):
     assert challenge_of(client, f"Bearer {issuer.sign(**claims)}") == INVALID_TOKEN
 
 
+def test_a_token_that_is_only_expired_is_told_so(client, issuer):
+    answer = client.get("/secrets", headers={"Authorization": f"Bearer {issuer.sign(exp=0)}"})
+    assert answer.status_code == 401
+    assert answer.json["type"] == "/docs/errors#token-expired"
+    expired = f'{INVALID_TOKEN}, error_description="The token has expired"'
+    assert answer.headers["WWW-Authenticate"] == expired
+
+
+def test_an_expired_token_with_a_bad_signature_is_not_told_so(client, issuer):
+    head, claims, signature = issuer.sign(exp=0).split(".")
+    forged = ".".join([head, claims, signature[::-1]])
+    assert challenge_of(client, f"Bearer {forged}") == INVALID_TOKEN
+
+
 def test_the_log_says_why_a_token_is_refused_but_not_the_token(client, issuer, caplog):
-    token = issuer.sign(exp=0)
+    token = issuer.sign(aud="x")
     with caplog.at_level(logging.INFO):
         challenge_of(client, f"Bearer {token}")
     (refused,) = [record for record in caplog.records if record.msg == "token refused"]
-    assert refused.fields["reason"] == "ExpiredSignatureError"
+    assert refused.fields["reason"] == "InvalidAudienceError"
     assert token not in "".join(str(vars(record)) for record in caplog.records)
 
 

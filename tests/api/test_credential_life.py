@@ -7,10 +7,10 @@ from tests.conftest import client_of
 from tests.helpers import DETAILED_FIELDS, FIELDS, ISSUED_FIELDS, is_live
 
 NOT_FOUND = {
-    "type": "about:blank",
+    "type": "/docs/errors#credential-not-found",
     "title": "Not Found",
     "status": 404,
-    "detail": "No such resource",
+    "detail": "No such credential",
 }
 
 
@@ -314,7 +314,7 @@ def test_a_rejected_or_refused_request_leaves_no_event(app, issuer, member, path
 # Another unit's credential
 
 
-SECRET_IDS = ["sec_" + "0" * 20, "sec_x", "x", "sec_%00", "%ff", "sec_" + "é" * 20, "' OR '1'='1"]
+SECRET_IDS = ["sec_" + "0" * 20, "sec_x", "x", "%ff", "sec_" + "é" * 20, "' OR '1'='1"]
 
 
 @pytest.mark.parametrize("secret_id", SECRET_IDS, ids=ascii)

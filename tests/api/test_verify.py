@@ -18,7 +18,7 @@ from tests.server import wait_until
 
 CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
 UNAUTHORIZED = {
-    "type": "about:blank",
+    "type": "/docs/errors#invalid-pair",
     "title": "Unauthorized",
     "status": 401,
     "detail": "Check authentication credentials",

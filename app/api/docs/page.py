@@ -1,11 +1,13 @@
-"""`/docs`: a short guide, with Swagger UI for the OpenAPI document below it."""
+"""`/docs`: a short guide, with Swagger UI for the OpenAPI document below it, and the errors."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import flask_swagger_ui
 from flask import Blueprint, Response, make_response, render_template, send_from_directory
 
+from app.api.http.problem_types import PROBLEM_TYPES
 from app.api.openapi import examples
 
 # Swagger UI's files come from a wheel, so the page makes no request to any other host.
@@ -35,7 +37,16 @@ def page() -> Response:
         "issued": json.dumps(examples.ISSUED_CREDENTIAL, indent=2),
         "verified": json.dumps(examples.VERIFIED_CREDENTIAL, indent=2),
     }
-    response = make_response(render_template("docs.html", **answers))
+    return _page("docs.html", **answers)
+
+
+@docs.get("/errors")
+def errors() -> Response:
+    return _page("errors.html", problem_types=PROBLEM_TYPES)
+
+
+def _page(template: str, **values: Any) -> Response:
+    response = make_response(render_template(template, **values))
     response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
     return response
 

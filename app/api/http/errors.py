@@ -2,13 +2,20 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from app.api.http import problems
 from app.api.http.application import request
-from app.api.http.problems import Problem, Rejected, credential_in_use, invalid_expiry
+from app.api.http.problems import (
+    Problem,
+    Rejected,
+    credential_in_use,
+    invalid_expiry,
+    malformed_http,
+)
 from app.credentials.errors import (
     AmbiguousHint,
     ClientSecretNotFound,
@@ -26,8 +33,8 @@ from app.identity.key_sources import KeysUnavailable
 from app.places import NoPlace
 
 _DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
-    CredentialNotFound: problems.NOT_FOUND,
-    ClientSecretNotFound: problems.NOT_FOUND,
+    CredentialNotFound: problems.CREDENTIAL_NOT_FOUND,
+    ClientSecretNotFound: problems.CLIENT_SECRET_NOT_FOUND,
     CredentialLimitReached: problems.CREDENTIAL_LIMIT,
     SecretLimitReached: problems.SECRET_LIMIT,
     LastSecret: problems.LAST_SECRET,
@@ -76,12 +83,13 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
 
 def _problem_of_http_error(error: HTTPException) -> Problem:
     status = error.code or problems.UNEXPECTED.status
-    known = _HTTP_ERRORS.get(status)
-    detail = known.detail if known else error.description or error.name
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
     if "Allow" in headers:  # Flask has a set there, whose order differs between processes
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-    return Problem(status, detail, headers)
+    known = _HTTP_ERRORS.get(status)
+    if known is None:
+        return malformed_http(status, error.description or error.name, headers)
+    return replace(known, headers=headers)
 
 
 def _answer(error: Exception) -> Response:

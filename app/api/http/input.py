@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
 from app.api.http.bodies import parse_json_object, require_plain_json
-from app.api.http.problems import InputError, Problem, Rejected, invalid_input
+from app.api.http.problems import InputError, Problem, Rejected, invalid_input, invalid_parameter
 
 _INVALID_BODY = "The request body is not valid"
 
@@ -29,7 +29,7 @@ class _StrictParser(FlaskParser):
         """Return the query's parameters. Each parameter of the schema may be given only once."""
         for name in schema.fields:
             if len(req.args.getlist(name)) > 1:
-                raise Rejected(invalid_input(f"{name} must be given at most once"))
+                raise Rejected(invalid_parameter(f"{name} must be given at most once"))
         return super().load_querystring(req, schema)
 
     def handle_error(
@@ -43,14 +43,19 @@ class _StrictParser(FlaskParser):
         ((location, messages),) = error.messages_dict.items()
         details = (_detail_of(schema, name) for name in messages)
         detail = next(filter(None, details), _INVALID_BODY)
-        # a pointer points into the body, so a parameter of the query has none
-        errors = _input_errors(messages) if location == "json" else ()
-        raise Rejected(invalid_input(detail, errors)) from None
+        if location == "json":
+            raise Rejected(invalid_input(detail, _input_errors(messages))) from None
+        raise Rejected(invalid_parameter(detail)) from None
 
 
-def invalid_field(schema: Schema, name: str) -> Problem:
-    """Return the problem of an invalid value in the schema's field."""
+def invalid_member(schema: Schema, name: str) -> Problem:
+    """Return the problem of an invalid value in that member of the body."""
     return invalid_input(_detail_of(schema, name) or _INVALID_BODY)
+
+
+def invalid_parameter_of(schema: Schema, name: str) -> Problem:
+    """Return the problem of an invalid value in that parameter or header."""
+    return invalid_parameter(_detail_of(schema, name) or _INVALID_BODY)
 
 
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest ships no types

@@ -8,6 +8,8 @@ from typing import Any
 
 from werkzeug.http import HTTP_STATUS_CODES
 
+from app.api.http import problem_types
+from app.api.http.problem_types import ProblemType
 from app.times import format_time
 
 MEDIA_TYPE = "application/problem+json"
@@ -30,6 +32,7 @@ class Problem:
     `extensions` are further members of the document.
     """
 
+    type: ProblemType
     status: int
     detail: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +47,7 @@ class Problem:
     def document(self) -> dict[str, Any]:
         """Return the members of the problem document, in the contract's order."""
         document: dict[str, Any] = {
-            "type": "about:blank",
+            "type": self.type.uri,
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -72,29 +75,50 @@ class Rejected(Exception):
         self.problem = problem
 
 
-def unauthenticated(challenge: str) -> Problem:
-    """Return the problem of missing or invalid credentials.
+def invalid_token(challenge: str) -> Problem:
+    """Return the problem of a missing or invalid token.
 
     `challenge` is the value of WWW-Authenticate (RFC 9110, 11.6.1).
     """
+    return _unauthenticated(problem_types.INVALID_TOKEN, challenge)
+
+
+def token_expired(challenge: str) -> Problem:
+    """Return the problem of a token that was good and has expired."""
+    return _unauthenticated(problem_types.TOKEN_EXPIRED, challenge)
+
+
+def invalid_pair(challenge: str) -> Problem:
+    """Return the problem of a client ID and client secret that are not valid together."""
+    return _unauthenticated(problem_types.INVALID_PAIR, challenge)
+
+
+def _unauthenticated(type_: ProblemType, challenge: str) -> Problem:
     headers = {"WWW-Authenticate": challenge}
-    return Problem(401, "Check authentication credentials", headers)
+    return Problem(type_, 401, "Check authentication credentials", headers)
 
 
 def too_many_failures(retry_after: int) -> Problem:
     """Return the problem of a client that failed too often (RFC 6585, 4); wait in seconds."""
-    return Problem(429, "Too many failed verifications", {"Retry-After": str(retry_after)})
+    headers = {"Retry-After": str(retry_after)}
+    return Problem(problem_types.TOO_MANY_FAILURES, 429, "Too many failed verifications", headers)
 
 
 def too_many_issues(retry_after: int) -> Problem:
     """Return the problem of a unit that issues and rotates too often; wait in seconds."""
     detail = "The unit has issued and rotated too many client secrets"
-    return Problem(429, detail, {"Retry-After": str(retry_after)})
+    headers = {"Retry-After": str(retry_after)}
+    return Problem(problem_types.TOO_MANY_ISSUES, 429, detail, headers)
 
 
 def invalid_input(detail: str, errors: Iterable[InputError] = ()) -> Problem:
-    """Return the problem of a request body or parameter that breaks the contract's rules."""
-    return Problem(400, detail, errors=tuple(errors))
+    """Return the problem of a request body that breaks the contract's rules."""
+    return Problem(problem_types.INVALID_INPUT, 400, detail, errors=tuple(errors))
+
+
+def invalid_parameter(detail: str) -> Problem:
+    """Return the problem of a query parameter or header that breaks the contract's rules."""
+    return Problem(problem_types.INVALID_PARAMETER, 400, detail)
 
 
 def invalid_expiry(reason: str) -> Problem:
@@ -107,48 +131,95 @@ def invalid_expiry(reason: str) -> Problem:
 def credential_in_use(last_used_at: datetime) -> Problem:
     """Return the problem of a credential that was used too recently to be revoked."""
     return Problem(
+        problem_types.CREDENTIAL_IN_USE,
         409,
         "The credential was used within unused_for",
         extensions={"last_used_at": format_time(last_used_at)},
     )
 
 
-NO_ACTIVE_UNIT = Problem(400, "Active OU must be set")
-NO_HOST = Problem(400, "The Host header is missing")
-BODY_UNREADABLE = Problem(400, "The request body cannot be read")
-BODY_TOO_SHORT = Problem(400, "The request body is shorter than its Content-Length")
-BODY_NOT_JSON = Problem(400, "The request body is not valid JSON")
-BODY_NOT_AN_OBJECT = Problem(400, "The request body is not a JSON object")
-ROLE_MISSING = Problem(403, "Your role does not allow changing credentials")
-FOREIGN_UNIT = Problem(403, "You are not a member of the active OU")
-# One for an unknown address, an unknown credential, and a credential of another unit.
-NOT_FOUND = Problem(404, "No such resource")
-METHOD_NOT_ALLOWED = Problem(405, "This resource does not support that method")
+def malformed_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """Return the problem of a request that is not HTTP as we understand it."""
+    return Problem(problem_types.MALFORMED_HTTP, status, detail, headers or {})
+
+
+_AFTER_A_SECOND = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+NO_ACTIVE_UNIT = Problem(problem_types.NO_ACTIVE_UNIT, 400, "Active OU must be set")
+NO_HOST = Problem(problem_types.MISSING_HOST, 400, "The Host header is missing")
+BODY_UNREADABLE = Problem(problem_types.UNREADABLE_BODY, 400, "The request body cannot be read")
+BODY_TOO_SHORT = Problem(
+    problem_types.UNREADABLE_BODY, 400, "The request body is shorter than its Content-Length"
+)
+BODY_NOT_JSON = Problem(problem_types.MALFORMED_JSON, 400, "The request body is not valid JSON")
+BODY_NOT_AN_OBJECT = Problem(
+    problem_types.MALFORMED_JSON, 400, "The request body is not a JSON object"
+)
+ROLE_MISSING = Problem(
+    problem_types.ROLE_MISSING, 403, "Your role does not allow changing credentials"
+)
+FOREIGN_UNIT = Problem(problem_types.FOREIGN_UNIT, 403, "You are not a member of the active OU")
+NOT_FOUND = Problem(problem_types.NOT_FOUND, 404, "No such resource")
+# One for a credential that does not exist and for one of another unit.
+CREDENTIAL_NOT_FOUND = Problem(problem_types.CREDENTIAL_NOT_FOUND, 404, "No such credential")
+CLIENT_SECRET_NOT_FOUND = Problem(
+    problem_types.CLIENT_SECRET_NOT_FOUND, 404, "No such live client secret"
+)
+METHOD_NOT_ALLOWED = Problem(
+    problem_types.METHOD_NOT_ALLOWED, 405, "This resource does not support that method"
+)
 SECRET_LIMIT = Problem(
+    problem_types.LIVE_SECRET_LIMIT,
     409,
     "Two client secrets are already live; end one first, or rotate with overlap_seconds 0",
 )
 LAST_SECRET = Problem(
+    problem_types.LAST_SECRET,
     409,
     "This is the last live client secret; rotate, disable or revoke the credential instead",
 )
 AMBIGUOUS_HINT = Problem(
-    409, "Two live client secrets have this hint; rotate with overlap_seconds 0 instead"
+    problem_types.AMBIGUOUS_HINT,
+    409,
+    "Two live client secrets have this hint; rotate with overlap_seconds 0 instead",
 )
 REQUEST_UNDER_WAY = Problem(
+    problem_types.REQUEST_UNDER_WAY,
     409,
     "A request with this Idempotency-Key is under way",
-    {"Retry-After": str(RETRY_AFTER_SECONDS)},
+    _AFTER_A_SECOND,
 )
-IDEMPOTENCY_KEY_REUSED = Problem(422, "This Idempotency-Key belongs to a different request")
-CREDENTIAL_LIMIT = Problem(409, "The unit has reached its limit of credentials")
-BODY_TOO_LARGE = Problem(413, f"The request body exceeds {MAX_BODY_BYTES} bytes")
-MEDIA_TYPE_NOT_JSON = Problem(415, "The request body must be application/json")
-CHARSET_NOT_UTF_8 = Problem(415, "The request body must be UTF-8")
-BODY_ENCODED = Problem(415, "The request body must not have a Content-Encoding")
-UNEXPECTED = Problem(500, "An unexpected error occurred. Quote the X-Request-Id when you report it")
-NOT_CHUNKED = Problem(501, "The Transfer-Encoding must be chunked")
+IDEMPOTENCY_KEY_REUSED = Problem(
+    problem_types.IDEMPOTENCY_KEY_REUSED,
+    422,
+    "This Idempotency-Key belongs to a different request",
+)
+CREDENTIAL_LIMIT = Problem(
+    problem_types.CREDENTIAL_LIMIT, 409, "The unit has reached its limit of credentials"
+)
+BODY_TOO_LARGE = Problem(
+    problem_types.BODY_TOO_LARGE, 413, f"The request body exceeds {MAX_BODY_BYTES} bytes"
+)
+MEDIA_TYPE_NOT_JSON = Problem(
+    problem_types.UNSUPPORTED_MEDIA_TYPE, 415, "The request body must be application/json"
+)
+CHARSET_NOT_UTF_8 = Problem(
+    problem_types.UNSUPPORTED_MEDIA_TYPE, 415, "The request body must be UTF-8"
+)
+BODY_ENCODED = Problem(
+    problem_types.UNSUPPORTED_MEDIA_TYPE,
+    415,
+    "The request body must not have a Content-Encoding",
+)
+UNEXPECTED = Problem(
+    problem_types.UNEXPECTED,
+    500,
+    "An unexpected error occurred. Quote the X-Request-Id when you report it",
+)
+NOT_CHUNKED = malformed_http(501, "The Transfer-Encoding must be chunked")
 UNAVAILABLE = Problem(
-    503, "The service is temporarily unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    problem_types.UNAVAILABLE, 503, "The service is temporarily unavailable", _AFTER_A_SECOND
 )
-NOT_READY = Problem(503, "The database is not migrated", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+NOT_READY = Problem(
+    problem_types.NOT_MIGRATED, 503, "The database is not migrated", _AFTER_A_SECOND
+)

@@ -122,7 +122,11 @@ _RESPONSES: Mapping[str, dict[str, Any]] = {
     "ChangeForbidden": problem_response(
         foreign_unit=problems.FOREIGN_UNIT, role_missing=problems.ROLE_MISSING
     ),
-    "NotFound": problem_response(unknown=problems.NOT_FOUND),
+    "CredentialNotFound": problem_response(unknown=problems.CREDENTIAL_NOT_FOUND),
+    "ClientSecretNotFound": problem_response(
+        unknown_credential=problems.CREDENTIAL_NOT_FOUND,
+        unknown_secret=problems.CLIENT_SECRET_NOT_FOUND,
+    ),
     "ContentTooLarge": problem_response(too_large=problems.BODY_TOO_LARGE),
     "UnsupportedMediaType": problem_response(not_json=problems.MEDIA_TYPE_NOT_JSON),
     "TooManyRequests": problem_response(too_many=too_many_failures(42)),

@@ -2,6 +2,7 @@
 
 from marshmallow import fields, validate
 
+from app.api.http.problem_types import PATH
 from app.api.schemas.fields import ClosedSchema, TimestampField, identifier_field
 
 
@@ -24,9 +25,11 @@ class ProblemSchema(ClosedSchema):
 
     type = fields.String(
         required=True,
-        validate=validate.Equal("about:blank"),
+        validate=validate.Regexp(f"^{PATH}#[a-z0-9-]+$"),
         metadata={
-            "description": "Always `about:blank`: the status identifies the kind of problem.",
+            "description": "The kind of problem, for programs to branch on. It is the address of a "
+            "page that tells its cause and its remedy. There may be new kinds; treat them by their "
+            "status.",
             "format": "uri-reference",
         },
     )

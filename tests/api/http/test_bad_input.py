@@ -75,7 +75,7 @@ def test_an_unsupported_method_is_answered_with_the_allowed_ones(member, method)
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/secret", "/secrets/", "//secrets", "/secrets//", "/Secrets", "/secrets%00", "/%ff",
+    ["/", "/secret", "/secrets/", "//secrets", "/secrets//", "/Secrets", "/secrets%00", "/secrets/sec_%00", "/%ff",
      "/secrets/../secrets", "/static/x", "/docs/", "/docs/static/../../app.py",
      "/docs/static/..%2f..%2fauth.py", "/docs/swagger-ui/..%2f__init__.py", "/docs/static/"],
 )  # fmt: skip
@@ -83,7 +83,7 @@ def test_an_unknown_path_is_not_found(member, path):
     answer = member.get(path)
     assert answer.status_code == 404
     assert answer.json == {
-        "type": "about:blank",
+        "type": "/docs/errors#not-found",
         "title": "Not Found",
         "status": 404,
         "detail": "No such resource",
