@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from app.settings import WORKER_CLASSES
 from tests.conftest import environment
 from tests.server import ROOT, clean_environment, running_server
 
@@ -64,8 +65,10 @@ def test_production_imports_no_development_module(settings, entry):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_several_worker_processes_serve_requests(settings, issuer, rows):
-    with running_server(environment(settings, web_concurrency=2)) as server:
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_several_worker_processes_serve_requests(settings, issuer, rows, worker_class):
+    changed = environment(settings, web_concurrency=2, worker_class=worker_class)
+    with running_server(changed) as server:
         bearer = {"Authorization": f"Bearer {issuer.sign()}"}
         answers = [server.request("GET", "/secrets", **bearer) for _ in range(40)]
         booted = [line for line in server.log() if "Booting worker" in line["message"]]
@@ -73,8 +76,9 @@ def test_several_worker_processes_serve_requests(settings, issuer, rows):
     assert len(booted) == 2
 
 
-def test_gunicorns_log_is_json_from_the_first_line_to_the_last(settings):
-    with running_server(environment(settings)) as server:
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_gunicorns_log_is_json_from_the_first_line_to_the_last(settings, worker_class):
+    with running_server(environment(settings, worker_class=worker_class)) as server:
         server.process.terminate()
         server.process.wait(40)
         assert all({"level", "logger", "message", "time"} <= set(line) for line in server.log())
