@@ -30,8 +30,8 @@ check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 token: $(READY) ## Print a development token; UNIT=unit_emea make token for another unit
 	@$(BIN)/python -m app.dev.token var
 
-bench: $(READY) ## Measure /verify with wrk, and write var/bench.json
-	@$(BIN)/python -m bench.verify
+bench: $(READY) ## Measure speed with wrk, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all
+	@$(BIN)/python -m bench
 
 drill: $(READY) ## Break things on purpose, and write var/drill.json; ROOT=… drills another checkout
 	@$(BIN)/python -m drills $(if $(ROOT),--root $(ROOT))
