@@ -2,6 +2,7 @@
 
 import sys
 from shutil import which
+from signal import SIGTERM, signal
 
 from bench.experiments import experiments
 from bench.machine import describe_machine
@@ -13,6 +14,7 @@ from bench.stage import set_up
 
 def main() -> None:
     """Measure all experiments, then write var/bench.json and print the tables."""
+    signal(SIGTERM, lambda *_: sys.exit("make bench: stopped."))  # stops the servers too
     plan = Plan.from_environment()
     _require_tools(plan)
     measures: Measures = {}
@@ -20,7 +22,7 @@ def main() -> None:
     with set_up() as stage:
         machine = describe_machine(plan, stage.postgres_version())
         for experiment in experiments(plan):
-            print(f"{experiment.__doc__}", flush=True)
+            print(experiment.__doc__, flush=True)
             with experiment(stage, plan) as targets:
                 warm_up(targets)
                 seconds = plan.work_seconds if "issue" in targets else plan.seconds

@@ -14,7 +14,7 @@ from bench.measures import Target, Targets
 from bench.peers import PEERS
 from bench.plan import Plan
 from bench.servers import Command, Server, serving
-from bench.stage import Stage, good, lookups, unknown, wrong
+from bench.stage import Stage, for_floors, good, unknown, wrong
 from bench.targets.statements import STORED_SECRETS
 from bench.work import (
     PgbenchTarget,
@@ -45,7 +45,7 @@ def verification(stage: Stage, plan: Plan) -> Iterator[Targets]:
     """`/verify` against floors and peers, on 100,000 credentials, with one process each."""
     database = stage.credentials("100k", 100_000)
     service = stage.service(database.url)
-    lookup, hello = lookups(database), lookups(database, contains="hello")
+    lookup, hello = for_floors(database), for_floors(database, contains="hello")
     contenders = [
         Contender("verify", service, good(database)),
         Contender("flask_stock", stage.on_stock_worker("flask_view", database.url), lookup),
@@ -89,7 +89,7 @@ def processes(stage: Stage, plan: Plan) -> Iterator[Targets]:
             (
                 "flask_stock",
                 stage.on_stock_worker("flask_view", database.url, processes=count),
-                lookups(database),
+                for_floors(database),
             ),
         ]
     ]

@@ -5,7 +5,7 @@ import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -125,19 +125,18 @@ def unknown(database: Database) -> Requests:
     return Requests("unknown", [_verification(pair) for pair in pairs], status=401)
 
 
-def lookups(database: Database, contains: str = "secret_id") -> Requests:
-    """Return the same requests as `good`, at the path of the floors.
+def for_floors(database: Database, contains: str = "secret_id") -> Requests:
+    """Return the same requests as `good`.
 
-    The path is another one, so that a worker that knows `/verify` does not answer for the floor.
+    Floors are at the same path, because our worker treats it in its own way.
     """
-    requests = [_verification(pair, path="/lookup") for pair in database.pairs]
-    return Requests("lookups", requests, contains=contains)
+    return replace(good(database), name="floors", contains=contains)
 
 
-def _verification(pair: Pair, path: str = "/verify") -> Request:
+def _verification(pair: Pair) -> Request:
     client_id, client_secret = pair
     encoded = b64encode(f"{client_id}:{client_secret}".encode()).decode()
-    return Request(path, {"Authorization": f"Basic {encoded}", "X-Client-Id": client_id})
+    return Request("/verify", {"Authorization": f"Basic {encoded}", "X-Client-Id": client_id})
 
 
 def _database_name(database_url: str) -> str:

@@ -12,8 +12,8 @@ app = Flask(__name__)
 app.services = pool_from_environment()
 
 
-@app.get("/lookup")
-def lookup() -> dict[str, str]:
+@app.get("/verify")
+def verify() -> dict[str, str]:
     """Answer with the secret_id that belongs to the client ID."""
     client_id = request.headers["X-Client-Id"]
     with app.services.connection() as connection:
