@@ -85,7 +85,7 @@ def _summary(name: str, measures: Measures, servers: Servers) -> dict[str, Any]:
             attribute: _rounded(median(rounds, attribute))
             for attribute in ("requests_per_second", "p50_ms", "p99_ms", "cpu_seconds_per_1000")
         },
-        "failed": max(each.failed for each in rounds),
+        "failed": _rounded(max(each.failed for each in rounds)),
         **servers.get(name, {}),
         "rounds": [
             {key: _rounded(figure) for key, figure in asdict(each).items()} for each in rounds
