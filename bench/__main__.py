@@ -13,7 +13,7 @@ from bench.stage import set_up
 
 
 def main() -> None:
-    """Measure all experiments, then write var/bench.json and print the tables."""
+    """Measure all experiments. Write var/bench.json after each, and print the tables at the end."""
     signal(SIGTERM, lambda *_: sys.exit("make bench: stopped."))  # stops the servers too
     plan = Plan.from_environment()
     _require_tools(plan)
@@ -28,7 +28,7 @@ def main() -> None:
                 seconds = plan.work_seconds if "issue" in targets else plan.seconds
                 measures |= measure_in_turns(targets, rounds=plan.rounds, seconds=seconds)
                 servers |= server_facts(targets)
-    write_result(measures, servers, machine)
+            write_result(measures, servers, machine)
     print_report(measures, servers)
 
 

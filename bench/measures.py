@@ -1,6 +1,7 @@
 """Measures in rounds, and the ratios between them."""
 
 import statistics
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,11 @@ from bench.servers import Server
 
 @dataclass(frozen=True)
 class Measure:
-    """What one target did in one round. `failed` is a share: 0.01 is one request in a hundred."""
+    """What one target did in one round.
+
+    The rate counts right answers only. `failed` is the share of the others: 0.01 is one request in
+    a hundred.
+    """
 
     requests_per_second: float
     p50_ms: float | None = None
@@ -27,6 +32,9 @@ class Target(Protocol):
     def measure(self, seconds: int) -> Measure:
         """Load it for so many seconds."""
 
+
+# Under other load on the machine, the service refuses what would wait too long.
+_TOLERATED_FAILURES = 0.5
 
 Targets = Mapping[str, Target]
 Measures = dict[str, list[Measure]]
@@ -50,6 +58,12 @@ def warm_up(targets: Targets) -> None:
     one_per_server = {id(each.server or each): each for each in targets.values()}
     for target in one_per_server.values():
         target.measure(1)
+
+
+def check_failures(name: str, failed: float) -> None:
+    """Exit if so many answers were wrong that the rate means nothing."""
+    if failed > _TOLERATED_FAILURES:
+        sys.exit(f"make bench: {name} failed {failed:.0%} of its requests.")
 
 
 def median(rounds: list[Measure], attribute: str) -> float | None:

@@ -54,7 +54,7 @@ class Plan:
         ten_million = {"10m": 10_000_000} if is_full else {}
         return cls(
             name="full" if is_full else "whole",
-            rounds=7,
+            rounds=5,
             seconds=2,
             work_seconds=5,
             connections=(1, 8, 64),

@@ -18,11 +18,9 @@ from time import monotonic, sleep
 
 import bcrypt
 
-from bench.measures import Measure
+from bench.measures import Measure, check_failures
 from bench.servers import Server
 
-# Other load on the machine delays bcrypt, and the service refuses what would wait too long.
-_TOLERATED_FAILURES = 0.5
 _PAUSE_AFTER_FAILURE = 0.1  # seconds
 
 # The service's own: its bcrypt lets verifications go first.
@@ -85,8 +83,7 @@ class WorkTarget:
         elapsed = monotonic() - started
         results = [succeeded for each in repeated for succeeded in each.result()]
         failed = results.count(False) / len(results)
-        if failed > _TOLERATED_FAILURES:
-            sys.exit(f"make bench: {failed:.0%} of {self.work.__name__} failed.")
+        check_failures(self.work.__name__, failed)
         return Measure(
             results.count(True) / elapsed,
             cpu_seconds_per_1000=(self._cpu_seconds() - before) / len(results) * 1000,
