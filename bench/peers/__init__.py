@@ -183,7 +183,8 @@ PEERS: list[Peer] = [
         title="better-auth's API-key plugin",
         packages=("better-auth", "@better-auth/api-key"),
         does="finds the key by its SHA-256, checks whether it is enabled, its expiry and its "
-        "remaining uses, and updates its row each time; node:http without a framework",
+        "remaining uses, and updates its row, so that each verification waits for a commit; "
+        "node:http without a framework",
         does_not="count failures or write a log line; its rate limit, by default ten requests a "
         "day for a key, is off",
         request=lambda key: Request("/", {"X-Api-Key": key}),
