@@ -50,5 +50,12 @@ def label(measure: str) -> str:
     return ", ".join([_LABELS[contender], *parts])
 
 
+def figure(number: float | None) -> str:
+    """Return the number to three digits or more, or nothing for None."""
+    if number is None:
+        return ""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def _counted(count: str, one: str, many: str) -> str:
     return f"{count} {one if count == '1' else many}"

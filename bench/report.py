@@ -7,6 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from bench.labels import figure
 from bench.measures import Measures, Targets, median
 from bench.peers import PEERS
 from bench.ratios import RATIOS
@@ -51,7 +52,8 @@ def print_report(measures: Measures, servers: Servers) -> None:
         "medians of rounds", "a second", "p50 ms", "p99 ms", "CPU s per 1,000",
         "MiB a worker", "start s", "failed %",
     ]  # fmt: skip
-    print(tabulate(rows, headers, floatfmt=",.4g", intfmt=",", missingval=""), end="\n\n")
+    alignment = ["left"] + ["right"] * (len(headers) - 1)
+    print(tabulate(rows, headers, disable_numparse=True, colalign=alignment), end="\n\n")
     ratios = [
         (name, statistics.median(values), min(values), max(values))
         for name, ratio in RATIOS.items()
@@ -64,16 +66,16 @@ def print_report(measures: Measures, servers: Servers) -> None:
     print(f"Written to {RESULT.relative_to(ROOT)}.")
 
 
-def _row(name: str, summary: dict[str, Any]) -> list[Any]:
+def _row(name: str, summary: dict[str, Any]) -> list[str]:
     return [
         name,
-        summary["requests_per_second"],
-        summary["p50_ms"],
-        summary["p99_ms"],
-        summary["cpu_seconds_per_1000"],
-        summary.get("memory_mib_per_worker"),
-        summary.get("start_up_seconds"),
-        round(summary["failed"] * 100, 2) or None,
+        figure(summary["requests_per_second"]),
+        figure(summary["p50_ms"]),
+        figure(summary["p99_ms"]),
+        figure(summary["cpu_seconds_per_1000"]),
+        figure(summary.get("memory_mib_per_worker")),
+        figure(summary.get("start_up_seconds")),
+        figure(summary["failed"] * 100 or None),
     ]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH = 820
-_LEFT = 290  # where bars begin
+_WIDTH = 840
+_LEFT = 310  # where bars begin
 _RIGHT = 130  # room for the figure behind the longest bar
 _TOP = 62
 _ROW = 30

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.labels import KINDS, label
+from bench.labels import KINDS, figure, label
 from bench.measures import Measures
 from bench.peers import PEERS
 from bench.ratios import RATIOS
@@ -61,7 +61,7 @@ def _verification(summaries: Summaries) -> str:
 
 def _rates(name: str, summaries: Summaries) -> list[str]:
     return [
-        _figure(summaries.get(f"{name}@{count}", {}).get("requests_per_second"), ",.0f")
+        figure(summaries.get(f"{name}@{count}", {}).get("requests_per_second"))
         for count in (1, 8, 64)
     ]
 
@@ -70,12 +70,12 @@ def _costs(measure: str, summaries: Summaries) -> list[str]:
     at_8 = summaries[measure]
     at_64 = summaries.get(measure.replace("@8", "@64"), {})
     return [
-        _figure(at_8.get("p50_ms"), ".2f"),
-        _figure(at_8.get("p99_ms"), ".1f"),
-        _figure(at_64.get("p99_ms"), ".1f"),
-        _figure(at_8.get("cpu_seconds_per_1000"), ".2f"),
-        _figure(at_8.get("memory_mib_per_worker"), ".0f"),
-        _figure(at_8.get("start_up_seconds"), ".1f"),
+        figure(at_8.get("p50_ms")),
+        figure(at_8.get("p99_ms")),
+        figure(at_64.get("p99_ms")),
+        figure(at_8.get("cpu_seconds_per_1000")),
+        figure(at_8.get("memory_mib_per_worker")),
+        figure(at_8.get("start_up_seconds")),
     ]
 
 
@@ -83,9 +83,9 @@ def _simple(summaries: Summaries, names: Iterable[str]) -> str:
     rows = [
         [
             label(name),
-            _figure(summaries[name]["requests_per_second"], ",.4g"),
-            _figure(summaries[name]["p99_ms"], ".0f"),
-            _figure(summaries[name]["cpu_seconds_per_1000"], ".2f"),
+            figure(summaries[name]["requests_per_second"]),
+            figure(summaries[name]["p99_ms"]),
+            figure(summaries[name]["cpu_seconds_per_1000"]),
         ]
         for name in names
     ]
@@ -116,10 +116,6 @@ def _peers() -> str:
         versions = ", ".join(f"{name} {version}" for name, version in peer.versions().items())
         rows.append([f"{peer.title} ({versions})", peer.does, peer.does_not])
     return _table(["peer", "does", "does not"], rows)
-
-
-def _figure(number: float | None, form: str) -> str:
-    return "" if number is None else format(number, form)
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
