@@ -13,7 +13,7 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check token bench drill lint fmt wording mutants screenshots lock clean
+.PHONY: help run test check token bench charts drill lint fmt wording mutants screenshots lock clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,11 @@ check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 token: $(READY) ## Print a development token; UNIT=unit_emea make token for another unit
 	@$(BIN)/python -m app.dev.token var
 
-bench: $(READY) ## Measure /verify with wrk, and write var/bench.json
-	@$(BIN)/python -m bench.verify
+bench: $(READY) ## Measure speed, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all
+	@$(BIN)/python -m bench
+
+charts: $(READY) ## Refresh docs/benchmarks.md and its charts from var/bench.json
+	@$(BIN)/python -m bench.charts
 
 drill: $(READY) ## Break things on purpose, and write var/drill.json; ROOT=… drills another checkout
 	@$(BIN)/python -m drills $(if $(ROOT),--root $(ROOT))
@@ -55,9 +58,12 @@ mutants: $(READY) ## Change FILE line by line and see which changes no test noti
 screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
 
-lock: $(READY) ## Renew the locked dependencies from setup.cfg
+lock: $(READY) ## Renew the locked dependencies from setup.cfg, and those of the benchmark's peers
 	@$(BIN)/pip-compile --output-file requirements/production.txt setup.cfg
 	@$(BIN)/pip-compile --extra dev --output-file requirements/development.txt setup.cfg
+	@for peer in drf_api_key django_oauth_toolkit; do \
+	  $(BIN)/pip-compile --output-file bench/peers/$$peer/requirements.txt bench/peers/$$peer/requirements.in; \
+	done
 
 clean: ## Remove the virtual environment, the data and the caches
 	rm -rf $(VENV) node_modules var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

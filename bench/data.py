@@ -1,0 +1,150 @@
+"""Databases full of credentials, and some pairs that are valid in them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
+
+from app.credentials.generator import generate_client_id, generate_client_secret
+from app.credentials.hashing import Hasher
+from app.database.migrations import migrate
+
+PAIRS = 500
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database, and pairs of client ID and client secret that are valid in it."""
+
+    url: str
+    pairs: list[Pair]
+
+
+def create_database(server_url: str, name: str) -> str:
+    """Create an empty database, and return its URL."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    return server_url.replace("/postgres?", f"/{name}?")
+
+
+def libpq_variables(database_url: str) -> dict[str, str]:
+    """Return the environment variables that name the database to libpq and its like."""
+    parts = conninfo_to_dict(database_url)
+    return {"PGHOST": parts["host"], "PGUSER": parts["user"], "PGDATABASE": parts["dbname"]}
+
+
+def create_credentials(server_url: str, name: str, count: int, hasher: Hasher) -> Database:
+    """Create a database with so many credentials, each with one client secret."""
+    database_url = create_database(server_url, name)
+    migrate(database_url)
+    pairs = [(generate_client_id(), generate_client_secret()) for _ in range(PAIRS)]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        with _constraints_afterwards(connection):
+            _insert_made_up(connection, count - PAIRS)
+        _insert_pairs(connection, pairs, hasher)
+        connection.execute("VACUUM ANALYZE")
+    return Database(database_url, pairs)
+
+
+def add_unit(database_url: str, unit_id: str, count: int) -> None:
+    """Give a unit so many credentials, a second apart."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            """
+            WITH made AS (
+                INSERT INTO credentials (secret_id, unit_id, client_id, name, created_at)
+                SELECT 'sec_' || left(md5(%(unit_id)s || n), 20), %(unit_id)s,
+                       'lv_ci_' || left(md5(%(unit_id)s || n), 20), 'Backend ' || n,
+                       now() - make_interval(secs => n)
+                FROM generate_series(1, %(count)s) AS n
+                RETURNING secret_id
+            )
+            INSERT INTO client_secrets (secret_id, secret_hash, digest, hint)
+            SELECT secret_id, '$2b$10$' || repeat('.', 53), NULL, 'none' FROM made
+            """,
+            {"unit_id": unit_id, "count": count},
+        )
+        connection.execute("VACUUM ANALYZE")
+
+
+@contextmanager
+def _constraints_afterwards(connection: psycopg.Connection) -> Iterator[None]:
+    """Insert without constraints and indexes, then make them: four times as fast for a million.
+
+    Checks and foreign keys apply only to later rows, so that a million old ones are not checked.
+    """
+    constraints = connection.execute(
+        """
+        SELECT conrelid::regclass::text, conname,
+               pg_get_constraintdef(oid) || CASE WHEN contype IN ('c', 'f') THEN ' NOT VALID'
+                                                 ELSE '' END
+        FROM pg_constraint
+        WHERE contype IN ('p', 'u', 'c', 'f')
+          AND conrelid IN ('credentials'::regclass, 'client_secrets'::regclass,
+                           'sealed_answers'::regclass)
+        ORDER BY contype <> 'f'
+        """
+    ).fetchall()
+    for table, name, _ in constraints:
+        connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+    indexes = connection.execute(
+        """
+        SELECT indexname, indexdef FROM pg_indexes
+        WHERE tablename IN ('credentials', 'client_secrets')
+        """
+    ).fetchall()
+    for name, _ in indexes:
+        connection.execute(f"DROP INDEX {name}")
+    connection.execute("SET maintenance_work_mem = '512MB'")
+    yield
+    for _, statement in indexes:
+        connection.execute(statement)
+    for table, name, definition in reversed(constraints):
+        connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}")
+
+
+def _insert_made_up(connection: psycopg.Connection, count: int) -> None:
+    connection.execute(
+        """
+        INSERT INTO credentials (secret_id, unit_id, client_id, name)
+        SELECT 'sec_' || left(md5('s' || n), 20), 'unit_' || mod(n, 1000),
+               'lv_ci_' || left(md5('c' || n), 20), 'Backend ' || n
+        FROM generate_series(1, %(count)s) AS n
+        """,
+        {"count": count},
+    )
+    connection.execute(
+        """
+        INSERT INTO client_secrets (secret_id, secret_hash, digest, hint)
+        SELECT secret_id, '$2b$10$' || repeat('.', 53),
+               sha256(secret_id::bytea) || '\\x0000000000000000'::bytea, 'none'
+        FROM credentials
+        """
+    )
+
+
+def _insert_pairs(connection: psycopg.Connection, pairs: list[Pair], hasher: Hasher) -> None:
+    rows = [
+        {"client_id": client_id, "digest": hasher.digest(client_secret)}
+        for client_id, client_secret in pairs
+    ]
+    with connection.transaction():
+        connection.cursor().executemany(
+            """
+            WITH credential AS (
+                INSERT INTO credentials (secret_id, unit_id, client_id, name)
+                VALUES (
+                    replace(%(client_id)s, 'lv_ci_', 'sec_'), 'unit_bench', %(client_id)s, 'Backend'
+                )
+                RETURNING secret_id
+            )
+            INSERT INTO client_secrets (secret_id, secret_hash, digest, hint)
+            SELECT secret_id, '$2b$10$' || repeat('.', 53), %(digest)s, 'none' FROM credential
+            """,
+            rows,
+        )

@@ -1,0 +1,64 @@
+"""How much a run measures: `QUICK=1`, the whole, or `FULL=1`."""
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+_QUICK = frozenset(
+    f"{name}@{connections}"
+    for name, connections in [
+        ("verify", 8), ("wrong", 8), ("hello_stock", 8), ("flask_stock", 8),
+        ("flask_our_worker", 8), ("raw_wsgi_our_worker", 8), ("verify", 64), ("flask_stock", 64),
+        ("verify_1k", 8), ("verify_1m", 8), ("list_1000", 8), ("json_agg_1000", 8),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The extent of a run."""
+
+    name: str
+    rounds: int
+    seconds: int
+    work_seconds: int  # for work that takes long: an issue, a hash
+    connections: tuple[int, ...]
+    sizes: dict[str, int]
+    lists: tuple[int, ...]
+    only: frozenset[str] | None  # names of measures; None stands for all
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether peers and several processes are measured too."""
+        return self.only is None
+
+    def includes(self, measure: str) -> bool:
+        """Tell whether the run makes the measure."""
+        return self.only is None or measure in self.only
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read QUICK and FULL."""
+        if os.environ.get("QUICK"):
+            return cls(
+                name="quick",
+                rounds=5,
+                seconds=1,
+                work_seconds=2,
+                connections=(8, 64),
+                sizes={"1k": 1_000, "1m": 1_000_000},
+                lists=(1_000,),
+                only=_QUICK,
+            )
+        is_full = bool(os.environ.get("FULL"))
+        ten_million = {"10m": 10_000_000} if is_full else {}
+        return cls(
+            name="full" if is_full else "whole",
+            rounds=5,
+            seconds=2,
+            work_seconds=5,
+            connections=(1, 8, 64),
+            sizes={"1k": 1_000, "100k": 100_000, "1m": 1_000_000} | ten_million,
+            lists=(10, 100, 1_000),
+            only=None,
+        )

@@ -1,0 +1,147 @@
+"""What all experiments share: the Postgres server, the databases, the keys, and how to serve."""
+
+import os
+import sys
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+
+from app.credentials.generator import generate_client_id, generate_client_secret
+from app.credentials.hashing import Hasher
+from app.dev.keys import AUDIENCE, ISSUER, DevelopmentKeys, development_keys
+from app.dev.postgres import embedded_postgres
+from app.places import Workload
+from bench.data import Database, Pair, create_credentials, libpq_variables
+from bench.load import Request, Requests
+from bench.servers import ROOT, Command
+
+_NO_LIMIT = "1000000"
+_STOCK_CONFIGURATION = "bench/targets/stock.conf.py"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One Postgres server with the databases of this run, and the service's keys."""
+
+    directory: Path
+    server_url: str
+    keys: DevelopmentKeys
+    hasher: Hasher
+    _databases: dict[str, Database] = field(default_factory=dict)
+
+    def postgres_version(self) -> str:
+        """Return the version of the server."""
+        with psycopg.connect(self.server_url) as connection:
+            return connection.execute("SHOW server_version").fetchone()[0]
+
+    def credentials(self, name: str, count: int) -> Database:
+        """Return the database with so many credentials. The first call fills it."""
+        if name not in self._databases:
+            print(f"Filling a database with {count:,} credentials …", flush=True)
+            self._databases[name] = create_credentials(
+                self.server_url, f"bench_{name}", count, self.hasher
+            )
+        return self._databases[name]
+
+    def service(self, database_url: str, *, processes: int = 1) -> Command:
+        """Return how to start the service, as in production."""
+        return Command(
+            name=f"service-{_database_name(database_url)}-{processes}",
+            arguments=_gunicorn("wsgi:app"),
+            environment=self._environment(database_url, processes),
+        )
+
+    def on_our_worker(self, target: str, database_url: str) -> Command:
+        """Return how to start a floor under the service's worker and settings."""
+        return Command(
+            name=f"{target}-our-worker-1",
+            arguments=_gunicorn(f"bench.targets.{target}:app", "--threads=4"),
+            environment=self._environment(database_url, processes=1),
+        )
+
+    def on_stock_worker(self, target: str, database_url: str, *, processes: int = 1) -> Command:
+        """Return how to start a floor under gunicorn's own worker with four threads."""
+        return Command(
+            name=f"{target}-stock-{processes}",
+            arguments=_gunicorn(
+                f"bench.targets.{target}:app",
+                f"--config={_STOCK_CONFIGURATION}",
+                "--worker-class=gthread",
+                "--threads=4",
+                f"--workers={processes}",
+                "--bind=127.0.0.1:$PORT",
+            ),
+            environment=self._environment(database_url, processes),
+        )
+
+    def _environment(self, database_url: str, processes: int) -> dict[str, str]:
+        chosen = {
+            name: os.environ[name] for name in ("WORKER_CLASS", "THREADS") if name in os.environ
+        }
+        return chosen | {
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": database_url,
+            "JWT_PUBLIC_KEY_FILE": str(self.keys.public_key_file),
+            "JWT_ISSUER": ISSUER,
+            "JWT_AUDIENCE": AUDIENCE,
+            "DIGEST_KEY": self.keys.digest_key,
+            "WEB_CONCURRENCY": str(processes),
+            "VERIFY_FAILURE_LIMIT": _NO_LIMIT,
+            "ISSUE_LIMIT": _NO_LIMIT,
+            "MAX_CREDENTIALS_PER_UNIT": _NO_LIMIT,
+        }
+
+
+@contextmanager
+def set_up() -> Iterator[Stage]:
+    """Run Postgres on an empty directory until the block ends."""
+    with TemporaryDirectory(prefix="lv-bench-") as path:
+        directory = Path(path)
+        keys = development_keys(directory / "keys")
+        hasher = Hasher(10, [b64decode(keys.digest_key)], Workload.for_verifiers(1))
+        with embedded_postgres(directory / "data", max_wal_size="4GB") as server_url:
+            yield Stage(directory, server_url, keys, hasher)
+
+
+def good(database: Database) -> Requests:
+    """Return verifications of valid pairs."""
+    return Requests("good", [_verification(pair) for pair in database.pairs], contains="secret_id")
+
+
+def wrong(database: Database) -> Requests:
+    """Return verifications of existing client IDs with another client secret."""
+    pairs = [(client_id, generate_client_secret()) for client_id, _ in database.pairs]
+    return Requests("wrong", [_verification(pair) for pair in pairs], status=401)
+
+
+def unknown(database: Database) -> Requests:
+    """Return verifications of client IDs that do not exist."""
+    pairs = [(generate_client_id(), generate_client_secret()) for _ in database.pairs]
+    return Requests("unknown", [_verification(pair) for pair in pairs], status=401)
+
+
+def for_floors(database: Database, contains: str = "secret_id") -> Requests:
+    """Return the same requests as `good`.
+
+    Floors are at the same path, because our worker treats it in its own way.
+    """
+    return replace(good(database), name="floors", contains=contains)
+
+
+def _verification(pair: Pair) -> Request:
+    client_id, client_secret = pair
+    encoded = b64encode(f"{client_id}:{client_secret}".encode()).decode()
+    return Request("/verify", {"Authorization": f"Basic {encoded}", "X-Client-Id": client_id})
+
+
+def _database_name(database_url: str) -> str:
+    return libpq_variables(database_url)["PGDATABASE"]
+
+
+def _gunicorn(application: str, *options: str) -> list[str]:
+    return [sys.executable, "-m", "gunicorn", application, *options]

@@ -1,0 +1,24 @@
+"""Copies of the service's statements, so that a change of the service does not move the floors."""
+
+STORED_SECRETS = """
+    SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
+           client_secret_id, secret_hash, digest,
+           extract(epoch FROM expires_at)::float8 AS expires_at,
+           coalesce(
+               client_secrets.last_used_at < now() - interval '1 minute', true
+           ) AS last_used_is_stale
+    FROM credentials JOIN client_secrets USING (secret_id)
+    WHERE client_id = %(client_id)s AND disabled_at IS NULL
+      AND (expires_at IS NULL OR expires_at > now())
+"""
+
+LISTED_CREDENTIALS = """
+    SELECT coalesce(json_agg(listed), '[]')::text
+    FROM (
+        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
+        FROM credentials
+        WHERE unit_id = %(unit_id)s
+        ORDER BY created_at DESC, secret_id DESC
+        LIMIT 1000
+    ) AS listed
+"""
