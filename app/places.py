@@ -17,6 +17,8 @@ _WAITING_MANAGERS = 14
 
 _VERIFICATION_PATIENCE = 0.05
 
+_BLINK_SECONDS = 0.005
+
 _ANY = 1_000_000  # waiters: as many as there are threads
 
 
@@ -28,8 +30,9 @@ class Places:
     """So many places for one kind of work, and a waiting room: a bulkhead.
 
     If all places are taken, a caller waits for at most `patience` seconds, and `waiting` callers at
-    most. If no place has been given back for that long, the work is stuck: nobody waits any more.
-    So a busy moment costs a short wait, and work that is stuck takes no threads from other kinds.
+    most. If no place has been given back for that long, the work is stuck: nobody waits any more,
+    but for a blink, in case it was the process that had no processor. So a busy moment costs a
+    short wait, and work that is stuck takes no threads from other kinds.
     """
 
     def __init__(self, count: int, *, patience: float, waiting: int) -> None:
@@ -60,12 +63,11 @@ class Places:
 
     def _enter(self) -> Lock | None:
         """Take a free place, or join the queue and return what is released when it is our turn."""
-        now = monotonic()
         if self._free > 0:
             self._free -= 1
-            self._moved_at = now
+            self._moved_at = monotonic()
             return None
-        if len(self._queue) >= self._room or self._moved_at + self._patience <= now:
+        if len(self._queue) >= self._room:
             raise NoPlace
         turn = Lock()
         turn.acquire()
@@ -73,7 +75,7 @@ class Places:
         return turn
 
     def _wait(self, turn: Lock) -> None:
-        patience = max(0.0, self._moved_at + self._patience - monotonic())
+        patience = max(_BLINK_SECONDS, self._moved_at + self._patience - monotonic())
         if turn.acquire(timeout=patience):
             return
         with self._lock:

@@ -22,7 +22,7 @@ from app.credentials.model import IssuedCredential
 from app.credentials.service import CredentialService
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
-from app.settings import WORKER_CLASSES, Settings
+from app.settings import Settings
 from tests.helpers import DIGEST_KEY, caller
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.server import Server, running_server
@@ -221,15 +221,15 @@ def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("v")
 
 
-@pytest.fixture(scope="session", params=WORKER_CLASSES)
-def _server(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Server]:
-    with running_server(environment(settings, worker_class=request.param)) as server:
+@pytest.fixture(scope="session")
+def _server(settings: Settings) -> Iterator[Server]:
+    with running_server(environment(settings)) as server:
         yield server
 
 
 @pytest.fixture
 def server(_server: Server, rows: Rows) -> Server:
-    """The service behind gunicorn, under each of its workers, with an empty database."""
+    """The service behind gunicorn, with an empty database. tests/gunicorn tries each worker."""
     return _server
 
 
