@@ -130,7 +130,7 @@ class Workload:
                 Places(_MANAGERS, patience=0.5, waiting=_WAITING_MANAGERS), seconds=2.5
             ),
             # one keeps a core busy; whoever waits for it has a management place
-            hashing=Places(1, patience=0.5, waiting=_ANY),
+            hashing=Places(1, patience=1.0, waiting=_ANY),
             key_fetch=Places(1, patience=0, waiting=0),
             background=Work(Places(1, patience=0, waiting=0), seconds=3.0),
             verification_threads=verifiers + 1,

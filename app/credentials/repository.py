@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from struct import Struct
 from typing import Any, Literal
 
 from psycopg import Connection
@@ -37,10 +36,6 @@ from app.database.pool import Database
 ANSWER_SECONDS = 24 * 60 * 60  # how long an answer is kept to be given again
 
 UnitChange = Literal["disabled", "enabled", "revoked"]
-
-# Postgres' binary format.
-_TRUE = b"\x01"
-_FLOAT = Struct("!d")
 
 MAX_EVENT_ID = 2**63 - 1  # bigint's
 
@@ -300,9 +295,9 @@ def select_client_secrets(
 
 
 _STORED_SECRETS = PreparedSelect("""
-    SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,
-           client_secret_id, secret_hash, digest, extract(epoch FROM expires_at)::float8,
-           coalesce(client_secrets.last_used_at < now() - interval '1 minute', true)
+    SELECT client_secret_id, secret_hash, digest, extract(epoch FROM expires_at)::float8,
+           coalesce(client_secrets.last_used_at < now() - interval '1 minute', true),
+           secret_id, unit_id, client_id, name, trust_upstream_consent
     FROM credentials JOIN client_secrets USING (secret_id)
     WHERE client_id = $1 AND disabled_at IS NULL
       AND (expires_at IS NULL OR expires_at > now())
@@ -314,6 +309,7 @@ def select_stored_secrets(
 ) -> list[StoredSecret]:
     """Return the live client secrets of an enabled credential: the only read of a verification.
 
+    `expires_at` comes as a number, since psycopg looks up a time zone for each result with times.
     Raises what `Database.connection` does.
     """
     rows = database.select(_STORED_SECRETS, client_id, seconds=seconds)
@@ -639,27 +635,19 @@ def _part(text: str) -> str:
     return f"%{escaped}%"
 
 
-def _stored_secret(*columns: Any) -> StoredSecret:
-    """Make it from the columns of `_STORED_SECRETS`, in Postgres' binary format."""
-    (
-        secret_id,
-        unit_id,
-        client_id,
-        name,
-        trusts,
-        number,
+def _stored_secret(
+    client_secret_id: int,
+    secret_hash: str,
+    digest: bytes | None,
+    expires_at: float | None,
+    last_used_is_stale: bool,  # noqa: FBT001  a column
+    *credential: Any,
+) -> StoredSecret:
+    return StoredSecret(
+        VerifiedCredential(*credential),
+        client_secret_id,
         secret_hash,
         digest,
-        expires_at,
-        is_stale,
-    ) = columns
-    return StoredSecret(
-        VerifiedCredential(
-            secret_id.decode(), unit_id.decode(), client_id.decode(), name.decode(), trusts == _TRUE
-        ),
-        int.from_bytes(number),
-        secret_hash.decode(),
-        digest,
-        None if expires_at is None else datetime.fromtimestamp(_FLOAT.unpack(expires_at)[0], UTC),
-        is_stale == _TRUE,
+        None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
+        last_used_is_stale,
     )

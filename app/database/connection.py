@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.generators import execute
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 2
@@ -57,14 +58,16 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     deadline: float | None = None
     gave_up = False
+    kept_until = 0.0  # monotonic time
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._statements: set[bytes] = set()
         self._may_prepare = True
+        self._transformer = Transformer(self)
 
-    def select(self, statement: PreparedSelect, *parameters: str) -> list[tuple[bytes | None, ...]]:
-        """Return the rows, their values in Postgres' binary format.
+    def select(self, statement: PreparedSelect, *parameters: str) -> list[TupleRow]:
+        """Return the rows.
 
         It speaks to libpq itself, since a cursor takes longer than Postgres (ADR 14).
         """
@@ -85,15 +88,12 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             self._rows()
             self._statements.add(statement.name)
 
-    def _rows(self) -> list[tuple[bytes | None, ...]]:
+    def _rows(self) -> list[TupleRow]:
         result = self.wait(execute(self.pgconn))[-1]
         if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
             raise psycopg.errors.error_from_result(result)
-        columns = range(result.nfields)
-        return [
-            tuple(result.get_value(row, column) for column in columns)
-            for row in range(result.ntuples)
-        ]
+        self._transformer.set_pgresult(result)
+        return self._transformer.load_rows(0, result.ntuples, tuple)
 
     def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
         if self.gave_up:
@@ -106,6 +106,10 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             # psycopg has no public name for the error of this timeout
             self.gave_up = monotonic() >= deadline
             raise
+
+    def is_healthy(self) -> bool:
+        """Tell whether the connection can be lent again: open, and in no transaction."""
+        return self.pgconn.transaction_status == TransactionStatus.IDLE and not self.gave_up
 
     def is_stale(self) -> bool:
         """Tell whether the idle connection is dead, without a round trip.

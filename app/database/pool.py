@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 from time import monotonic, sleep
 
 import psycopg
+from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from app.database.connection import (
@@ -19,6 +20,7 @@ from app.database.errors import DatabaseFault, DatabaseUnavailable, describe, ma
 
 CHECKOUT_SECONDS = 0.5  # new connections take milliseconds, or fail
 DOWN_SECONDS = 1.0
+_KEEP_SECONDS = 60.0  # then the pool has a look at it
 _PROBE_PAUSE_SECONDS = 0.2
 
 # They come with the connection and not by SET, which a transaction pooler such as PgBouncer would
@@ -44,6 +46,9 @@ class Database:
         self._parameters = {**parameters, "autocommit": True}
         self._down_until = 0.0
         self._recovering = Lock()
+        # Connections that are free, in front of the pool: it takes longer to lend one than the rest
+        # of a verification's way to Postgres. Nobody waits for one, since each has its place.
+        self._kept: list[BoundedConnection] = []
         self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
             kwargs={
                 **self._parameters,
@@ -72,6 +77,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connections."""
+        self._return_kept()
         self._pool.close()
 
     @contextmanager
@@ -95,9 +101,7 @@ class Database:
         except psycopg.Error as error:
             raise self._translated(error) from None
 
-    def select(
-        self, statement: PreparedSelect, *parameters: str, seconds: float
-    ) -> list[tuple[bytes | None, ...]]:
+    def select(self, statement: PreparedSelect, *parameters: str, seconds: float) -> list[TupleRow]:
         """Run one SELECT, as on a lent connection. See `BoundedConnection.select`.
 
         It does not ask first whether the connection is alive: if it has died while it was idle, the
@@ -107,7 +111,7 @@ class Database:
         deadline = monotonic() + seconds
         had_died = False
         try:
-            connection = self._pool.getconn(min(seconds, CHECKOUT_SECONDS))
+            connection = self._take(min(seconds, CHECKOUT_SECONDS))
             connection.deadline = deadline
             try:
                 return connection.select(statement, *parameters)
@@ -144,23 +148,39 @@ class Database:
         """Take a connection that is alive. After a restart of the server, all idle ones are not."""
         until = min(deadline, monotonic() + CHECKOUT_SECONDS)
         while True:
-            connection = self._pool.getconn(max(0.0, until - monotonic()))
+            connection = self._take(max(0.0, until - monotonic()))
             if not connection.is_stale():
                 connection.deadline = deadline
                 return connection
             connection.close()
             self._pool.putconn(connection)
 
+    def _take(self, seconds: float) -> BoundedConnection:
+        try:
+            return self._kept.pop()
+        except IndexError:
+            connection = self._pool.getconn(seconds)
+            connection.kept_until = monotonic() + _KEEP_SECONDS
+            return connection
+
     def _give_back(self, connection: BoundedConnection) -> None:
         # not through the pool's own context manager, which would commit: every connection is in
         # autocommit mode, and a verification need not wait for a commit of nothing
         connection.deadline = None
+        if connection.is_healthy() and monotonic() < connection.kept_until:
+            self._kept.append(connection)
+            return
         try:
             if connection.gave_up:
                 # before the pool makes another one, so that the server never has more than its size
                 connection.abandon()
         finally:
             self._pool.putconn(connection)
+
+    def _return_kept(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._pool.putconn(self._kept.pop())
 
     def _recover(self) -> None:
         """Find out in a single background thread whether the database is down, until it is not."""
@@ -180,6 +200,7 @@ class Database:
                 sleep(_PROBE_PAUSE_SECONDS)
             if was_down:
                 self._pool.drain()  # connections from before may lead nowhere
+                self._return_kept()
             self._down_until = 0.0
         finally:
             self._recovering.release()

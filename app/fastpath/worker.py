@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from selectors import EVENT_READ
 from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from gunicorn.http import wsgi
@@ -17,7 +17,6 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from app.api.http.problems import MAX_BODY_BYTES
 from app.fastpath.plain import PlainRequests, PlainResponse
-from app.places import Workload
 from app.server import VERIFICATION, Worker, limit_stalls
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 _RECEIVE_BYTES = 8192
 _REQUEST_SECONDS = 5.0  # from the first byte of a request to its last
 _TICK_SECONDS = 0.5
+_STUCK_SECONDS = 0.05  # without an answer; as long as a verification waits for a place
 
 _CONTENT_LENGTH = re.compile(
     rb"\A(?!.*\r\nexpect:).*\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n",
@@ -116,6 +116,8 @@ class FastWorker(Worker):
 
     def init_process(self) -> None:
         self._epoll = select.epoll()
+        self._moves = 0  # changes whenever a thread of the lane has served a request
+        self._keepalive = self.cfg.keepalive
         self._lane: dict[int, Connection] = {}  # those that wait there; who pops one has it
         self._plain = PlainRequests(self.cfg)
         self._is_plain_http = (
@@ -126,8 +128,9 @@ class FastWorker(Worker):
         super().init_process()
 
     def run(self) -> None:
-        for number in range(Workload.for_verifiers(self.cfg.threads).verification_threads):
+        for number in range(self.cfg.threads):
             Thread(target=self._serve_lane, name=f"lane {number}", daemon=True).start()
+        Thread(target=self._relieve_lane, name="lane relief", daemon=True).start()
         super().run()
 
     # In the main thread
@@ -185,10 +188,28 @@ class FastWorker(Worker):
 
     def _serve_lane(self) -> None:
         while True:
-            for descriptor, _ in self._epoll.poll(maxevents=1):
-                connection = self._lane.pop(descriptor, None)
-                if connection is not None:
-                    self._serve(connection)
+            self._serve_next()
+            self._moves += 1
+
+    def _relieve_lane(self) -> None:
+        """Serve while the other threads are stuck: there is no place then, so callers are refused.
+
+        As one of them it would take turns with them for a place, and each turn costs a switch.
+        """
+        seen = -1
+        while True:
+            if self._moves != seen or not self._serve_next(timeout=0):
+                seen = self._moves
+                sleep(_STUCK_SECONDS)
+
+    def _serve_next(self, timeout: float | None = None) -> bool:
+        """Wait for a request and serve it. False if there was none."""
+        events = self._epoll.poll(timeout, 1)
+        for descriptor, _ in events:
+            connection = self._lane.pop(descriptor, None)
+            if connection is not None:
+                self._serve(connection)
+        return bool(events)
 
     def _serve(self, connection: Connection) -> None:
         try:
@@ -205,7 +226,7 @@ class FastWorker(Worker):
         )
         if environ is not None:
             if self._answer(environ, connection):
-                self._stay(connection, self.cfg.keepalive)
+                self._stay(connection, self._keepalive)
             else:
                 self._leave_lane(connection)
         elif is_open and connection.awaits_more():
@@ -224,7 +245,7 @@ class FastWorker(Worker):
             self.alive = False
         closes = (
             not self.alive
-            or not self.cfg.keepalive
+            or not self._keepalive
             or environ.get("HTTP_CONNECTION", "").lower() == "close"
         )
         response = PlainResponse(environ["REQUEST_METHOD"], closes)

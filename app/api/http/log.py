@@ -25,7 +25,12 @@ class RequestRecord:
     started_at: float = field(default_factory=perf_counter)
 
     def log(self, status: int) -> None:
-        """Write the line, once the answer is known."""
+        """Write the line, once the answer is known.
+
+        The record is made here, since `info` looks for much that no line shows.
+        """
+        if not _logger.isEnabledFor(logging.INFO):
+            return
         fields = {
             "request_id": self.request_id,
             "method": self.method,
@@ -37,4 +42,6 @@ class RequestRecord:
             "unit": self.unit_id,
             "client_id": self.client_id,
         }
-        _logger.info("request", extra={"fields": fields})
+        record = logging.LogRecord(_logger.name, logging.INFO, "", 0, "request", (), None)
+        record.fields = fields
+        _logger.handle(record)
