@@ -30,7 +30,6 @@ def create_app(settings: Settings | None = None) -> Application:
     app = Application(Services.from_settings(settings))
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
 
     api = document.init_app(app)
     api.register_blueprint(secrets.blueprint)

@@ -4,6 +4,7 @@ The patterns mean the same in Python and in JSON Schema (ECMAScript). Match them
 """
 
 import re
+from random import getrandbits
 
 # Ranges of characters, for use inside [].
 CONTROL_CHARACTERS = r"\u0000-\u001f\u007f-\u009f"  # Unicode's category Cc
@@ -26,6 +27,11 @@ def is_identifier(text: str) -> bool:
     terminal would interpret them, or Postgres reject them.
     """
     return _IDENTIFIER.fullmatch(text) is not None
+
+
+def new_request_id() -> str:
+    """Return 128 random bits in hexadecimal. They need not be secret, only unique."""
+    return f"{getrandbits(128):032x}"
 
 
 def is_request_id(text: str) -> bool:

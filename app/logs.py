@@ -11,6 +11,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 # What no line of ours shows, logging need not find out (see "Optimization" in its documentation).
 logging._srcfile = ""  # noqa: SLF001  documented there
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -88,7 +90,10 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        try:
+            return orjson.dumps(line).decode()
+        except TypeError:  # a lone surrogate, or a value of no JSON type
+            return json.dumps(line, default=str)
 
 
 class _TextFormatter(logging.Formatter):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Self
 
 _MANAGERS = 2
 _WAITING_MANAGERS = 14
@@ -43,18 +39,19 @@ class Places:
         self._moved_at = monotonic()
         self._lock = Lock()
 
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Hold a place. Raises NoPlace."""
+    def take(self) -> Self:
+        """Hold a place, in a `with` statement. Raises NoPlace."""
+        return self
+
+    def __enter__(self) -> None:
         with self._lock:
             turn = self._enter()
         if turn is not None:
             self._wait(turn)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._pass_on()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._pass_on()
 
     @property
     def waiting(self) -> int:

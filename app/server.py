@@ -3,7 +3,6 @@
 import re
 import socket
 import struct
-import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +22,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from app.api.http import problem_types
 from app.api.http.hooks import COMMON_HEADERS
 from app.api.http.problems import Problem, malformed_http
-from app.identifiers import REQUEST_ID_PATTERN
+from app.identifiers import REQUEST_ID_PATTERN, new_request_id
 from app.places import Workload
 
 _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
@@ -193,4 +192,4 @@ def _write_problem(client: socket.socket, status: int, _reason: str, _message: s
 def _request_id(message: bytes) -> str:
     """Return the caller's own X-Request-Id if the message has a valid one, else a new one."""
     offered = _REQUEST_ID.findall(message)  # the last one: others may belong to earlier requests
-    return offered[-1].decode() if offered else str(uuid.uuid4())
+    return offered[-1].decode() if offered else new_request_id()

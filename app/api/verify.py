@@ -7,7 +7,6 @@ request costs more than the SELECT (ADR 8). Both get their answer from `answer_v
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64decode
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+import orjson
 from flask import Response
 from marshmallow.fields import Boolean
 from marshmallow.validate import Regexp
@@ -131,7 +131,7 @@ def basic_credentials(authorization: str) -> tuple[str, str]:
 
 def _accepted(verification: Verification) -> Answer:
     members = dict(zip(_MEMBERS, _values_of(verification.credential), strict=True))
-    body = json.dumps(members).encode() + b"\n"
+    body = orjson.dumps(members) + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     headers += [(name, _header_value(members[field])) for field, name in _HEADERS.items()]
     headers.append((_EXPIRES_AT_HEADER, _expires_at_value(verification.secret_expires_at)))

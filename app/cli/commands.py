@@ -1,7 +1,6 @@
 """The commands. Each is one of the contract's verbs, on the same domain as the API."""
 
 import logging
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -40,6 +39,7 @@ from app.credentials.service import CredentialService
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
 from app.database.pool import Database
+from app.identifiers import new_request_id
 from app.places import Workload
 from app.services import make_credential_service
 from app.settings import CredentialSettings, SettingsError, database_url_from_environment
@@ -338,5 +338,5 @@ def _all_pages(read_page: Callable[[Place | None], Page[Item, Place]]) -> list[I
 def _caller(unit_id: str, actor: str | None = None) -> Caller:
     actor = actor or parameters.default_actor()
     return Caller(
-        actor=actor, unit_id=unit_id, request_id=str(uuid.uuid4()), via="cli", address=None
+        actor=actor, unit_id=unit_id, request_id=new_request_id(), via="cli", address=None
     )

@@ -17,7 +17,7 @@ CLIENTS = 4
 
 CHANGING = re.compile(
     rb"^(Date: ).*?\r$"
-    rb"|^(X-Request-Id: )[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\r$",
+    rb"|^(X-Request-Id: )[0-9a-f]{32}\r$",
     re.MULTILINE,
 )
 

@@ -170,7 +170,7 @@ def test_malformed_http_keeps_the_callers_request_id(server, name):
 
 def test_malformed_http_gets_a_new_request_id_if_the_callers_is_invalid(server):
     answer = server.send(b"GET / HTTP/1.1\r\nX-Request-Id: a b\r\nAuthorization s3cret\r\n\r\n")
-    assert re.search(rb"X-Request-Id: [0-9a-f-]{36}\r\n", answer)
+    assert re.search(rb"X-Request-Id: [0-9a-f]{32}\r\n", answer)
 
 
 @pytest.mark.parametrize("path", ["//secrets", "///secrets", "//verify", "//docs", "/docs//static"])

@@ -5,18 +5,19 @@ Import `current_app` and `request` from here: they are Flask's own proxies, with
 
 from __future__ import annotations
 
-import uuid
 from contextlib import ExitStack
 from functools import cached_property
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import flask
+import orjson
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import UnicodeConverter
 
 from app.api.http.bodies import read_body
 from app.api.http.log import RequestRecord
-from app.identifiers import is_request_id
+from app.identifiers import is_request_id, new_request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def request_id_of(environ: WSGIEnvironment) -> str:
     """Return the caller's own X-Request-Id if it is valid, else a new one."""
     offered: str = environ.get("HTTP_X_REQUEST_ID", "")
-    return offered if is_request_id(offered) else str(uuid.uuid4())
+    return offered if is_request_id(offered) else new_request_id()
 
 
 def address_of(environ: WSGIEnvironment) -> str:
@@ -73,10 +74,18 @@ class _Variable(UnicodeConverter):
         self.regex = f"(?!events$){self.regex}"
 
 
+class _JsonProvider(DefaultJSONProvider):
+    """Writes JSON by orjson, with members in the contract's order."""
+
+    def dumps(self, obj: Any, **_: Any) -> str:
+        return orjson.dumps(obj).decode()
+
+
 class Application(flask.Flask):
     """The Flask application, with the services that its views use."""
 
     request_class = Request
+    json_provider_class = _JsonProvider
 
     def __init__(self, services: Services) -> None:
         super().__init__("app", static_folder=None)

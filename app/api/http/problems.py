@@ -1,11 +1,11 @@
 """Errors as the caller sees them: problem documents (RFC 9457). There is no Flask in here."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
 from werkzeug.http import HTTP_STATUS_CODES
 
 from app.api.http import problem_types
@@ -60,7 +60,7 @@ class Problem:
 
     def body(self) -> bytes:
         """Return the problem document as it is sent."""
-        return json.dumps(self.document()).encode() + b"\n"
+        return orjson.dumps(self.document()) + b"\n"
 
     def header_items(self) -> list[tuple[str, str]]:
         """Return the content type and the headers that go with the problem."""
