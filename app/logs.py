@@ -8,7 +8,9 @@ import logging
 import logging.config
 import os
 import sys
-from datetime import UTC, datetime
+from contextlib import suppress
+from functools import lru_cache
+from time import gmtime, strftime, time
 from typing import Any
 
 import orjson
@@ -16,6 +18,8 @@ import orjson
 # What no line of ours shows, logging need not find out (see "Optimization" in its documentation).
 logging._srcfile = ""  # noqa: SLF001  documented there
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+_STANDARD_OUTPUT = 1
 
 
 def configuration(level: str) -> dict[str, Any]:
@@ -45,6 +49,28 @@ def configuration(level: str) -> dict[str, Any]:
     }
 
 
+def log_fields(logger: logging.Logger, message: str, fields: dict[str, Any]) -> None:
+    """Log at INFO, as `logger.info(message, extra={"fields": fields})` does.
+
+    Where only JSON on standard output is wanted, it takes a third of the time. The logger must not
+    have handlers or filters of its own.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(handlers[0].formatter, _JsonFormatter):
+        with suppress(OSError):  # a log never ends a request
+            _write(_json_line(time(), "INFO", logger.name, message, fields))
+    else:
+        logger.info(message, extra={"fields": fields})
+
+
+def _write(line: str) -> None:
+    data = f"{line}\n".encode(errors="backslashreplace")
+    while data:
+        data = data[os.write(_STANDARD_OUTPUT, data) :]
+
+
 class _StandardOutput(logging.Handler):
     """Writes each line by one system call, and without a lock.
 
@@ -52,16 +78,12 @@ class _StandardOutput(logging.Handler):
     apart by itself, in a pipe up to 4 KiB (pipe(7)).
     """
 
-    _DESCRIPTOR = 1
-
     def createLock(self) -> None:  # noqa: N802  logging's name
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
-            while line:
-                line = line[os.write(self._DESCRIPTOR, line) :]
+            _write(self.format(record))
         except Exception:  # noqa: BLE001  as every handler does: a log never ends a request
             self.handleError(record)
 
@@ -81,19 +103,34 @@ class _JsonFormatter(logging.Formatter):
     """Formats a record as a JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **_fields(record),
-        }
+        fields = _fields(record)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        try:
-            return orjson.dumps(line).decode()
-        except TypeError:  # a lone surrogate, or a value of no JSON type
-            return json.dumps(line, default=str)
+            fields = {**fields, "exception": self.formatException(record.exc_info)}
+        return _json_line(
+            record.created, record.levelname, record.name, record.getMessage(), fields
+        )
+
+
+def _json_line(
+    created: float, level: str, logger: str, message: str, fields: dict[str, Any]
+) -> str:
+    milliseconds = int(created % 1 * 1000)
+    line = {
+        "time": f"{_second(int(created))}.{milliseconds:03d}+00:00",
+        "level": level,
+        "logger": logger,
+        "message": message,
+        **fields,
+    }
+    try:
+        return orjson.dumps(line).decode()
+    except TypeError:  # a lone surrogate, or a value of no JSON type
+        return json.dumps(line, default=str)
+
+
+@lru_cache(maxsize=1)
+def _second(timestamp: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(timestamp))
 
 
 class _TextFormatter(logging.Formatter):

@@ -44,10 +44,8 @@ _RULED = frozenset(
 _CONNECTION_OPTIONS = frozenset(("keep-alive", "close"))
 
 # Statuses whose message has a body.
-_STATUS = re.compile(r"(?!1|204|304)[1-9]\d\d [\t -~\x80-\xff]+")
-_HEADER_BLOCK = re.compile(
-    r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++: (?:[!-~\x80-\xff]++(?:[\t ]++[!-~\x80-\xff]++)*+)?+\r\n)*+"
-)
+_STATUS = re.compile(r"(?!1|204|304)[1-9]\d\d [ -~]+")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class PlainRequests:
@@ -129,21 +127,15 @@ class PlainResponse:
         length.
         """
         is_head = self.method == "HEAD"
-        has_length = False
-        for name, value in self.headers:
-            lower = name.lower()
-            if lower == "content-length":
-                has_length = is_head or value == str(len(body))
-            elif lower in util.hop_headers:
-                return None
-        lines = [f"{name}: {value}\r\n" for name, value in self.headers]
-        block = "".join(lines)
-        if not (
-            has_length
-            and _STATUS.fullmatch(self.status)
-            and _HEADER_BLOCK.fullmatch(block)
-            and block.count("\n") == len(lines)
-        ):
+        names, values = zip(*self.headers, strict=True) if self.headers else ((), ())
+        position = _length_position(names)
+        if position is None or not (is_head or values[position] == str(len(body))):
+            return None
+        text = "".join(values)
+        block = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
+        if not (text.isascii() and text.isprintable() and _STATUS.fullmatch(self.status)):
+            return None
+        if ":  " in block or " \r\n" in block:  # gunicorn would strip the value
             return None
         connection = "close" if self.closes else "keep-alive"
         head = (
@@ -151,6 +143,15 @@ class PlainResponse:
             f"Connection: {connection}\r\n{block}\r\n"
         ).encode("latin-1")
         return head if is_head else head + body
+
+
+@lru_cache(maxsize=256)
+def _length_position(names: tuple[str, ...]) -> int | None:
+    """Return where Content-Length is, or None if gunicorn has rules about any of the headers."""
+    lower = [name.lower() for name in names]
+    if not all(map(_TOKEN.fullmatch, names)) or not util.hop_headers.isdisjoint(lower):
+        return None
+    return lower.index("content-length") if lower.count("content-length") == 1 else None
 
 
 @lru_cache(maxsize=1)

@@ -85,10 +85,11 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         The kernel takes an answer of this size at once, unless its client has left about a hundred
         of them unread.
         """
-        with suppress(OSError):
+        try:
             sent: int = self.sock.send(message, socket.MSG_DONTWAIT)
-            return sent == len(message)
-        return False
+        except OSError:
+            return False
+        return sent == len(message)
 
     def unread(self) -> None:
         """Give what has been received to gunicorn's parser, which reads the rest."""

@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from app.logs import log_fields
+
 _logger = logging.getLogger(__name__)
 
 
@@ -25,12 +27,7 @@ class RequestRecord:
     started_at: float = field(default_factory=perf_counter)
 
     def log(self, status: int) -> None:
-        """Write the line, once the answer is known.
-
-        The record is made here, since `info` looks for much that no line shows.
-        """
-        if not _logger.isEnabledFor(logging.INFO):
-            return
+        """Write the line, once the answer is known."""
         fields = {
             "request_id": self.request_id,
             "method": self.method,
@@ -42,6 +39,4 @@ class RequestRecord:
             "unit": self.unit_id,
             "client_id": self.client_id,
         }
-        record = logging.LogRecord(_logger.name, logging.INFO, "", 0, "request", (), None)
-        record.fields = fields
-        _logger.handle(record)
+        log_fields(_logger, "request", fields)
