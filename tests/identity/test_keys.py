@@ -78,16 +78,26 @@ def test_a_file_may_contain_a_jwks(issuer, tmp_path):
     assert [key.key_id for key in read_key_file(path, ALGORITHMS)] == list(ALGORITHMS)
 
 
+NOT_A_JWKS = "^does not contain a JWKS$"
+NOT_A_PEM_KEY = "^does not contain a PEM public key$"
+NOT_USABLE = "^contains no key usable with JWT_ALGORITHMS$"
+
+
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"x", b"{}", b'{"keys": 5}', b'{"keys": []}', b'{"keys": [5, {"kty": "oct"}]}', b"[]",
-     b"\xff\xfe", b"[" * 100_000, b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"],
-    ids=lambda content: ascii(content[:30]),
-)  # fmt: skip
-def test_a_file_without_a_valid_key_is_rejected(tmp_path, content):
+    ("content", "reason"),
+    [
+        *((content, NOT_A_JWKS) for content in (b"", b"x", b"{}", b'{"keys": 5}', b"[]")),
+        *((content, NOT_A_JWKS) for content in (b"\xff\xfe", b"[" * 100_000)),
+        (b'{"keys": []}', NOT_USABLE),
+        (b'{"keys": [5, {"kty": "oct"}]}', NOT_USABLE),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", NOT_A_PEM_KEY),
+    ],
+    ids=lambda value: ascii(value[:30]),
+)
+def test_a_file_without_a_valid_key_is_rejected(tmp_path, content, reason):
     path = tmp_path / "keys"
     path.write_bytes(content)
-    with pytest.raises(InvalidKeys):
+    with pytest.raises(InvalidKeys, match=reason):
         read_key_file(path, ALGORITHMS)
 
 
@@ -98,7 +108,7 @@ def test_a_private_key_is_rejected(issuer, tmp_path):
     for content in (pem, json.dumps({"keys": [jwk]}).encode()):
         path = tmp_path / "private"
         path.write_bytes(content)
-        with pytest.raises(InvalidKeys, match="private key"):
+        with pytest.raises(InvalidKeys, match=r"^contains a private key$"):
             read_key_file(path, ALGORITHMS)
 
 
@@ -106,7 +116,7 @@ def test_a_key_for_another_purpose_is_rejected(tmp_path):
     path = tmp_path / "key.pem"
     public_key = x25519.X25519PrivateKey.generate().public_key()
     path.write_bytes(public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    with pytest.raises(InvalidKeys):
+    with pytest.raises(InvalidKeys, match=NOT_USABLE):
         read_key_file(path, ALGORITHMS)
 
 
@@ -168,6 +178,12 @@ def test_a_key_with_a_matching_key_id_is_preferred_to_one_without(issuer, tmp_pa
     source = KeyFile(path, ALGORITHMS)
     assert source.find(key_id="a", algorithm="RS256").key_id == "a"
     assert source.find(key_id="b", algorithm="RS256").key_id is None
+
+
+@pytest.mark.parametrize("key_id", [5, None, ["RS256"], {}])
+def test_a_key_id_that_is_not_text_counts_as_none(issuer, key_id):
+    (key,) = parse_jwks(jwks_of(issuer.jwk("ES256") | {"kid": key_id}), ALGORITHMS)
+    assert key.key_id is None
 
 
 def test_a_key_that_is_listed_twice_counts_once(issuer, tmp_path):
