@@ -182,6 +182,11 @@ def test_a_use_may_be_a_minute_later_than_recorded(member, path, rows):
     assert member.delete(f"{path}?unused_for=3600").status_code == 409
 
 
+def test_a_use_is_not_more_than_a_minute_later_than_recorded(member, path, rows):
+    used(rows, 3600 + 60)
+    assert member.delete(f"{path}?unused_for=3600").status_code == 204
+
+
 @pytest.mark.parametrize("unused_for", ["60", "3600", "31536000"])
 def test_a_credential_that_was_never_used_is_revoked(member, path, unused_for):
     assert member.delete(f"{path}?unused_for={unused_for}").status_code == 204

@@ -95,6 +95,21 @@ def test_filters_narrow_the_trail(member, issue, service, rows):
     assert len(found(since=time_in(hours=-1), until=time_in(hours=1))) == 3
 
 
+def test_since_is_inclusive_and_until_is_not(member, rows):
+    rows.execute(
+        "INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id, at) "
+        "VALUES ('sec_' || repeat('0', 20), 'unit_demo', 'revoked', 'ada', 'r', '2025-06-01Z')"
+    )
+
+    def count(**filters):
+        return len(member.get("/secrets/events", query_string=filters).json)
+
+    assert count(since="2025-06-01T00:00:00Z") == 1
+    assert count(since="2025-06-01T00:00:01Z") == 0
+    assert count(until="2025-06-01T00:00:00Z") == 0
+    assert count(until="2025-06-01T00:00:01Z") == 1
+
+
 @pytest.mark.parametrize(
     "query",
     [
