@@ -222,19 +222,21 @@ def test_of_many_at_once_one_works_and_the_others_get_its_answer_or_409(app_with
             assert each.headers["Retry-After"] == "1"
 
 
-def test_a_request_that_is_under_way_is_409(post, database_url, rows):
+@pytest.mark.parametrize("verb", ["issue", "rotate"])
+def test_a_request_that_is_under_way_is_409(post, rotate_path, database_url, rows, verb):
     """The first request's transaction is held open by another session."""
-    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    path = {"issue": "/secrets", "rotate": rotate_path}[verb]
+    request = RepeatableRequest(KEY, caller(), verb, {})
     with psycopg.connect(database_url) as first:
         first.execute("SELECT pg_advisory_xact_lock(%s)", [request.lock_id])
-        answer = post()
+        answer = post(path)
         assert (answer.status_code, answer.json["detail"]) == (
             409,
             "A request with this Idempotency-Key is under way",
         )
         assert answer.headers["Retry-After"] == "1"
-        assert rows.count("credentials") == 0
-    assert post().status_code == 200
+        assert rows.count("client_secrets") == 1
+    assert post(path).status_code == 200
 
 
 def test_a_request_that_was_answered_since_it_looked_is_under_way(service, rows):
