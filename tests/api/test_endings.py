@@ -137,7 +137,10 @@ def test_the_last_live_secret_cannot_be_ended(member, path, issued, rows, trail)
 def test_an_ambiguous_hint_ends_nothing(member, path, issued, rotated, rows):
     rows.execute("UPDATE client_secrets SET hint = 'same'")
     answer = member.delete(f"{path}/secrets/same")
-    assert answer.status_code == 409
+    assert (answer.status_code, answer.json["detail"]) == (
+        409,
+        "Two live client secrets have this hint; rotate with overlap_seconds 0 instead",
+    )
     assert rows.count("client_secrets") == 2
 
 
