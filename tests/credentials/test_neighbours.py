@@ -18,6 +18,14 @@ def use(service, issued):
     service.deferred.flush()
 
 
+def use_and_replace(service, issued):
+    """The use is recorded when its client secret is gone."""
+    (used,) = service.get(caller(), issued.secret_id).secrets
+    service.rotate(caller(), issued.secret_id, overlap_seconds=0)
+    service.deferred.record_use(used.client_secret_id, issued.secret_id)
+    service.deferred.flush()
+
+
 def rotate_and_end_one(service, issued):
     service.rotate(caller(), issued.secret_id, overlap_seconds=60)
     service.end_secret(caller(), issued.secret_id, issued.client_secret[-4:])
@@ -39,19 +47,24 @@ CHANGES = {
         caller(), issued.secret_id, unused_for=60
     ),
     "use": use,
+    "use and replace": use_and_replace,
 }
 
 
 @pytest.fixture
 def others(service, issued, rows):
-    """Two more credentials, just used: one in the same unit, one in another."""
+    """Two more credentials, one in the same unit and one in another, used 90 s ago.
+
+    That is so long ago that another use would be recorded, and too recent for a revocation.
+    """
     others = [service.issue(caller(unit), name="other") for unit in ("unit_demo", "unit_other")]
     rows.execute(
         """
         WITH used AS (
-            UPDATE client_secrets SET last_used_at = now() WHERE secret_id <> %(secret_id)s
+            UPDATE client_secrets SET last_used_at = now() - interval '90 s'
+            WHERE secret_id <> %(secret_id)s
         )
-        UPDATE credentials SET ended_secrets_last_used_at = now()
+        UPDATE credentials SET ended_secrets_last_used_at = now() - interval '90 s'
         WHERE secret_id <> %(secret_id)s
         """,
         secret_id=issued.secret_id,
