@@ -12,6 +12,7 @@ class JwksServer:
     body: bytes
     status: int = 200
     requests: int = 0
+    accept: str | None = None  # of the last request
     # the server waits for this event before it answers
     may_answer: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -24,6 +25,7 @@ def serving_keys(body: bytes) -> Iterator[JwksServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            state.accept = self.headers["Accept"]
             state.requests += 1
             state.may_answer.wait(20)
             self.send_response(state.status)

@@ -89,3 +89,28 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
             pass
     assert workload.verification_threads == verifiers + 1
     assert workload.connections == verifiers + 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "patience"),
+    [("verification", 4, 0.05), ("management", 2, 0.5), ("hashing", 1, 0.5), ("key_fetch", 1, 0),
+     ("background", 1, 0)],
+)  # fmt: skip
+def test_each_kind_of_work_has_its_places_and_its_patience(kind, count, patience):
+    """As docs/operations.md says."""
+    work = getattr(Workload.for_verifiers(4), kind)
+    places = getattr(work, "places", work)
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(places.take())
+        assert patience - 0.1 < seconds_until_refused(places) < patience + 0.6
+
+
+def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
+    """As docs/operations.md says."""
+    workload = Workload.for_verifiers(4)
+    assert workload.verification_threads == 5
+    assert workload.management_threads == 17
+    assert workload.other_threads == 2
+    kinds = (workload.verification, workload.management, workload.background)
+    assert [each.seconds for each in kinds] == [0.8, 2.5, 3.0]

@@ -5,6 +5,7 @@ import pytest
 
 from app import create_app
 from tests.conftest import client_of
+from tests.helpers import caller
 from tests.jwks_server import serving_keys
 
 CHALLENGE = 'Bearer realm="LeadVibe"'
@@ -66,10 +67,11 @@ def test_an_expired_token_with_a_bad_signature_is_not_told_so(client, issuer):
 
 def test_the_log_says_why_a_token_is_refused_but_not_the_token(client, issuer, caplog):
     token = issuer.sign(aud="x")
+    client.environ_base["HTTP_X_REQUEST_ID"] = "req-1"
     with caplog.at_level(logging.INFO):
         challenge_of(client, f"Bearer {token}")
     (refused,) = [record for record in caplog.records if record.msg == "token refused"]
-    assert refused.fields["reason"] == "InvalidAudienceError"
+    assert refused.fields == {"request_id": "req-1", "reason": "InvalidAudienceError"}
     assert token not in "".join(str(vars(record)) for record in caplog.records)
 
 
@@ -102,6 +104,14 @@ def test_the_cookie_selects_one_of_the_units_in_the_token(app, issuer):
     token = issuer.sign(unit_ids=["unit_a", "unit_b"])
     assert active_unit(app, token, "activeOu=unit_b") == "unit_b"
     assert active_unit(app, token, "other=x; activeOu=unit_a") == "unit_a"
+
+
+def test_the_cookie_selects_the_unit_that_is_read(app, issuer, service):
+    issued = service.issue(caller("unit_a"), name="x")
+    client = client_of(app, issuer.sign(unit_ids=["unit_a"]))
+    cookie = {"Cookie": "activeOu=unit_a"}
+    assert client.get(f"/secrets/{issued.secret_id}", headers=cookie).status_code == 200
+    assert client.get(f"/secrets/{issued.secret_id}").status_code == 404
 
 
 def test_the_cookie_may_select_the_unit_of_the_token(app, issuer):

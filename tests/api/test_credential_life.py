@@ -136,10 +136,12 @@ def test_the_event_of_an_update_contains_the_old_and_new_values(member, path, tr
     }
 
 
-def test_an_update_that_changes_nothing_leaves_no_event(member, path, trail):
-    body = {"trust_upstream_consent": False, "name": "CRM backend"}
+def test_an_update_that_changes_nothing_leaves_no_event(member, path, trail, rows):
+    rows.execute("UPDATE credentials SET updated_at = '2025-06-01Z'")
+    body = {"trust_upstream_consent": False, "name": "CRM backend", "enabled": True}
     assert member.put(path, json=body).status_code == 204
     assert [event["event"] for event in trail()] == ["issued"]
+    assert member.get(path).json["updated_at"] == "2025-06-01T00:00:00Z"
 
 
 # Revoke

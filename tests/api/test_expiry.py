@@ -133,11 +133,13 @@ def is_in_30_days(expiries):
     return timedelta(days=30, seconds=-30) < left <= timedelta(days=30)
 
 
-def test_an_absent_expiry_becomes_the_longest_life(limited):
+def test_an_absent_expiry_becomes_the_longest_life(limited, rows):
     issued = limited.post("/secrets", json={"name": "x"}).json
     assert is_in_30_days(expiries(limited, issued))
     limited.post(f"/secrets/{issued['secret_id']}/rotate", json={"overlap_seconds": 0})
     assert is_in_30_days(expiries(limited, issued))
+    (stored,) = rows("SELECT expires_at FROM client_secrets")
+    assert stored["expires_at"].microsecond == 0  # the API shows the very moment
 
 
 def test_an_expiry_beyond_the_longest_life_is_rejected(limited):

@@ -75,6 +75,12 @@ def test_expiring_before_finds_what_will_have_no_live_secret(issue, names, rows,
     assert names(expiring_before=time_in(days=10)) == ["expired", "later", "soon"]
 
 
+def test_a_secret_is_not_live_any_more_at_the_moment_when_it_expires(issue, names, rows):
+    set_secret(rows, issue("x"), "expires_at", "2030-01-01T00:00:00Z")
+    assert names(expiring_before="2029-12-31T23:59:59Z") == []
+    assert names(expiring_before="2030-01-01T00:00:00Z") == ["x"]
+
+
 def test_unused_since_finds_what_was_not_used_since_then(issue, names, rows, service):
     issue("never")
     used, ended = issue("used"), issue("ended")
@@ -83,6 +89,7 @@ def test_unused_since_finds_what_was_not_used_since_then(issue, names, rows, ser
     service.rotate(caller(), ended.secret_id, overlap_seconds=0)
     assert names(unused_since="2025-06-01T10:00:00Z") == ["never"]
     assert names(unused_since="2025-06-01T10:00:01Z") == ["used", "never"]
+    assert names(unused_since="2025-07-01T10:00:00Z") == ["used", "never"]
     assert names(unused_since="2025-07-01T10:00:01Z") == ["ended", "used", "never"]
 
 
@@ -125,7 +132,8 @@ def test_an_invalid_filter_is_rejected(member, query, detail):
 def test_the_link_keeps_the_filters(issue, member):
     for number in range(5):
         issue(f"CRM & {number}")
-    path, found = f"/secrets?limit=2&enabled=true&name={quote('crm &')}", []
+    filters = f"enabled=true&name={quote('crm &')}&unused_since=2099-01-01T00:00:00Z"
+    path, found = f"/secrets?limit=2&{filters}", []
     while path:
         answer = member.get(path)
         found += [each["name"] for each in answer.json]

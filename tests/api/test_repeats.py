@@ -1,13 +1,17 @@
 """Requests that are repeated with an Idempotency-Key."""
 
+from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
+from app import create_app
 from app.credentials.answers import AnswerSeal, RepeatableRequest
-from app.credentials.errors import IdempotencyKeyReused
+from app.credentials.errors import IdempotencyKeyReused, RequestUnderWay
+from app.credentials.model import IssuedCredential, SealedAnswer
 from tests.conftest import client_of
 from tests.helpers import DIGEST_KEY, basic, caller, time_in
 from tests.server import wait_until
@@ -157,6 +161,19 @@ def test_old_answers_are_erased(app, post, rows):
     assert rows.count("sealed_answers") == 1
 
 
+def test_a_process_erases_old_answers_by_itself(app_with, post, rows):
+    post()
+    rows.execute("UPDATE sealed_answers SET created_at = now() - interval '24 hours'")
+    app_with()
+    wait_until(lambda: rows.count("sealed_answers") == 0, 5)
+
+
+def test_answers_that_cannot_be_erased_are_logged(settings, capsys):
+    unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
+    create_app(unreachable).services.credentials.deferred.erase_old_answers()
+    assert '"old answers not erased"' in capsys.readouterr().out
+
+
 def test_an_answer_is_erased_once_its_secret_was_verified(app, post, rows, client):
     issued = post().json
     post(key="another-key-0123")
@@ -205,19 +222,30 @@ def test_of_many_at_once_one_works_and_the_others_get_its_answer_or_409(app_with
             assert each.headers["Retry-After"] == "1"
 
 
-def test_a_request_that_is_under_way_is_409(post, database_url, rows):
+@pytest.mark.parametrize("verb", ["issue", "rotate"])
+def test_a_request_that_is_under_way_is_409(post, rotate_path, database_url, rows, verb):
     """The first request's transaction is held open by another session."""
-    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    path = {"issue": "/secrets", "rotate": rotate_path}[verb]
+    request = RepeatableRequest(KEY, caller(), verb, {})
     with psycopg.connect(database_url) as first:
         first.execute("SELECT pg_advisory_xact_lock(%s)", [request.lock_id])
-        answer = post()
+        answer = post(path)
         assert (answer.status_code, answer.json["detail"]) == (
             409,
             "A request with this Idempotency-Key is under way",
         )
         assert answer.headers["Retry-After"] == "1"
-        assert rows.count("credentials") == 0
-    assert post().status_code == 200
+        assert rows.count("client_secrets") == 1
+    assert post(path).status_code == 200
+
+
+def test_a_request_that_was_answered_since_it_looked_is_under_way(service, rows):
+    """It found no answer, then the other request ended, and then it got the lock."""
+    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    service.issue(caller(), name="CRM", request=request)
+    with pytest.raises(RequestUnderWay):
+        service.issue(caller(), name="CRM", request=request)
+    assert rows.count("credentials") == 1
 
 
 # What is stored
@@ -269,3 +297,30 @@ def test_the_same_answer_is_never_sealed_the_same(issued):
     request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
     seal = AnswerSeal([DIGEST_KEY])
     assert seal.seal(request, issued).sealed != seal.seal(request, issued).sealed
+
+
+STORED_ANSWER = SealedAnswer(
+    b64decode("3oV71weFMNlfHTr1b0lHtaxosHfLZV+IUDHgU0te+TE="),
+    b64decode(
+        "xHCmDYbcYfIIlb8/i8Sh+PTWhbWk3pdAkpCgh5+gMVMupSGvC3HsqSNtMCym9VIVKDaNRwGoJzhmvdXV+iC9FUav"
+        "s/+lbY32Axjl2QNpHdGfVimcEceLKmVHX7VGyaYQxGGm+redi6J45huv3jj+gJRxh86uVO0w/iMtc77NeFBb/lrA"
+        "mDOg7AkpimWKlY/luo0jmrzmYjHo38DN3g5Qv7YhXSaVaK3XhMDeqWasoP8ENC+lLmVUCICdVo4wrPMR5iD+EpGr"
+        "t+1yffl2pf8h2g4Oi6tmef9TtA=="
+    ),
+)
+
+
+def test_an_answer_that_another_version_stored_is_opened():
+    """During a deployment, both versions run: change the format in two steps."""
+    seal = AnswerSeal([DIGEST_KEY])
+    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM", "expires_at": None})
+    assert seal.key_hashes(request) == [STORED_ANSWER.key_hash]
+    assert seal.open(request, STORED_ANSWER) == IssuedCredential(
+        secret_id="sec_1",
+        unit_id="unit_demo",
+        client_id="lv_ci_1",
+        name="CRM",
+        trust_upstream_consent=False,
+        created_at=datetime(2025, 6, 1, tzinfo=UTC),
+        client_secret="lv_cs_1",
+    )

@@ -95,6 +95,31 @@ def test_filters_narrow_the_trail(member, issue, service, rows):
     assert len(found(since=time_in(hours=-1), until=time_in(hours=1))) == 3
 
 
+def test_an_event_says_that_the_whole_unit_was_changed(member, issue, service):
+    issue("x")
+    for change in (service.disable_all, service.enable_all, service.revoke_all):
+        assert change(caller(actor="bob", request_id="r-2")) == 1
+        newest = member.get("/secrets/events?limit=1").json[0]
+        assert (newest["detail"], newest["actor"], newest["request_id"]) == (
+            {"all": True}, "bob", "r-2",
+        )  # fmt: skip
+
+
+def test_since_is_inclusive_and_until_is_not(member, rows):
+    rows.execute(
+        "INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id, at) "
+        "VALUES ('sec_' || repeat('0', 20), 'unit_demo', 'revoked', 'ada', 'r', '2025-06-01Z')"
+    )
+
+    def count(**filters):
+        return len(member.get("/secrets/events", query_string=filters).json)
+
+    assert count(since="2025-06-01T00:00:00Z") == 1
+    assert count(since="2025-06-01T00:00:01Z") == 0
+    assert count(until="2025-06-01T00:00:00Z") == 0
+    assert count(until="2025-06-01T00:00:01Z") == 1
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -433,6 +433,24 @@ def test_two_instances_do_not_both_write_a_use(app_with, issued, rows):
     assert last_uses(rows) == [first] != [None]
 
 
+def test_what_was_used_just_before_the_end_is_recorded(settings, issued, rows):
+    app = create_app(settings)
+    app.services.open()
+    verify(app.test_client(), issued)
+    app.services.close()
+    assert last_uses(rows) != [None]
+
+
+def test_without_a_use_nothing_is_written(settings, capsys):
+    unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
+    deferred = create_app(unreachable).services.credentials.deferred
+    deferred.flush()
+    assert "not recorded" not in capsys.readouterr().out
+    deferred.record_use(1, "sec_" + "0" * 20)
+    deferred.flush()
+    assert '"last uses and digests not recorded"' in capsys.readouterr().out
+
+
 def test_a_verification_succeeds_even_if_its_use_cannot_be_written(
     app, client, issued, database_url, rows
 ):

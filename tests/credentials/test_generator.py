@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 from app.credentials.generator import (
     BASE36,
     BASE62,
+    CLIENT_ID_PATTERN,
+    CLIENT_SECRET_PATTERN,
+    HINT_PATTERN,
+    SECRET_ID_PATTERN,
     checksum,
     generate_client_id,
     generate_client_secret,
     generate_secret_id,
+    hint_of,
+    is_client_id,
+    is_client_secret,
 )
 from tests.helpers import typo_of
 
@@ -77,3 +84,34 @@ def test_the_checksum_of_a_known_text_is_as_specified():
 @given(st.text(st.sampled_from(BASE62), min_size=43, max_size=43), st.integers(0, 42))
 def test_a_typo_changes_the_checksum(body, position):
     assert checksum(typo_of(body, position)) != checksum(body)
+
+
+@pytest.mark.parametrize(
+    ("generate", "pattern"),
+    [
+        (generate_secret_id, SECRET_ID_PATTERN),
+        (generate_client_id, CLIENT_ID_PATTERN),
+        (generate_client_secret, CLIENT_SECRET_PATTERN),
+        (lambda: hint_of(generate_client_secret()), HINT_PATTERN),
+    ],
+)
+def test_a_generated_value_has_its_documented_pattern_and_exact_length(generate, pattern):
+    value = generate()
+    assert re.fullmatch(pattern, value)
+    assert not re.fullmatch(pattern, value[:-1])
+    assert not re.fullmatch(pattern, value + "a")
+
+
+def test_a_generated_client_id_and_client_secret_are_recognized():
+    assert is_client_id(generate_client_id())
+    assert is_client_secret(generate_client_secret())
+
+
+@pytest.mark.parametrize("body", ["", "lv_cs_", "lv_cs_" + "a" * 42, "lv_cs_" + "a" * 44,
+                                  "lv_ci_" + "a" * 43, "lv_cs_" + "a" * 42 + "-"])  # fmt: skip
+def test_a_correct_checksum_does_not_make_another_format_a_client_secret(body):
+    assert not is_client_secret(body + checksum(body))
+
+
+def test_text_that_is_not_ascii_is_not_a_client_secret():
+    assert not is_client_secret("lv_cs_" + "é" * 49)

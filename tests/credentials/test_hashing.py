@@ -1,5 +1,8 @@
 import hashlib
 import hmac
+import os
+import sys
+import threading
 
 import bcrypt
 import pytest
@@ -39,5 +42,22 @@ def test_the_digest_begins_with_the_identifier_of_its_key(hasher):
     assert hasher.digest(SECRET)[:8] != other.digest(SECRET)[:8]
 
 
+def test_the_identifier_of_a_key_stays_as_it_was_when_digests_were_stored(hasher):
+    """With another one, every verification would need bcrypt once."""
+    assert hasher.digest(SECRET)[:8] == hmac.digest(KEY, b"key id", hashlib.sha256)[:8]
+
+
 def test_a_hasher_does_not_show_its_key(hasher):
     assert "kkkk" not in repr(hasher)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_bcrypt_leaves_the_processor_to_other_threads(hasher):
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if niceness >= 5 and os.geteuid() != 0:
+        pytest.skip("only root may set a niceness that is lower than the present one")
+    before = set(threading.enumerate())
+    hasher.hash(SECRET)
+    (worker,) = set(threading.enumerate()) - before
+    assert 0 < os.getpriority(os.PRIO_PROCESS, worker.native_id) < 10
+    assert os.getpriority(os.PRIO_PROCESS, 0) == niceness

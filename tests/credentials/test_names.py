@@ -18,6 +18,10 @@ from app.credentials.model import parse_name
         (" " + "x" * 50 + " ", "x" * 50),
         ("\N{GRINNING FACE}" * 50, "\N{GRINNING FACE}" * 50),
         ("Zoë's \u202fAPI <b>'; --", "Zoë's \u202fAPI <b>'; --"),
+        (
+            "a\u00a0\u2029\u202f\u2065\u206a\u2070\ue000b",
+            "a\u00a0\u2029\u202f\u2065\u206a\u2070\ue000b",
+        ),
     ],
 )
 def test_a_name_loses_its_surrounding_white_space(text, name):

@@ -8,6 +8,7 @@ import bcrypt
 import psycopg
 import pytest
 
+from app.credentials import repository
 from app.credentials.errors import (
     CredentialInUse,
     CredentialNotFound,
@@ -22,6 +23,11 @@ from tests.helpers import caller, is_live
 from tests.server import wait_until
 
 _PATIENCE_SECONDS = 20  # the slowest machine has hashed four secrets by then
+
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
 
 
 @pytest.fixture
@@ -55,11 +61,7 @@ def at_once(database_url, issued, rows):
         ):
             holder.execute("SELECT FROM credentials FOR UPDATE")
             running = [pool.submit(outcome, call) for call in calls]
-            waiting = (
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                "AND datname = current_database()"
-            )
-            wait_until(lambda: rows(waiting)[0]["count"] == len(calls), _PATIENCE_SECONDS)
+            wait_until(lambda: rows(WAITING)[0]["count"] == len(calls), _PATIENCE_SECONDS)
             holder.rollback()
             return [call.result() for call in running]
 
@@ -183,15 +185,33 @@ def test_a_use_that_is_being_recorded_prevents_the_revocation(service, issued, d
     with psycopg.connect(database_url) as recording, ThreadPoolExecutor(1) as pool:
         recording.execute("UPDATE client_secrets SET last_used_at = now()")
         revoking = pool.submit(service.revoke, caller(), issued.secret_id, unused_for=60)
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-            "AND datname = current_database()"
-        )
-        wait_until(lambda: rows(waiting)[0]["count"] == 1, _PATIENCE_SECONDS)
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1, _PATIENCE_SECONDS)
         recording.commit()
         with pytest.raises(CredentialInUse):
             revoking.result()
     assert is_live(rows, issued.client_secret)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda service: service.issue(caller(), name="x"),
+        lambda service: service.disable_all(caller()),
+        lambda service: service.revoke_all(caller()),
+    ],
+    ids=["issue", "disable all", "revoke all"],
+)
+def test_issues_and_changes_to_a_whole_unit_wait_for_each_other(
+    service, issued, database_url, rows, change
+):
+    """So none is passed over by a change to all, and no two issues share the last place."""
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+        repository.lock_unit(other, unit_id="unit_demo")
+        service.issue(caller("unit_other"), name="x")  # does not wait
+        changing = pool.submit(change, service)
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1, _PATIENCE_SECONDS)
+        other.rollback()
+        assert changing.result()
 
 
 def test_a_credential_that_is_disabled_while_bcrypt_compares_is_refused(

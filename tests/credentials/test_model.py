@@ -1,0 +1,28 @@
+"""What the domain's values show of themselves, in a log or a traceback."""
+
+import pytest
+
+from app.credentials.answers import RepeatableRequest
+from app.credentials.model import (
+    HashedSecret,
+    SealedAnswer,
+    StoredSecret,
+    VerifiedCredential,
+)
+from tests.helpers import caller
+
+CREDENTIAL = VerifiedCredential("sec_x", "unit_demo", "lv_ci_x", "CRM", False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        HashedSecret("s3cret", b"s3cret", "hint"),
+        StoredSecret(CREDENTIAL, 1, "s3cret", b"s3cret", None, False),
+        SealedAnswer(b"key hash", b"s3cret"),
+        RepeatableRequest("s3cret", caller(), "issue", {"name": "CRM"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_does_not_show_what_is_secret(value):
+    assert "s3cret" not in repr(value)

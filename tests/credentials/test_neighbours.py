@@ -1,0 +1,102 @@
+"""What happens to one credential leaves all others as they are, in its unit and elsewhere."""
+
+import pytest
+
+from tests.helpers import caller
+
+
+def verify(service, issued):
+    return service.verify(
+        client_id=issued.client_id,
+        client_secret=issued.client_secret,
+        before_bcrypt=lambda: None,
+    )
+
+
+def use(service, issued):
+    verify(service, issued)
+    service.deferred.flush()
+
+
+def use_and_replace(service, issued):
+    """The use is recorded when its client secret is gone."""
+    (used,) = service.get(caller(), issued.secret_id).secrets
+    service.rotate(caller(), issued.secret_id, overlap_seconds=0)
+    service.deferred.record_use(used.client_secret_id, issued.secret_id)
+    service.deferred.flush()
+
+
+def rotate_and_end_one(service, issued):
+    service.rotate(caller(), issued.secret_id, overlap_seconds=60)
+    service.end_secret(caller(), issued.secret_id, issued.client_secret[-4:])
+
+
+CHANGES = {
+    "update": lambda service, issued: service.update(
+        caller(), issued.secret_id, name="new", trust_upstream_consent=True, enabled=False
+    ),
+    "rotate": lambda service, issued: service.rotate(
+        caller(), issued.secret_id, overlap_seconds=60
+    ),
+    "replace": lambda service, issued: service.rotate(
+        caller(), issued.secret_id, overlap_seconds=0
+    ),
+    "end one secret": rotate_and_end_one,
+    "revoke": lambda service, issued: service.revoke(caller(), issued.secret_id),
+    "revoke unless used": lambda service, issued: service.revoke(
+        caller(), issued.secret_id, unused_for=60
+    ),
+    "use": use,
+    "use and replace": use_and_replace,
+}
+
+
+@pytest.fixture
+def others(service, issued, rows):
+    """Two more credentials, one in the same unit and one in another, used 90 s ago.
+
+    That is so long ago that another use would be recorded, and too recent for a revocation.
+    """
+    others = [service.issue(caller(unit), name="other") for unit in ("unit_demo", "unit_other")]
+    rows.execute(
+        """
+        WITH used AS (
+            UPDATE client_secrets SET last_used_at = now() - interval '90 s'
+            WHERE secret_id <> %(secret_id)s
+        )
+        UPDATE credentials SET ended_secrets_last_used_at = now() - interval '90 s'
+        WHERE secret_id <> %(secret_id)s
+        """,
+        secret_id=issued.secret_id,
+    )
+    return others
+
+
+def stored(rows, *, without):
+    return rows(
+        "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id) "
+        "WHERE secret_id <> %(secret_id)s ORDER BY client_secret_id",
+        secret_id=without.secret_id,
+    )
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_leaves_every_other_credential_as_it_is(service, issued, others, rows, change):
+    before = stored(rows, without=issued)
+    assert len(before) == len(others)
+    change(service, issued)
+    assert stored(rows, without=issued) == before
+
+
+def test_a_credential_is_shown_with_what_is_its_own(service, issued, others):
+    service.issue(caller(actor="bob"), name="newest")
+    shown = service.get(caller(), issued.secret_id)
+    assert (shown.name, shown.created_by, shown.last_used_at) == (issued.name, "ada", None)
+    assert [each.hint for each in shown.secrets] == [issued.client_secret[-4:]]
+
+
+def test_bcrypt_stores_a_digest_for_its_own_client_secret_only(service, issued, others, rows):
+    rows.execute("UPDATE client_secrets SET digest = NULL")
+    verify(service, issued)
+    found = rows("SELECT secret_id FROM client_secrets WHERE digest IS NOT NULL")
+    assert found == [{"secret_id": issued.secret_id}]
