@@ -3,7 +3,6 @@
 A record's values besides its message are in one attribute: `extra={"fields": {…}}`.
 """
 
-import json
 import logging
 import logging.config
 import os
@@ -13,7 +12,7 @@ from functools import lru_cache
 from time import gmtime, strftime, time
 from typing import Any
 
-import orjson
+from app.json_bytes import json_bytes
 
 # What no line of ours shows, logging need not find out (see "Optimization" in its documentation).
 logging._srcfile = ""  # noqa: SLF001  documented there
@@ -122,10 +121,7 @@ def _json_line(
         "message": message,
         **fields,
     }
-    try:
-        return orjson.dumps(line).decode()
-    except TypeError:  # a lone surrogate, or a value of no JSON type
-        return json.dumps(line, default=str)
+    return json_bytes(line).decode()
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import orjson
 from flask import Response
 from marshmallow.fields import Boolean
 from marshmallow.validate import Regexp
@@ -28,6 +27,7 @@ from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
 from app.credentials.errors import MalformedPair, VerificationRefused
 from app.credentials.model import Verification, VerifiedCredential
+from app.json_bytes import json_bytes
 from app.times import TIME_PATTERN, format_time
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def basic_credentials(authorization: str) -> tuple[str, str]:
 
 def _accepted(verification: Verification) -> Answer:
     members = dict(zip(_MEMBERS, _values_of(verification.credential), strict=True))
-    body = orjson.dumps(members) + b"\n"
+    body = json_bytes(members) + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     headers += [(name, _header_value(members[field])) for field, name in _HEADERS.items()]
     headers.append((_EXPIRES_AT_HEADER, _expires_at_value(verification.secret_expires_at)))

@@ -69,7 +69,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         if ended:
             length = _CONTENT_LENGTH.search(head + b"\r\n")
             return length is not None and len(body) < int(length[1]) <= MAX_BODY_BYTES
-        if len(head) >= _RECEIVE_BYTES:
+        if len(head) >= _RECEIVE_BYTES or head.count(b"\n") != head.count(b"\r\n"):
             return False
         return b"\r\n" not in head[2:] or _REQUEST_LINE.match(head) is not None
 

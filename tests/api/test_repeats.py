@@ -168,10 +168,10 @@ def test_a_process_erases_old_answers_by_itself(app_with, post, rows):
     wait_until(lambda: rows.count("sealed_answers") == 0, 5)
 
 
-def test_answers_that_cannot_be_erased_are_logged(settings, capsys):
+def test_answers_that_cannot_be_erased_are_logged(settings, capfd):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
     create_app(unreachable).services.credentials.deferred.erase_old_answers()
-    assert '"old answers not erased"' in capsys.readouterr().out
+    assert '"old answers not erased"' in capfd.readouterr().out
 
 
 def test_an_answer_is_erased_once_its_secret_was_verified(app, post, rows, client):

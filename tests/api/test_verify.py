@@ -441,14 +441,14 @@ def test_what_was_used_just_before_the_end_is_recorded(settings, issued, rows):
     assert last_uses(rows) != [None]
 
 
-def test_without_a_use_nothing_is_written(settings, capsys):
+def test_without_a_use_nothing_is_written(settings, capfd):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
     deferred = create_app(unreachable).services.credentials.deferred
     deferred.flush()
-    assert "not recorded" not in capsys.readouterr().out
+    assert "not recorded" not in capfd.readouterr().out
     deferred.record_use(1, "sec_" + "0" * 20)
     deferred.flush()
-    assert '"last uses and digests not recorded"' in capsys.readouterr().out
+    assert '"last uses and digests not recorded"' in capfd.readouterr().out
 
 
 def test_a_verification_succeeds_even_if_its_use_cannot_be_written(

@@ -44,7 +44,7 @@ class Client:
             with suppress(OSError):  # it has been closed meanwhile
                 self._socket.shutdown(socket.SHUT_WR)
             answers.append(self._rest())
-        return [CHANGING.sub(rb"\1\2", answer) for answer in [*answers, self._received]]
+        return [comparable(answer) for answer in [*answers, self._received]]
 
     def _send(self, message):
         with suppress(BrokenPipeError, ConnectionResetError):  # it has been closed meanwhile
@@ -79,6 +79,16 @@ class Client:
         return taken
 
 
+def comparable(answer):
+    """Leave out what differs between two runs.
+
+    How much of a malformed head has been read is a matter of time, and so is its request ID.
+    """
+    if b"/docs/errors#malformed-http" in answer:
+        answer = re.sub(rb"X-Request-Id: .*\r\n", b"", answer)
+    return CHANGING.sub(rb"\1\2", answer)
+
+
 def conversations(author, requests):
     """Let the author write until there are so many requests."""
     written = 0
@@ -102,7 +112,12 @@ def test_both_workers_answer_a_hundred_thousand_requests_alike(settings, service
     with ExitStack() as stack, ThreadPoolExecutor(CLIENTS) as pool:
         servers = [
             stack.enter_context(
-                running_server(environment(settings, worker_class=each, verify_failure_limit=0))
+                running_server(
+                    environment(
+                        settings, worker_class=each, verify_failure_limit=0, log_level="error"
+                    ),
+                    is_measured=False,
+                )
             )
             for each in WORKER_CLASSES
         ]

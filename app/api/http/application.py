@@ -11,13 +11,13 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import flask
-import orjson
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import UnicodeConverter
 
 from app.api.http.bodies import read_body
 from app.api.http.log import RequestRecord
 from app.identifiers import is_request_id, new_request_id
+from app.json_bytes import json_bytes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -75,10 +75,10 @@ class _Variable(UnicodeConverter):
 
 
 class _JsonProvider(DefaultJSONProvider):
-    """Writes JSON by orjson, with members in the contract's order."""
+    """Writes JSON as the rest of the service does."""
 
     def dumps(self, obj: Any, **_: Any) -> str:
-        return orjson.dumps(obj).decode()
+        return json_bytes(obj).decode()
 
 
 class Application(flask.Flask):

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import orjson
 from werkzeug.http import HTTP_STATUS_CODES
 
 from app.api.http import problem_types
 from app.api.http.problem_types import ProblemType
+from app.json_bytes import json_bytes
 from app.times import format_time
 
 MEDIA_TYPE = "application/problem+json"
@@ -60,7 +60,7 @@ class Problem:
 
     def body(self) -> bytes:
         """Return the problem document as it is sent."""
-        return orjson.dumps(self.document()) + b"\n"
+        return json_bytes(self.document()) + b"\n"
 
     def header_items(self) -> list[tuple[str, str]]:
         """Return the content type and the headers that go with the problem."""
