@@ -44,6 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
     migrate(database(uri, TEMPLATE))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest tests, so that no worker waits for another at the end."""
+    first = ("test_alike", "test_schemathesis")
+    items.sort(key=lambda item: not item.module.__name__.endswith(first))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["postgres_uri"] = node.config.stash[_postgres_uri]

@@ -77,11 +77,7 @@ def clean_environment() -> dict[str, str]:
 
 
 @contextmanager
-def running_server(settings: dict[str, str], *, is_measured: bool = True) -> Iterator[Server]:
-    """Run the service. Unless `is_measured`, without the coverage of its lines, which is slow."""
-    environment = clean_environment() | settings
-    if not is_measured:
-        environment = {name: environment[name] for name in environment if "COVERAGE" not in name}
+def running_server(settings: dict[str, str]) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "stdout"
         port = free_port()
@@ -89,7 +85,7 @@ def running_server(settings: dict[str, str], *, is_measured: bool = True) -> Ite
             process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "wsgi:app"],
                 cwd=ROOT,
-                env=environment | {"PORT": str(port)},
+                env=clean_environment() | settings | {"PORT": str(port)},
                 stdout=stdout,
                 stderr=subprocess.STDOUT,
             )

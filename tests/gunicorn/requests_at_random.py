@@ -34,7 +34,7 @@ class Author:
         """Write what a client sends on one connection, at most 39 messages."""
         for _ in range(self._random.randrange(1, 40)):
             message = self._pick(
-                (82, self._plain), (6, self._odd), (6, self._pipelined), (6, self._malformed)
+                (82, self._plain), (5, self._odd), (8, self._pipelined), (5, self._malformed)
             )
             yield message
             if message.is_final:
@@ -58,7 +58,7 @@ class Author:
         return Message(self._cut(request + self._body()), is_final=True)
 
     def _pipelined(self) -> Message:
-        count = self._random.randrange(2, 5)
+        count = self._random.randrange(2, 9)
         requests = [self._request(method="GET") for _ in range(count)]
         return Message(self._cut(b"".join(requests)), requests=count)
 
@@ -76,7 +76,7 @@ class Author:
 
     def _request(self, target: str = "", *headers: bytes, method: str = "") -> bytes:
         method = method or self._one_of("GET", "GET", "GET", "HEAD", "POST")
-        target = target or self._one_of("/verify", "/verify", "/verify", "/verify", "/readyz")
+        target = target or ("/readyz" if self._random.random() < 0.03 else "/verify")
         lines = [
             self._cased(b"Host: ") + self._one_of(b"localhost", b"127.0.0.1:8000", b"x"),
             *self._authorization(),

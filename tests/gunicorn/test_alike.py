@@ -115,8 +115,7 @@ def test_both_workers_answer_a_hundred_thousand_requests_alike(settings, service
                 running_server(
                     environment(
                         settings, worker_class=each, verify_failure_limit=0, log_level="error"
-                    ),
-                    is_measured=False,
+                    )
                 )
             )
             for each in WORKER_CLASSES
