@@ -95,10 +95,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         except OSError:
             self._close(connection)
             return
-        connection.sock.settimeout(0)
         connection.timeout = monotonic() + _LINGER_SECONDS
-        self.pending_conns.append(connection)
-        self.poller.register(connection.sock, EVENT_READ, partial(self._drain, connection))
+        self.await_bytes(connection, self._drain)
 
     def _drain(self, connection: TConn, client: socket.socket) -> None:
         """Read and forget what the client still sends: closing on it could lose the answer."""
@@ -119,11 +117,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             super().enqueue_req(connection)
             return
         limit_stalls(connection.sock)
-        connection.sock.settimeout(0)
         connection.timeout = monotonic() + _FIRST_BYTES_SECONDS
+        self.await_bytes(connection, self.on_pending_socket_readable)
+
+    def await_bytes(self, connection: TConn, readable: Callable[[TConn, Any], None]) -> None:
+        """Call `readable` whenever the client sends something, until the connection's timeout."""
+        connection.sock.settimeout(0)
         self.pending_conns.append(connection)
-        readable = partial(self.on_pending_socket_readable, connection)
-        self.poller.register(connection.sock, EVENT_READ, readable)
+        self.poller.register(connection.sock, EVENT_READ, partial(readable, connection))
 
 
 def limit_stalls(client: socket.socket) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from app.fastpath.worker import Connection
 
 # Below gunicorn's limits of a request line (4094) and of the number of headers (100).
-MAX_BYTES = 4000
+_MAX_BYTES = 4000
 _MAX_HEADERS = 64
 
 # Possessive quantifiers: whatever does not match fails in linear time.
@@ -66,7 +66,7 @@ class PlainRequests:
     def environ(self, connection: Connection) -> WSGIEnvironment | None:
         """Return the environ of the request that the connection has received, if it is plain."""
         head = connection.received
-        if len(head) > MAX_BYTES:
+        if len(head) > _MAX_BYTES:
             return None
         request = _REQUEST.fullmatch(head.decode("latin-1"))
         if request is None:

@@ -6,8 +6,7 @@ import re
 import select
 import socket
 from contextlib import suppress
-from functools import cached_property, partial
-from selectors import EVENT_READ
+from functools import cached_property
 from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
@@ -155,18 +154,12 @@ class FastWorker(Worker):
         connection.take_back()
         is_open = connection.receive()
         if is_open and connection.awaits_more():
-            self._await(connection)
+            self.await_bytes(connection, self.on_pending_socket_readable)
         elif VERIFICATION.match(connection.received):
             self._lane[connection.sock.fileno()] = connection
             self._epoll.register(connection.sock, _AT_ONCE)
         else:
             self._hand_to_pool(connection)
-
-    def _await(self, connection: Connection) -> None:
-        connection.sock.settimeout(0)
-        self.pending_conns.append(connection)
-        readable = partial(self.on_pending_socket_readable, connection)
-        self.poller.register(connection.sock, EVENT_READ, readable)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, _TICK_SECONDS))
