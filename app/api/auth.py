@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from app.api.http import problems
+from app.api.http import problem_types, problems
 from app.api.http.application import Request, current_app, request
 from app.api.http.input import Blueprint
-from app.api.http.problems import Rejected, invalid_token, token_expired
+from app.api.http.problems import Rejected, unauthenticated
 from app.api.openapi.components import problem_response
 from app.credentials.model import Caller
 from app.identifiers import is_identifier
@@ -23,6 +23,10 @@ _HIDDEN_COOKIE = re.compile(rf",\s*{ACTIVE_UNIT_COOKIE}\s*=")
 _CHALLENGE = 'Bearer realm="LeadVibe"'
 _INVALID_TOKEN_CHALLENGE = f'{_CHALLENGE}, error="invalid_token"'
 _EXPIRED_CHALLENGE = f'{_INVALID_TOKEN_CHALLENGE}, error_description="The token has expired"'
+
+_NO_TOKEN = unauthenticated(problem_types.INVALID_TOKEN, _CHALLENGE)
+_INVALID_TOKEN = unauthenticated(problem_types.INVALID_TOKEN, _INVALID_TOKEN_CHALLENGE)
+_TOKEN_EXPIRED = unauthenticated(problem_types.TOKEN_EXPIRED, _EXPIRED_CHALLENGE)
 
 _logger = logging.getLogger(__name__)
 
@@ -59,10 +63,7 @@ def _documented(view: Callable[..., Any], *, forbidden: str) -> Callable[..., An
         security=[{"bearerAuth": []}],
         responses={
             400: problem_response(no_active_unit=problems.NO_ACTIVE_UNIT),
-            401: problem_response(
-                refused=invalid_token(_INVALID_TOKEN_CHALLENGE),
-                expired=token_expired(_EXPIRED_CHALLENGE),
-            ),
+            401: problem_response(refused=_INVALID_TOKEN, expired=_TOKEN_EXPIRED),
             403: forbidden,
             503: "ServiceUnavailable",
         },
@@ -94,7 +95,7 @@ def _bearer_token(request: Request) -> str:
     """Return the token of `Authorization: Bearer` (RFC 6750, 2.1)."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Rejected(invalid_token(_CHALLENGE))
+        raise Rejected(_NO_TOKEN)
     return token.strip()
 
 
@@ -104,9 +105,8 @@ def _verify(token: str, *, request_id: str) -> Claims:
     except InvalidToken as reason:
         fields = {"request_id": request_id, "reason": str(reason)}
         _logger.info("token refused", extra={"fields": fields})
-        if isinstance(reason, TokenExpired):
-            raise Rejected(token_expired(_EXPIRED_CHALLENGE)) from None
-        raise Rejected(invalid_token(_INVALID_TOKEN_CHALLENGE)) from None
+        has_expired = isinstance(reason, TokenExpired)
+        raise Rejected(_TOKEN_EXPIRED if has_expired else _INVALID_TOKEN) from None
 
 
 def _active_unit(request: Request, claims: Claims) -> str:

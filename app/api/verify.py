@@ -19,9 +19,10 @@ from marshmallow.fields import Boolean
 from marshmallow.validate import Regexp
 from werkzeug.http import HTTP_STATUS_CODES
 
+from app.api.http import problem_types
 from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint
-from app.api.http.problems import Problem, Rejected, invalid_pair, too_many_failures
+from app.api.http.problems import Problem, Rejected, too_many_failures, unauthenticated
 from app.api.openapi import examples
 from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 ROUTE = "/verify"
 
-_REFUSED = invalid_pair('Basic realm="LeadVibe", charset="UTF-8"')
+_REFUSED = unauthenticated(problem_types.INVALID_PAIR, 'Basic realm="LeadVibe", charset="UTF-8"')
 
 _MEMBERS = [each.name for each in fields(VerifiedCredential)]
 _values_of = attrgetter(*_MEMBERS)  # `asdict` copies, and takes ten times as long

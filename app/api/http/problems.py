@@ -75,25 +75,11 @@ class Rejected(Exception):
         self.problem = problem
 
 
-def invalid_token(challenge: str) -> Problem:
-    """Return the problem of a missing or invalid token.
+def unauthenticated(type_: ProblemType, challenge: str) -> Problem:
+    """Return the problem of missing or invalid credentials.
 
     `challenge` is the value of WWW-Authenticate (RFC 9110, 11.6.1).
     """
-    return _unauthenticated(problem_types.INVALID_TOKEN, challenge)
-
-
-def token_expired(challenge: str) -> Problem:
-    """Return the problem of a token that was good and has expired."""
-    return _unauthenticated(problem_types.TOKEN_EXPIRED, challenge)
-
-
-def invalid_pair(challenge: str) -> Problem:
-    """Return the problem of a client ID and client secret that are not valid together."""
-    return _unauthenticated(problem_types.INVALID_PAIR, challenge)
-
-
-def _unauthenticated(type_: ProblemType, challenge: str) -> Problem:
     headers = {"WWW-Authenticate": challenge}
     return Problem(type_, 401, "Check authentication credentials", headers)
 
