@@ -3,10 +3,13 @@
 from importlib.metadata import version
 
 import flask_smorest
-from flask import Flask
+from apispec import APISpec
+from flask import Blueprint, Flask, Response
 
+from app.api.http.cacheable import cacheable_response
 from app.api.openapi.components import RequestIdPlugin, add_components
 from app.api.schemas.problems import ProblemSchema
+from app.json_bytes import json_bytes
 
 VERSION = version("leadvibe-credentials")
 
@@ -35,7 +38,6 @@ def init_app(app: Flask) -> flask_smorest.Api:
         API_TITLE="LeadVibe Credentials",
         API_VERSION=VERSION,
         OPENAPI_VERSION="3.1.0",
-        OPENAPI_URL_PREFIX="/",
         API_SPEC_OPTIONS={
             "info": {"description": _DESCRIPTION.strip(), "license": _LICENSE},
             "servers": [{"url": "/", "description": "The service that serves this document."}],
@@ -44,4 +46,15 @@ def init_app(app: Flask) -> flask_smorest.Api:
     api = _Api(app, spec_kwargs={"extra_plugins": [RequestIdPlugin()]})
     add_components(api.spec.components)
     del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's own, unused here
+    app.register_blueprint(_blueprint(api.spec))
     return api
+
+
+def _blueprint(spec: APISpec) -> Blueprint:
+    blueprint = Blueprint("openapi", __name__)
+
+    @blueprint.get("/openapi.json")
+    def document() -> Response:
+        return cacheable_response(json_bytes(spec.to_dict()), "application/json")
+
+    return blueprint

@@ -1,0 +1,36 @@
+"""Answers that are the same for everybody: compressed, and kept by caches that ask again."""
+
+import gzip
+from functools import lru_cache
+
+from flask import Response
+from werkzeug.http import generate_etag
+
+from app.api.http.application import request
+
+_MIN_LENGTH = 1024  # less is not worth it
+
+
+def cacheable_response(content: bytes, media_type: str) -> Response:
+    """Return the content, compressed if the request allows it, or 304 if the caller has it.
+
+    A cache may keep it and has to ask each time (RFC 9111, 5.2.2.4).
+    """
+    response = Response(content, mimetype=media_type)
+    response.headers["Cache-Control"] = "no-cache"
+    response.vary.add("Accept-Encoding")
+    etag = generate_etag(content)
+    if len(content) >= _MIN_LENGTH and request.accept_encodings["gzip"]:
+        response.data = _compressed(content)
+        response.content_encoding = "gzip"
+        etag += "-gzip"
+    response.set_etag(etag)
+    if request.if_none_match.contains_weak(etag):
+        response.status_code = 304
+        response.data = b""
+    return response
+
+
+@lru_cache(maxsize=32)
+def _compressed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
