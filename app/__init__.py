@@ -7,7 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
 from app.api import health, secrets, verify
-from app.api.docs import page
+from app.api.docs.page import docs_blueprint
 from app.api.http import errors, hooks
 from app.api.http.application import Application
 from app.api.openapi import document
@@ -35,7 +35,7 @@ def create_app(settings: Settings | None = None) -> Application:
     api.register_blueprint(secrets.blueprint)
     api.register_blueprint(verify.blueprint)
     api.register_blueprint(health.blueprint)
-    app.register_blueprint(page.docs)
+    app.register_blueprint(docs_blueprint(api.spec))
 
     hooks.init_app(app)
     errors.init_app(app)

@@ -1,66 +1,64 @@
-"""`/docs`: a short guide, with Swagger UI for the OpenAPI document below it, and the errors."""
+"""`/docs`: the guide and the reference for people, and the same as text for programs."""
 
-import json
-from pathlib import Path
+from http import HTTPStatus
 from typing import Any
 
-import flask_swagger_ui
-from flask import Blueprint, Response, make_response, render_template, send_from_directory
+from apispec import APISpec
+from flask import Blueprint, Response, render_template
+from werkzeug.exceptions import NotFound
+from werkzeug.utils import redirect
+from werkzeug.wrappers import Response as BaseResponse
 
+from app.api.docs import assets, markdown
+from app.api.docs.pages import Pages
+from app.api.docs.samples import LANGUAGES
+from app.api.http.cacheable import cacheable_response
 from app.api.http.problem_types import PROBLEM_TYPES
-from app.api.openapi import examples
 
-# Swagger UI's files come from a wheel, so the page makes no request to any other host.
-_SWAGGER_UI_DIRECTORY = Path(flask_swagger_ui.__file__).parent / "dist"
-
-_STATIC_DIRECTORY = Path(__file__).parent / "static"
-_MAX_AGE_SECONDS = 60 * 60
-
-# Scripts and styles are our files or the wheel's; the page itself contains none.
+# Scripts and styles are our files; the page itself contains none.
 _CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
-
-docs = Blueprint(
-    "docs",
-    __name__,
-    url_prefix="/docs",
-    template_folder="templates",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
-@docs.get("")
-def page() -> Response:
-    answers = {
-        "issued": json.dumps(examples.ISSUED_CREDENTIAL, indent=2),
-        "verified": json.dumps(examples.VERIFIED_CREDENTIAL, indent=2),
-    }
-    return _page("docs.html", **answers)
+def docs_blueprint(spec: APISpec) -> Blueprint:
+    """Return the blueprint that shows the OpenAPI document to people."""
+    docs = Blueprint("docs", __name__, template_folder="templates")
+    pages = Pages(spec)
 
+    @docs.get("/")
+    @docs.get("/docs/")
+    def lead_to_the_page() -> BaseResponse:
+        return redirect("/docs", HTTPStatus.PERMANENT_REDIRECT)
 
-@docs.get("/errors")
-def errors() -> Response:
-    return _page("errors.html", problem_types=PROBLEM_TYPES)
+    @docs.get("/docs")
+    def guide_and_reference() -> Response:
+        return _page("docs.html", pages=pages, languages=LANGUAGES, html=markdown.html_of)
+
+    @docs.get("/docs/errors")
+    def errors() -> Response:
+        return _page("errors.html", problem_types=PROBLEM_TYPES)
+
+    @docs.get("/docs.md")
+    @docs.get("/llms.txt")
+    def text() -> Response:
+        return cacheable_response(pages.text.encode(), "text/markdown")
+
+    @docs.get("/docs/static/<name>")
+    def asset(name: str) -> Response:
+        response = assets.asset_response(name)
+        if response is None:
+            raise NotFound
+        return response
+
+    return docs
 
 
 def _page(template: str, **values: Any) -> Response:
-    response = make_response(render_template(template, **values))
+    page = render_template(
+        template, asset=assets.asset_name, inline=markdown.inline_html_of, **values
+    )
+    response = cacheable_response(page.encode(), "text/html")
     response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
     return response
-
-
-@docs.get("/static/<name>")
-def static_file(name: str) -> Response:
-    return _send(_STATIC_DIRECTORY, name)
-
-
-@docs.get("/swagger-ui/<name>")
-def swagger_ui(name: str) -> Response:
-    return _send(_SWAGGER_UI_DIRECTORY, name)
-
-
-def _send(directory: Path, name: str) -> Response:
-    # not conditional: an If-Modified-Since in the far future makes werkzeug raise OverflowError
-    return send_from_directory(directory, name, conditional=False, max_age=_MAX_AGE_SECONDS)

@@ -1,0 +1,49 @@
+"""The files of the pages: named by their content, so that browsers keep them for a year."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from mimetypes import guess_type
+from pathlib import Path
+
+from flask import Response
+
+from app.api.http.cacheable import cacheable_response
+
+_DIRECTORY = Path(__file__).parent / "static"
+_FOREVER = "public, max-age=31536000, immutable"
+_DIGEST_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file whose name changes with its content."""
+
+    name: str
+    content: bytes
+    media_type: str
+
+
+def _read(path: Path) -> Asset:
+    content = path.read_bytes()
+    digest = sha256(content).hexdigest()[:_DIGEST_LENGTH]
+    media_type, _ = guess_type(path)
+    return Asset(f"{path.stem}.{digest}{path.suffix}", content, media_type or "text/plain")
+
+
+_ASSETS = {path.name: _read(path) for path in sorted(_DIRECTORY.iterdir())}
+_BY_NAME = {asset.name: asset for asset in _ASSETS.values()}
+
+
+def asset_name(file_name: str) -> str:
+    """Return the name under which a file of `static/` is served."""
+    return _ASSETS[file_name].name
+
+
+def asset_response(name: str) -> Response | None:
+    """Return the answer to a request for an asset, or None if there is none of that name."""
+    asset = _BY_NAME.get(name)
+    if asset is None:
+        return None
+    response = cacheable_response(asset.content, asset.media_type)
+    response.headers["Cache-Control"] = _FOREVER
+    return response

@@ -1,0 +1,101 @@
+"""What the pages say, made once from the OpenAPI document and the guide."""
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+
+from apispec import APISpec
+from markupsafe import Markup
+
+from app.api.docs import markdown
+from app.api.docs.reference import Field, Operation, Reference, read_reference
+from app.api.docs.samples import LANGUAGES, ORIGIN, sample, templates
+from app.api.http.problem_types import PROBLEM_TYPES
+
+
+class Pages:
+    """The guide and the reference, as Markdown and as HTML.
+
+    Everything is made when it is first asked for: the document is complete only by then.
+    """
+
+    def __init__(self, spec: APISpec) -> None:
+        self._spec = spec
+
+    @cached_property
+    def reference(self) -> Reference:
+        return read_reference(self._spec.to_dict())
+
+    @cached_property
+    def _guide(self) -> str:
+        return templates.get_template("guide.md").render(
+            origin=ORIGIN,
+            sample=lambda operation_id: _samples(self.reference.operation(operation_id)),
+            answer=lambda operation_id: _answer(self.reference.operation(operation_id)),
+            receiver=_receiver,
+        )
+
+    @cached_property
+    def text(self) -> str:
+        """Everything as Markdown."""
+        return templates.get_template("docs.md").render(
+            origin=ORIGIN,
+            guide=self._guide,
+            reference=self.reference,
+            problem_types=PROBLEM_TYPES,
+            answer=_answer,
+            fields_of=_list_of,
+            samples=_samples,
+        )
+
+    @cached_property
+    def guide_html(self) -> Markup:
+        return markdown.html_of(self._guide)
+
+    @cached_property
+    def sections(self) -> list[tuple[str, str]]:
+        """The address and the title of each section of the guide."""
+        return markdown.headings_of(self._guide, level=2)
+
+    @cached_property
+    def samples_html(self) -> dict[str, Markup]:
+        """The samples of each operation, by its ID."""
+        return {each.id: markdown.html_of(_samples(each)) for each in self.reference.operations}
+
+    @cached_property
+    def answers_html(self) -> dict[str, Markup]:
+        """The example of each operation's answer, by its ID."""
+        return {
+            each.id: markdown.html_of(_fence("json Response", _answer(each)))
+            for each in self.reference.operations
+            if each.answer_example is not None
+        }
+
+
+def _samples(operation: Operation) -> str:
+    return "\n\n".join(
+        _fence(f"{each.code} {markdown.SAMPLE}", sample(operation, each)) for each in LANGUAGES
+    )
+
+
+def _receiver(language: str, name: str) -> str:
+    return _fence(language, templates.get_template(f"receivers/{name}").render())
+
+
+def _answer(operation: Operation) -> str:
+    return json.dumps(operation.answer_example, indent=2, ensure_ascii=False)
+
+
+def _fence(language: str, code: str) -> str:
+    return f"```{language}\n{code}\n```"
+
+
+def _list_of(fields: Iterable[Field], indent: str = "") -> str:
+    """Return fields as a list in Markdown, with a list below each that contains others."""
+    lines = []
+    for each in fields:
+        required = ", required" if each.required else ""
+        lines.append(f"{indent}- `{each.name}` ({each.type}{required}): {each.description}")
+        if each.fields:
+            lines.append(_list_of(each.fields, f"{indent}  "))
+    return "\n".join(lines)

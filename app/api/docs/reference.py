@@ -1,0 +1,283 @@
+"""The reference: each operation of the OpenAPI document, in the shape that the pages show."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+_METHODS = ("get", "post", "put", "delete")
+_AUTHENTICATION = {"bearerAuth": "Bearer token", "basicAuth": "Client ID and client secret"}
+_PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A parameter, a header, or a member of a body, with the members that it contains."""
+
+    name: str
+    anchor: str
+    type: str
+    required: bool
+    description: str
+    example: object
+    fields: list["Field"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Field):
+    """A field of a request outside its body. `place` is `path`, `query` or `header`."""
+
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The kinds of problem that share a status, by their slugs."""
+
+    status: int
+    phrase: str
+    slugs: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a call, with the fields that it has."""
+
+    title: str
+    anchor: str
+    fields: list[Field]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call."""
+
+    id: str
+    method: str
+    path: str
+    tag: str
+    summary: str
+    description: str
+    scheme: str | None
+    parameters: list[Parameter]
+    body: list[Field]
+    body_example: object
+    success: int
+    headers: list[Field]
+    answer: list[Field]
+    answer_is_list: bool
+    answer_example: object
+    failures: list[Failure]
+
+    @property
+    def authentication(self) -> str | None:
+        return _AUTHENTICATION[self.scheme] if self.scheme else None
+
+    def parameters_in(self, place: str) -> list[Parameter]:
+        return [each for each in self.parameters if each.place == place]
+
+    def sections(self) -> list[Section]:
+        """Return the parts of the request that have fields, and the answer."""
+        request = [
+            Section("Path", f"{self.id}.path", [*self.parameters_in("path")]),
+            Section("Query", f"{self.id}.query", [*self.parameters_in("query")]),
+            Section("Headers", f"{self.id}.header", [*self.parameters_in("header")]),
+            Section("Body", f"{self.id}.request", self.body),
+        ]
+        shape = ", an array" if self.answer_is_list else "" if self.answer else ", without a body"
+        answer = Section(
+            f"Answer: {self.success}{shape}", f"{self.id}.response", [*self.headers, *self.answer]
+        )
+        return [each for each in request if each.fields] + [answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The operations of one tag."""
+
+    name: str
+    description: str
+    operations: list[Operation]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Everything that the document says about its operations."""
+
+    version: str
+    groups: list[Group]
+
+    @property
+    def operations(self) -> Iterator[Operation]:
+        return (operation for group in self.groups for operation in group.operations)
+
+    def operation(self, operation_id: str) -> Operation:
+        return next(each for each in self.operations if each.id == operation_id)
+
+
+def read_reference(document: dict[str, Any]) -> Reference:
+    """Return the reference of an OpenAPI 3.1 document whose references are all local."""
+    reader = _Reader(document)
+    operations = list(reader.operations())
+    return Reference(
+        version=document["info"]["version"],
+        groups=[
+            Group(
+                tag["name"],
+                tag["description"],
+                [each for each in operations if each.tag == tag["name"]],
+            )
+            for tag in document["tags"]
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    document: Mapping[str, Any]
+    shared: frozenset[str] = field(default=frozenset({"X-Request-Id"}))  # told once, in the guide
+
+    def operations(self) -> Iterator[Operation]:
+        for path, item in self.document["paths"].items():
+            for method in _METHODS:
+                if method in item:
+                    yield self._operation(path, method, item[method], item.get("parameters", []))
+
+    def _operation(
+        self, path: str, method: str, source: Mapping[str, Any], of_path: list[dict[str, Any]]
+    ) -> Operation:
+        anchor = source["operationId"]
+        responses = {int(code): self.resolve(each) for code, each in source["responses"].items()}
+        success = min(responses)
+        answer = responses[success]
+        content = self._json(answer)
+        schema = self.resolve(content.get("schema", {}))
+        is_list = schema.get("type") == "array"
+        body = self._json(self.resolve(source.get("requestBody", {})))
+        parameters = [self.resolve(each) for each in (*of_path, *source.get("parameters", []))]
+        (scheme,) = next(iter(source.get("security", [])), {None: []})
+        return Operation(
+            id=anchor,
+            method=method.upper(),
+            path=path,
+            tag=source["tags"][0],
+            summary=source["summary"],
+            description=source.get("description", ""),
+            scheme=scheme,
+            parameters=[
+                self._parameter(each, anchor)
+                for each in parameters
+                if each["name"] not in self.shared
+            ],
+            body=self._members(body.get("schema", {}), f"{anchor}.request"),
+            body_example=body.get("example"),
+            success=success,
+            headers=[
+                self._header(name, self.resolve(each), anchor)
+                for name, each in answer.get("headers", {}).items()
+                if name not in self.shared
+            ],
+            answer=self._members(schema["items"] if is_list else schema, f"{anchor}.response"),
+            answer_is_list=is_list,
+            answer_example=content.get("example"),
+            failures=[
+                Failure(code, HTTPStatus(code).phrase, _slugs(response))
+                for code, response in sorted(responses.items())
+                if code >= HTTPStatus.BAD_REQUEST
+            ],
+        )
+
+    def resolve(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Follow a local `$ref`; what stands beside it wins."""
+        if "$ref" not in value:
+            return value
+        target: Any = self.document
+        for key in value["$ref"].removeprefix("#/").split("/"):
+            target = target[key]
+        return {**self.resolve(target), **{k: v for k, v in value.items() if k != "$ref"}}
+
+    @staticmethod
+    def _json(message: Mapping[str, Any]) -> Mapping[str, Any]:
+        content: Mapping[str, Any] = message.get("content", {}).get("application/json", {})
+        return content
+
+    def _parameter(self, source: Mapping[str, Any], anchor: str) -> Parameter:
+        schema = self.resolve(source["schema"])
+        return Parameter(
+            name=source["name"],
+            anchor=f"{anchor}.{source['in']}.{source['name']}",
+            type=self._type(schema),
+            required=source.get("required", False),
+            description=source["description"],
+            example=source.get("example"),
+            fields=[],
+            place=source["in"],
+        )
+
+    def _header(self, name: str, source: Mapping[str, Any], anchor: str) -> Field:
+        return Field(
+            name=name,
+            anchor=f"{anchor}.response.{name}",
+            type=self._type(self.resolve(source["schema"])),
+            required=source.get("required", False),
+            description=source["description"],
+            example=source.get("example"),
+            fields=[],
+        )
+
+    def _members(self, schema: Mapping[str, Any], anchor: str) -> list[Field]:
+        properties, required = self._properties(schema)
+        return [
+            self._member(name, self.resolve(each), f"{anchor}.{name}", required=name in required)
+            for name, each in properties.items()
+        ]
+
+    def _member(
+        self, name: str, schema: Mapping[str, Any], anchor: str, *, required: bool
+    ) -> Field:
+        inner = self.resolve(schema["items"]) if schema.get("type") == "array" else schema
+        return Field(
+            name=name,
+            anchor=anchor,
+            type=self._type(schema),
+            required=required,
+            description=schema.get("description", ""),
+            example=schema.get("example"),
+            fields=self._members(inner, anchor),
+        )
+
+    def _properties(self, schema: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+        """Return the members of an object, and the names of those that it must have."""
+        schema = self.resolve(schema)
+        properties: dict[str, Any] = {}
+        required: set[str] = set()
+        for part in schema.get("allOf", []):
+            inherited, needed = self._properties(part)
+            properties |= inherited
+            required |= needed
+        return properties | schema.get("properties", {}), required | set(schema.get("required", []))
+
+    def _type(self, schema: Mapping[str, Any]) -> str:
+        """Say in a few words what a value may be."""
+        kinds = schema.get("type", "object")
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        name = " or ".join("timestamp" if _is_time(schema, kind) else kind for kind in kinds)
+        if schema.get("type") == "array":
+            return f"array of {self._type(self.resolve(schema['items']))}s"
+        if "enum" in schema:
+            return ", ".join(map(str, schema["enum"]))
+        if "minimum" in schema and "maximum" in schema:
+            name += f", {schema['minimum']}-{schema['maximum']}"
+        if "default" in schema:
+            name += f", default {schema['default']}"
+        return name
+
+
+def _is_time(schema: Mapping[str, Any], kind: str) -> bool:
+    return kind == "string" and schema.get("format") == "date-time"
+
+
+def _slugs(response: Mapping[str, Any]) -> list[str]:
+    examples = response["content"][_PROBLEM]["examples"].values()
+    slugs = [each["value"]["type"].partition("#")[2] for each in examples]
+    return list(dict.fromkeys(slugs))

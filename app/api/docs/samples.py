@@ -1,0 +1,74 @@
+"""The same call in curl, Python, JavaScript and Go, made from the reference."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from app.api.docs.reference import Operation
+
+# Where the reader's service is, until the page knows better.
+ORIGIN = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language of the samples. `code` is what highlighters call it."""
+
+    name: str
+    code: str
+    template: str
+
+
+LANGUAGES = (
+    Language("curl", "sh", "curl.jinja"),
+    Language("Python", "python", "python.jinja"),
+    Language("JavaScript", "javascript", "javascript.jinja"),
+    Language("Go", "go", "go.jinja"),
+)
+
+# The templates of text.
+templates = Environment(
+    loader=PackageLoader(__package__),
+    autoescape=False,  # noqa: S701  the samples are text; what shows them escapes it
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+
+
+def _python_literal(value: Any) -> str:
+    """Write a JSON value as Python does, with double quotes."""
+    if isinstance(value, dict):
+        members = (f"{json.dumps(key)}: {_python_literal(each)}" for key, each in value.items())
+        return f"{{{', '.join(members)}}}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+templates.filters["python_literal"] = _python_literal
+templates.filters["json"] = partial(json.dumps, ensure_ascii=False)
+
+
+def variables(operation: Operation) -> list[str]:
+    """Return the names of the environment variables that the samples read."""
+    of_scheme = {"bearerAuth": ["TOKEN"], "basicAuth": ["CLIENT_ID", "CLIENT_SECRET"], None: []}
+    of_path = [each.name.upper() for each in operation.parameters_in("path")]
+    return of_scheme[operation.scheme] + of_path
+
+
+def sample(operation: Operation, language: Language) -> str:
+    """Return a program that makes the call.
+
+    It prints the answer. Or it prints the `detail` of the problem, and fails.
+    """
+    return templates.get_template(f"samples/{language.template}").render(
+        method=operation.method,
+        origin=ORIGIN,
+        path=re.split(r"\{(\w+)\}", operation.path),  # text and names of variables in turn
+        scheme=operation.scheme,
+        variables=variables(operation),
+        body=operation.body_example,
+    )
