@@ -68,8 +68,9 @@ def is_live(rows: "Rows", client_secret: str) -> bool:
 
 
 def require(program: str | Path, *, install: str) -> None:
-    """Skip the test if the program is missing. With CI set, fail instead."""
-    if shutil.which(program) is None:
+    """Skip the test if the program or file is missing. With CI set, fail instead."""
+    found = program.exists() if isinstance(program, Path) else shutil.which(program)
+    if not found:
         missing = f"{program} is not installed ({install})"
         if "CI" in os.environ:
             pytest.fail(missing)

@@ -2,22 +2,23 @@
 
 import json
 import os
-import subprocess
-import sys
+from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.helpers import basic, caller, is_live, require, time_in
+from tests.helpers import require
 from tests.make_run import running
 from tests.server import ROOT, free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 
 LANGUAGES = ("curl", "Python", "JavaScript", "Go")
+THEMES = ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"forced_colors": "active"})
+WIDTHS = (320, 390, 1280, 1440)
 PHONE = {"width": 390, "height": 844}
 
 _FLAGS = [
@@ -58,6 +59,7 @@ def page(browser):
         lambda line: errors.append(line.text) if line.type in {"error", "warning"} else None,
     )
     page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.errors = errors
     yield page
     own = urlsplit(page.url).netloc
     page.close()
@@ -65,292 +67,243 @@ def page(browser):
     assert hosts - {""} == {own}  # a data: URL has no host
 
 
-def open_docs(page, server):
-    page.goto(f"http://127.0.0.1:{server.port}/docs")
-    expect(page.locator(".opblock").first).to_be_visible()
+def open_docs(page, server, path="/docs"):
+    page.goto(f"http://127.0.0.1:{server.port}{path}")
 
 
-def authorize(page, scheme, **values):
-    page.locator(".scheme-container .authorize").click()
-    dialog = page.locator(".auth-container").filter(has_text=scheme)
+def open_console(page, operation_id):
+    article = page.locator(f"article[aria-labelledby={operation_id}]")
+    article.get_by_role("button", name="Try it").click()
+    console = article.locator("form")
+    expect(console).to_be_visible()
+    return console
+
+
+def send(console, status=200, **values):
+    """Fill in the console, press Send, and return the answer that the page shows."""
     for name, value in values.items():
-        dialog.locator(f"#auth-{name}").fill(value)
-    dialog.get_by_role("button", name="Apply credentials").click()
-    expect(dialog.get_by_text("Logout")).to_be_visible()
-    page.locator(".close-modal").click()
+        console.locator(f"[name={name}]").fill(value)
+    console.get_by_role("button", name="Send").click()
+    answer = console.get_by_role("status")
+    expect(answer).to_contain_text(f"{status} ")
+    return json.loads(answer.locator("pre").text_content())
 
 
-def authorize_bearer(page, token):
-    authorize(page, "bearerAuth", **{"bearer-value": token})
-
-
-def authorize_basic(page, issued):
-    pair = {"basic-username": issued["client_id"], "basic-password": issued["client_secret"]}
-    authorize(page, "basicAuth", **pair)
-
-
-def log_out_of_basic(page):
-    page.locator(".scheme-container .authorize").click()
-    dialog = page.locator(".auth-container").filter(has_text="basicAuth")
-    dialog.get_by_text("Logout").click()
-    page.locator(".close-modal").click()
-
-
-def find_call(page, name):
-    return page.locator(f".opblock[id$='-{name}']")
-
-
-def execute(call):
-    """Press Execute, wait for a 200, and return the body that the page shows."""
-    call.get_by_role("button", name="Execute").click()
-    answer = call.locator(".live-responses-table .response").first
-    expect(answer.locator(".response-col_status")).to_contain_text("200")
-    return json.loads(answer.locator("code.language-json").text_content())
-
-
-def try_out(page, name, body=None, **parameters):
-    call = find_call(page, name)
-    call.locator(".opblock-summary-control").click()
-    call.get_by_role("button", name="Try it out").click()
-    for parameter, value in parameters.items():
-        call.locator(f"tr[data-param-name='{parameter}'] input").fill(value)
-    if body is not None:
-        call.locator("textarea.body-param__text").fill(json.dumps(body))
-    return execute(call)
+def allow_errors(page, text):
+    """Forget the errors in the browser's console that have the text."""
+    page.errors[:] = [error for error in page.errors if text not in error]
 
 
 def test_a_reader_can_go_from_a_token_to_a_verified_credential(page, server, issuer):
     open_docs(page, server)
-    authorize_bearer(page, issuer.sign())
-    issued = try_out(page, "issueCredential", {"name": "CRM backend"})
-    assert issued["client_secret"].startswith("lv_cs_")
-    (listed,) = try_out(page, "listCredentials")
+    issued = send(open_console(page, "issueCredential"), token=issuer.sign())
+    assert issued["name"] == "CRM backend"
+    (listed,) = send(open_console(page, "listCredentials"))  # the page knows the token by now
     assert listed["secret_id"] == issued["secret_id"]
-    authorize_basic(page, issued)
-    verified = try_out(page, "verify")
+    verified = send(open_console(page, "verify"))
     assert verified["client_id"] == issued["client_id"]
-    assert verified["name"] == "CRM backend"
-
-
-def test_after_a_rotation_on_the_page_both_client_secrets_verify(page, server, issuer):
-    open_docs(page, server)
-    authorize_bearer(page, issuer.sign())
-    issued = try_out(page, "issueCredential", {"name": "CRM backend"})
-    rotated = try_out(page, "rotateCredential", secret_id=issued["secret_id"])
+    rotated = send(open_console(page, "rotateCredential"))
     assert rotated["client_secret"] != issued["client_secret"]
-    authorize_basic(page, issued)
-    assert try_out(page, "verify")["secret_id"] == issued["secret_id"]
-    log_out_of_basic(page)
-    authorize_basic(page, rotated)
-    assert execute(find_call(page, "verify"))["secret_id"] == issued["secret_id"]
+    detailed = send(open_console(page, "getCredential"))
+    assert len(detailed["secrets"]) == 2
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_the_samples_work_as_the_guide_says(page, server, issuer, tmp_path, language):
-    run = {"curl": run_shell, "Python": run_python, "JavaScript": run_node, "Go": run_go}[language]
+def test_the_console_shows_a_problem_and_keeps_what_was_typed(page, server, issuer):
     open_docs(page, server)
-
-    def follow(step, **variables):
-        sample = page.locator(f"#{step}-{language}").text_content()
-        return json.loads(run(sample, tmp_path, {"TOKEN": issuer.sign()} | variables))
-
-    def verify(credential):
-        return follow(
-            "verify",
-            CLIENT_ID=credential["client_id"],
-            CLIENT_SECRET=credential["client_secret"],
-        )
-
-    assert follow("token") == []
-    issued = follow("issue")
-    assert verify(issued)["secret_id"] == issued["secret_id"]
-    rotated = follow("rotate", SECRET_ID=issued["secret_id"])
-    assert verify(rotated) == verify(issued)
+    console = open_console(page, "issueCredential")
+    problem = send(console, 400, token=issuer.sign(), body="{}")
+    assert problem["detail"] == "Name must be 1-50 characters"
+    assert send(console, body='{"name": "x"}')["name"] == "x"
+    allow_errors(page, "400")
 
 
-@pytest.fixture
-def recipe(page, server):
-    """Return a function that reads the sample of a recipe."""
+def test_a_wrong_pair_opens_no_dialog_of_the_browser(page, server):
     open_docs(page, server)
-    return lambda name: page.locator(f"#{name}-sample").text_content()
+    wrong = send(open_console(page, "verify"), 401, client_id="lv_ci_x", client_secret="wrong")
+    assert wrong["type"] == "/docs/errors#invalid-pair"
+    allow_errors(page, "401")
 
 
-@pytest.fixture
-def token(issuer):
-    return {"TOKEN": issuer.sign()}
+def test_the_console_is_fetched_only_when_somebody_asks_for_it(page, server):
+    fetched = []
+    page.on("request", lambda request: fetched.append(urlsplit(request.url).path))
+    open_docs(page, server)
+    assert not [path for path in fetched if "console" in path]
+    open_console(page, "getHealth")
+    assert [path for path in fetched if "console" in path]
 
 
-def test_the_recipe_for_an_expiry_and_its_warning_work(recipe, token, member, server, caplog):
-    issued = json.loads(output(["sh", "-c", recipe("expire")], token))
-    (secret,) = member.get(f"/secrets/{issued['secret_id']}").json["secrets"]
-    assert secret["expires_at"] is not None
-    pair = basic(issued["client_id"], issued["client_secret"])
-    answer = server.request("GET", "/verify", **pair)
-    exact = {"X-LeadVibe-Secret-Expires-At": answer.headers["x-leadvibe-secret-expires-at"]}
-    caplog.clear()
-    warn(recipe("warn"), exact)
-    assert caplog.messages == []
-    warn(recipe("warn"), {"X-LeadVibe-Secret-Expires-At": time_in(days=3, minutes=1)})
-    warn(recipe("warn"), {"X-LeadVibe-Secret-Expires-At": "none"})
-    assert caplog.messages == ["the client secret expires in 3 days"]
+def test_the_console_sends_no_request_id_of_its_own(page, server):
+    headers = []
+    page.on("request", lambda request: headers.append(request.headers))
+    open_docs(page, server)
+    send(open_console(page, "getHealth"))
+    assert "x-request-id" not in headers[-1]
 
 
-def warn(sample, headers):
-    imports = "import logging\nfrom datetime import UTC, datetime, timedelta\n"
-    exec(imports + sample, {"answer": SimpleNamespace(headers=headers)})  # noqa: S102  our own page
-
-
-def test_the_recipe_for_a_pause_works(recipe, token, issued, rows):
-    output(["sh", "-c", recipe("pause")], token | {"SECRET_ID": issued.secret_id})
-    assert not is_live(rows, issued.client_secret)
-
-
-def test_the_recipe_that_finishes_a_rotation_works(recipe, token, issued, service, rows):
-    rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=3600)
-    variables = {"SECRET_ID": issued.secret_id, "HINT": issued.client_secret[-4:]}
-    output(["sh", "-c", recipe("finish")], token | variables)
-    assert not is_live(rows, issued.client_secret)
-    assert is_live(rows, rotated.client_secret)
-
-
-def test_the_recipe_for_a_retry_gives_the_same_answer(recipe, token, rows):
-    twice = recipe("retry") + "\necho\n" + recipe("retry").partition("\n")[2]
-    first, again = filter(None, output(["sh", "-c", twice], token).splitlines())
-    assert first == again
-    assert rows.count("credentials") == 1
-
-
-def test_the_recipe_for_a_siem_streams_events(recipe, token, issued, service):
-    following = subprocess.Popen(
-        [sys.executable, "-c", recipe("siem")],
-        env=os.environ | token,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with following:
-        assert json.loads(following.stdout.readline())["event"] == "issued"
-        service.revoke(caller(), issued.secret_id)
-        assert json.loads(following.stdout.readline())["event"] == "revoked"
-        following.kill()
-
-
-def run_shell(sample, _, variables):
-    return output(["sh", "-c", sample], variables)
-
-
-def run_python(sample, _, variables):
-    return output([sys.executable, "-c", sample], variables)
-
-
-def run_node(sample, _, variables):
-    require("node", install="apt-get install nodejs")
-    return output(["node", "--input-type=module", "--eval", sample], variables)
-
-
-def run_go(sample, directory, variables):
-    require("go", install="apt-get install golang-go")
-    (directory / "main.go").write_text(sample)
-    return output(["go", "run", str(directory / "main.go")], variables)
-
-
-def output(command, variables):
-    return subprocess.check_output(command, env=os.environ | variables, text=True)
-
-
-def test_the_development_token_authorizes_with_one_click(page, var):
+def test_the_development_token_is_masked_and_used_by_the_console(page, var, context_that_copies):
     port = str(free_port())
     with running(var, PORT=port):
         page.goto(f"http://127.0.0.1:{port}/docs")
-        page.get_by_role("button", name="Authorize with the development token").click()
-        expect(page.get_by_role("status")).to_contain_text("Authorized")
-        assert try_out(page, "issueCredential")["unit_id"] == "unit_demo"
+        token = page.locator("#development-token")
+        expect(token).to_have_attribute("type", "password")
+        assert send(open_console(page, "issueCredential"))["unit_id"] == "unit_demo"
+        copying = context_that_copies.new_page()
+        copying.goto(f"http://127.0.0.1:{port}/docs")
+        assert copied(copying, "Copy export TOKEN=…").startswith("export TOKEN='eyJhbGciOiJFZERTQS")
 
 
 def test_production_does_not_mention_development(page, server):
     open_docs(page, server)
-    assert "development" not in page.content()
-    assert "export TOKEN='eyJ…'" in page.content()
+    assert "development" not in page.content().lower()
+    assert "eyJ…" in page.content()
+
+
+@pytest.fixture
+def context_that_copies(browser):
+    """A browser whose pages may use the clipboard."""
+    with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+        yield context
+
+
+def copied(page, name):
+    """Press the button and return what is in the clipboard afterwards."""
+    page.get_by_role("button", name=name).first.click()
+    expect(page.locator(".announcement")).to_have_text("Copied")
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def test_a_block_of_code_can_be_copied(context_that_copies, server):
+    page = context_that_copies.new_page()
+    open_docs(page, server)
+    text = copied(page, "Copy: curl")
+    assert text == (
+        f"curl --fail-with-body http://127.0.0.1:{server.port}/verify \\\n"
+        '  --user "$CLIENT_ID:$CLIENT_SECRET"'
+    )
 
 
 def test_samples_use_the_host_name_that_the_reader_used(page, server):
     page.goto(f"http://localhost:{server.port}/docs")
-    expect(page.locator("#verify-curl")).to_contain_text(f"http://localhost:{server.port}/verify")
+    sample = page.locator("article[aria-labelledby=verify] figure").first
+    expect(sample).to_contain_text(f"http://localhost:{server.port}/verify")
 
 
-def test_the_first_tab_stop_skips_the_guide(page, server):
+def test_one_choice_of_language_changes_every_sample_and_is_remembered(page, server):
+    open_docs(page, server)
+    page.get_by_role("radio", name="curl").focus()
+    page.keyboard.press("ArrowRight")
+    expect_language(page, "Python")
+    page.get_by_role("radio", name="Go").check(force=True)
+    expect_language(page, "Go")
+    page.reload()
+    expect_language(page, "Go")
+
+
+def expect_language(page, language):
+    captions = page.locator("[data-sample] figcaption")
+    shown = page.locator("[data-sample]:visible figcaption")
+    assert set(shown.all_text_contents()) == {language}
+    assert shown.count() * len(LANGUAGES) == captions.count()
+
+
+def test_without_scripts_everything_can_be_read(browser, server):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        open_docs(page, server)
+        expect_language(page, "curl")
+        page.get_by_role("radio", name="Python").check(force=True)
+        expect_language(page, "Python")
+        for text in ("I receive events", "Rotate a credential's client secret", "overlap_seconds"):
+            expect(page.get_by_text(text).first).to_be_visible()
+        assert page.get_by_role("button").all_text_contents() == []
+
+
+def test_the_contents_show_where_the_reader_is(page, server):
+    open_docs(page, server)
+    current = page.locator("nav [aria-current=location]")
+    for name in ("Rotate a credential's client secret", "Glossary"):
+        page.locator("nav").get_by_role("link", name=name).click()
+        expect(current).to_have_text(name if name == "Glossary" else f"POST {name}")
+
+
+def test_a_phone_shows_the_contents_when_asked(page, server):
+    page.set_viewport_size(PHONE)
+    open_docs(page, server)
+    contents = page.locator("nav")
+    expect(contents).to_be_hidden()
+    menu = page.get_by_role("button", name="Contents")
+    menu.click()
+    expect(contents).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(contents).to_be_hidden()
+    expect(menu).to_be_focused()
+    menu.click()
+    contents.get_by_role("link", name="Glossary").click()
+    expect(contents).to_be_hidden()
+    expect(page.get_by_role("heading", name="Glossary")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    ["rotation", "glossary", "issueCredential", "getCredential.response.secrets.hint", "calls"],
+)
+def test_a_link_from_outside_arrives(page, server, fragment):
+    open_docs(page, server, f"/docs#{fragment}")
+    expect(page.locator(f"[id='{fragment}']")).to_be_in_viewport()
+
+
+def test_the_first_tab_stop_skips_the_contents(page, server):
     open_docs(page, server)
     page.keyboard.press("Tab")
-    skip = page.get_by_role("link", name="Skip to all calls")
+    skip = page.get_by_role("link", name="Skip to the content")
     expect(skip).to_be_focused()
     expect(skip).to_be_in_viewport()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="All calls")).to_be_focused()
-    page.keyboard.press("Tab")
-    expect(page.locator(".scheme-container .authorize")).to_be_focused()
+    expect(page.get_by_role("main")).to_be_focused()
 
 
-def test_the_tabs_of_the_guide_work_by_keyboard(page, server):
-    open_docs(page, server)
-    tabs = page.get_by_role("tablist", name="Issue a credential").get_by_role("tab")
-    tabs.first.focus()
-    for key, language in (
-        ("ArrowRight", "Python"),
-        ("End", "Go"),
-        ("ArrowRight", "curl"),
-        ("ArrowLeft", "Go"),
-        ("Home", "curl"),
-        ("ArrowRight", "Python"),
-    ):
-        page.keyboard.press(key)
-        chosen = tabs.filter(has_text=language)
-        expect(chosen).to_be_focused()
-        expect(chosen).to_have_attribute("aria-selected", "true")
-        for other in LANGUAGES:
-            panel = page.locator(f"#issue-{other}")
-            expect(panel).to_be_visible(visible=other == language)
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("tabpanel", name="Python").nth(1)).to_be_focused()
+@pytest.mark.parametrize("path", ["/docs", "/docs/errors"])
+def test_axe_finds_nothing_on_any_width_in_any_theme(browser, server, path):
+    require(AXE, install="npm ci")
+    with browser.new_context(bypass_csp=True) as context:  # axe is a script of ours
+        page = context.new_page()
+        open_docs(page, server, path)
+        page.add_script_tag(path=AXE)
+        for width, theme in product(WIDTHS, THEMES):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(**{"color_scheme": "light", "forced_colors": "none"} | theme)
+            assert violations(page) == [], (width, theme)
+            assert scroll_width(page) == width
 
 
-def test_the_tab_key_reaches_every_link_before_the_first_tabs(page, server):
-    open_docs(page, server)
-    reached = []
-    while "token-curl-tab" not in reached:
-        page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.hash"))
-        assert len(reached) < 20, reached
-    assert {"#calls", "#credential", "#first-event", "#rotation"} <= set(reached)
+def violations(page):
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [(each["id"], [node["target"] for node in each["nodes"]]) for each in found]
 
 
-def test_choosing_a_language_once_changes_every_sample(page, server):
-    open_docs(page, server)
-    tab = page.get_by_role("tablist", name="Verify it").get_by_role("tab", name="Go")
-    tab.scroll_into_view_if_needed()
-    before = tab.bounding_box()["y"]
-    tab.click()
-    for step in ("token", "issue", "verify", "rotate"):
-        expect(page.locator(f"#{step}-Go")).to_be_visible()
-        expect(page.locator(f"#{step}-curl")).to_be_hidden()
-    assert tab.bounding_box()["y"] == pytest.approx(before, abs=1)
+def test_axe_finds_nothing_in_an_open_console_and_open_contents(browser, server, issuer):
+    require(AXE, install="npm ci")
+    with browser.new_context(bypass_csp=True, viewport=PHONE) as context:
+        page = context.new_page()
+        open_docs(page, server)
+        page.add_script_tag(path=AXE)
+        send(open_console(page, "issueCredential"), token=issuer.sign())
+        page.get_by_role("button", name="Contents").click()
+        assert violations(page) == []
+        assert scroll_width(page) == PHONE["width"]
 
 
-def test_the_page_never_scrolls_sideways_on_a_phone(page, server, issuer):
-    page.set_viewport_size(PHONE)
-    open_docs(page, server)
-    for language in LANGUAGES:
-        page.get_by_role("tab", name=language).first.click()
-        assert width(page) == PHONE["width"], language
-    authorize_bearer(page, issuer.sign())
-    issued = try_out(page, "issueCredential")
-    assert width(page) == PHONE["width"]
-    try_out(page, "getCredential", secret_id=issued["secret_id"])
-    try_out(page, "listEvents", secret_id=issued["secret_id"])
-    page.locator(".scheme-container .authorize").click()
-    assert width(page) == PHONE["width"]
-
-
-def width(page):
+def scroll_width(page):
     return page.evaluate("document.documentElement.scrollWidth")
+
+
+def test_print_shows_the_text_without_the_controls(page, server):
+    open_docs(page, server)
+    page.emulate_media(media="print")
+    for hidden in ("nav", ".bar", "button.try >> nth=0"):
+        expect(page.locator(hidden)).to_be_hidden()
+    expect(page.get_by_role("heading", name="Issue a credential").first).to_be_visible()
 
 
 def test_the_screenshots_are_taken(page, server, tmp_path):
@@ -362,7 +315,7 @@ def test_the_screenshots_are_taken(page, server, tmp_path):
         "for (const place of document.querySelectorAll('[data-origin]'))"
         " place.textContent = 'http://127.0.0.1:8000'"
     )
-    page.set_viewport_size({"width": 1280, "height": 1440})
+    page.locator("nav").get_by_role("link", name="Issue a credential").click()
     page.screenshot(path=directory / "docs-desktop.png")
     page.set_viewport_size(PHONE)
     page.screenshot(path=directory / "docs-phone.png")

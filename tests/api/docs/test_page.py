@@ -1,4 +1,6 @@
+import gzip
 import re
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -6,45 +8,184 @@ from app.api.http import problems
 from app.api.http.problem_types import PROBLEM_TYPES
 from app.api.http.problems import Problem
 
-
-def test_the_page_loads_its_own_files_and_no_others(client):
-    page = client.get("/docs")
-    assert page.status_code == 200
-    paths = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
-    assert len(paths) == 7
-    for path in paths:
-        assert path.startswith("/")
-        assert not path.startswith("//")
-        with client.get(path) as answer:
-            assert answer.status_code == 200, path
+PAGES = ("/docs", "/docs/errors")
+MAX_BYTES = 150_000
 
 
-def test_the_page_may_only_run_its_own_scripts(client):
-    page = client.get("/docs")
+def assets_of(page):
+    """Return the addresses of what the page fetches when it opens."""
+    tags = re.findall(r"<(?:link|script)[^>]*>", page.text)
+    return [re.search(r'(?:src|href)="([^"]+)"', tag)[1] for tag in tags]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_loads_its_own_files_and_no_others(client, path):
+    paths = assets_of(client.get(path))
+    assert len(paths) == 3
+    for each in paths:
+        assert re.fullmatch(r"/docs/static/\w+\.[0-9a-f]{12}\.\w+", each)
+        assert client.get(each).status_code == 200, each
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_may_only_run_its_own_scripts(client, path):
+    page = client.get(path)
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
     assert "style-src 'self';" in policy
-    assert re.findall(r"<script(?! src=)", page.text) == []
-    assert re.findall(r"\son\w+=", page.text) == []
+    assert re.findall(r"<script(?![^>]* src=)", page.text) == []
+    assert re.findall(r"\s(on\w+|style)=", page.text) == []
 
 
-@pytest.mark.parametrize("path", ["/docs/static/docs.js", "/docs/swagger-ui/swagger-ui.css"])
-@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "x", ""])
-def test_a_file_is_sent_whatever_if_modified_since_says(client, path, date):
-    with client.get(path, headers={"If-Modified-Since": date}) as answer:
-        assert answer.status_code == 200
+def test_guide_and_reference_weigh_little(client):
+    page = client.get("/docs")
+    console = re.search(r'data-console="([^"]+)"', page.text)[1]
+    paths = ["/docs", *assets_of(page), console]
+    sent = [client.get(path, headers={"Accept-Encoding": "gzip"}).data for path in paths]
+    assert sum(map(len, sent)) < MAX_BYTES
 
 
-def test_every_kind_of_problem_has_its_section(client):
-    page = client.get("/docs/errors")
-    assert page.status_code == 200
-    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+@pytest.mark.parametrize("path", PAGES)
+def test_search_engines_find_a_title_and_a_description(client, path):
+    page = client.get(path).text
+    assert re.search(r"<title>[^<]{10,60}</title>", page)
+    assert re.search(r'<meta name="description" content="[^"]{50,160}">', page)
+
+
+def links_of(page):
+    return re.findall(r'href="([^"]+)"', page)
+
+
+def test_every_link_arrives(client):
+    pages = {path: client.get(path).text for path in PAGES}
+    for path, page in pages.items():
+        for link in links_of(page):
+            url = urlsplit(link)
+            if url.netloc:
+                assert url.scheme == "https"
+                continue
+            target = url.path or path
+            if target not in pages:
+                assert client.get(target).status_code == 200, link
+            if url.fragment:
+                assert f'id="{url.fragment}"' in pages[target], link
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_everything_on_a_page_has_an_address_of_its_own(client, path):
+    page = client.get(path).text
+    identifiers = re.findall(r'\sid="([^"]+)"', page)
+    assert len(set(identifiers)) == len(identifiers)
+    for heading in re.findall(r"<h[234][^>]*>", page.partition("<main")[2]):
+        assert 'id="' in heading
+
+
+def test_every_operation_and_every_field_has_an_address(client):
+    page = client.get("/docs").text
+    document = client.get("/openapi.json").json
+    for path in document["paths"].values():
+        for method, operation in path.items():
+            if method != "parameters":
+                assert f'<h3 id="{operation["operationId"]}">' in page
+    for anchor in (
+        "listCredentials.query.expiring_before",
+        "rotateCredential.path.secret_id",
+        "rotateCredential.header.Idempotency-Key",
+        "rotateCredential.request.overlap_seconds",
+        "rotateCredential.response.client_secret",
+        "getCredential.response.secrets.hint",
+        "verify.response.X-LeadVibe-Secret-Expires-At",
+        "issueCredential.errors",
+    ):
+        assert f'id="{anchor}"' in page
+
+
+def test_each_error_is_explained_once_and_linked_from_each_call(client):
+    page = client.get("/docs").text
+    document = client.get("/openapi.json").json
+    types = re.findall(r'"type": ?"(/docs/errors#[a-z-]+)"', client.get("/openapi.json").text)
+    assert document["paths"]
+    for each in set(types):
+        assert f'href="{each}"' in page
+    errors = client.get("/docs/errors").text
     slugs = [each.slug for each in PROBLEM_TYPES]
-    assert re.findall(r'<h2 id="([^"]+)"', page.text) == slugs
+    assert re.findall(r'<h2 id="([^"]+)"', errors) == slugs
     assert len(set(slugs)) == len(slugs)
     used = {each.type for each in vars(problems).values() if isinstance(each, Problem)}
     assert used <= set(PROBLEM_TYPES)
+
+
+def test_the_text_says_what_the_page_says(client):
+    text = client.get("/docs.md")
+    assert text.mimetype == "text/markdown"
+    assert client.get("/llms.txt").data == text.data
+    page = client.get("/docs").text
+    for heading in re.findall(r"^#{2,3} (.+)$", text.text, re.MULTILINE):
+        escaped = heading.replace("'", "&#39;")
+        assert escaped in page or heading in page or heading in client.get("/docs/errors").text
+    for operation_id in ("issueCredential", "verify"):
+        assert f'id="{operation_id}"' in page
+    assert "`overlap_seconds`" in text.text
+
+
+@pytest.mark.parametrize("path", ["/", "/docs/"])
+def test_other_addresses_lead_to_the_page(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == "/docs"
+
+
+CACHEABLE = ("/docs", "/docs/errors", "/docs.md", "/openapi.json")
+
+
+@pytest.mark.parametrize("path", CACHEABLE)
+def test_what_a_caller_has_is_not_sent_again(client, path):
+    first = client.get(path)
+    assert first.headers["Cache-Control"] == "no-cache"
+    again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 304
+    assert again.data == b""
+    assert again.headers["ETag"] == first.headers["ETag"]
+    other = client.get(path, headers={"If-None-Match": '"x"'})
+    assert other.status_code == 200
+    assert other.data == first.data
+
+
+@pytest.mark.parametrize("path", CACHEABLE)
+@pytest.mark.parametrize("accepted", ["gzip", "gzip, br", "*", "br;q=1, gzip;q=0.5"])
+def test_a_page_is_compressed_if_the_caller_allows_it(client, path, accepted):
+    plain = client.get(path)
+    compressed = client.get(path, headers={"Accept-Encoding": accepted})
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(compressed.data) == plain.data
+    assert compressed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    assert compressed.headers["ETag"] != plain.headers["ETag"]
+
+
+@pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "identity", "\x00"])
+def test_a_page_is_sent_as_it_is_otherwise(client, accepted):
+    answer = client.get("/docs", headers={"Accept-Encoding": accepted})
+    assert "Content-Encoding" not in answer.headers
+
+
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-None-Match", "If-Range", "Range"])
+@pytest.mark.parametrize(
+    "value", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "x", "", '"', "bytes=0-1"]
+)
+def test_a_page_is_sent_whatever_a_conditional_header_says(client, name, value):
+    assert client.get("/docs", headers={name: value}).status_code == 200
+
+
+def test_a_file_of_the_page_is_kept_for_a_year(client):
+    for path in assets_of(client.get("/docs")):
+        headers = client.get(path).headers
+        assert headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+@pytest.mark.parametrize("name", ["docs.css", "docs.000000000000.css", "..%2fpage.py", "x"])
+def test_there_are_no_other_files(client, name):
+    assert client.get(f"/docs/static/{name}").status_code == 404
 
 
 def test_kinds_of_problem_tell_what_a_status_does_not(member, issued):

@@ -75,9 +75,9 @@ def test_an_unsupported_method_is_answered_with_the_allowed_ones(member, method)
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/secret", "/secrets/", "//secrets", "/secrets//", "/Secrets", "/secrets%00", "/%ff",
-     "/secrets/sec_%00", "/secrets/../secrets", "/static/x", "/docs/", "/docs/static/../../app.py",
-     "/docs/static/..%2f..%2fauth.py", "/docs/swagger-ui/..%2f__init__.py", "/docs/static/"],
+    ["/secret", "/secrets/", "/secrets//", "/Secrets", "/secrets%00", "/%ff",
+     "/secrets/sec_%00", "/secrets/../secrets", "/static/x", "/docs/x", "/docs/static/../../app.py",
+     "/docs/static/..%2f..%2fauth.py", "/docs/static/"],
 )  # fmt: skip
 def test_an_unknown_path_is_not_found(member, path):
     answer = member.get(path)

@@ -38,8 +38,8 @@ def test_responses_about_credentials_are_not_cached(client, member):
 
 def test_every_route_except_the_public_ones_requires_authentication(app, client):
     """A route that is added later is covered too."""
-    public = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/errors"}
-    public |= {"/docs/static/<name>", "/docs/swagger-ui/<name>"}
+    public = {"/", "/healthz", "/readyz", "/openapi.json", "/llms.txt"}
+    public |= {"/docs", "/docs/", "/docs.md", "/docs/errors", "/docs/static/<name>"}
     for rule in app.url_map.iter_rules():
         if rule.rule in public:
             continue
