@@ -13,7 +13,7 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage check token bench charts drill lint fmt wording mutants screenshots lock clean
+.PHONY: help run test coverage check token bench charts drill lint fmt wording mutants lighthouse screenshots lock clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ wording: $(READY) ## Refresh tests/wording.txt after a change of wording
 
 mutants: $(READY) ## Change FILE line by line and see which changes no test notices
 	@$(BIN)/python -m tools.mutants $(FILE) --tests "$(TESTS)"
+
+lighthouse: $(READY) ## Measure the docs page with Lighthouse; needs Chromium and Node.js
+	@npm ci --prefix tools/lighthouse --loglevel=error >/dev/null
+	@$(BIN)/python -m tools.page_scores
 
 screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
