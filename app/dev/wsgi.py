@@ -11,4 +11,4 @@ _settings = Settings.from_environment()
 app = create_app(_settings)
 # on any other address, strangers could open the page and read the token
 if _settings.host in {"127.0.0.1", "::1", "localhost"}:
-    app.jinja_env.globals["development_token"] = partial(development_token, _settings)
+    app.development_token = partial(development_token, _settings)

@@ -1,5 +1,6 @@
 """`/docs`: the guide and the reference for people, and the same as text for programs."""
 
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from app.api.docs import assets, markdown
 from app.api.docs.pages import Pages
 from app.api.docs.samples import LANGUAGES
+from app.api.http.application import current_app
 from app.api.http.cacheable import cacheable_response
 from app.api.http.problem_types import PROBLEM_TYPES
 
@@ -27,6 +29,17 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
     docs = Blueprint("docs", __name__, template_folder="templates")
     pages = Pages(spec)
 
+    # In production there is no token, so the page is rendered once.
+    @lru_cache(maxsize=1)
+    def page(token: str | None) -> bytes:
+        return _render(
+            "docs.html", pages=pages, languages=LANGUAGES, html=markdown.html_of, token=token
+        )
+
+    @cache
+    def errors_page() -> bytes:
+        return _render("errors.html", problem_types=PROBLEM_TYPES)
+
     @docs.get("/")
     @docs.get("/docs/")
     def lead_to_the_page() -> BaseResponse:
@@ -34,16 +47,16 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
 
     @docs.get("/docs")
     def guide_and_reference() -> Response:
-        return _page("docs.html", pages=pages, languages=LANGUAGES, html=markdown.html_of)
+        return _page(page(current_app.development_token()))
 
     @docs.get("/docs/errors")
     def errors() -> Response:
-        return _page("errors.html", problem_types=PROBLEM_TYPES)
+        return _page(errors_page())
 
     @docs.get("/docs.md")
     @docs.get("/llms.txt")
     def text() -> Response:
-        return cacheable_response(pages.text.encode(), "text/markdown")
+        return cacheable_response(pages.text, "text/markdown")
 
     @docs.get("/docs/static/<name>")
     def asset(name: str) -> Response:
@@ -55,10 +68,13 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
     return docs
 
 
-def _page(template: str, **values: Any) -> Response:
-    page = render_template(
+def _render(template: str, **values: Any) -> bytes:
+    return render_template(
         template, asset=assets.asset_name, inline=markdown.inline_html_of, **values
-    )
-    response = cacheable_response(page.encode(), "text/html")
+    ).encode()
+
+
+def _page(content: bytes) -> Response:
+    response = cacheable_response(content, "text/html")
     response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
     return response

@@ -36,9 +36,9 @@ class Pages:
         )
 
     @cached_property
-    def text(self) -> str:
-        """Everything as Markdown."""
-        return templates.get_template("docs.md").render(
+    def text(self) -> bytes:
+        """Everything as Markdown, in UTF-8."""
+        text = templates.get_template("docs.md").render(
             origin=ORIGIN,
             guide=self._guide,
             reference=self.reference,
@@ -47,6 +47,7 @@ class Pages:
             fields_of=_list_of,
             samples=_samples,
         )
+        return text.encode()
 
     @cached_property
     def guide_html(self) -> Markup:

@@ -20,6 +20,8 @@ from app.identifiers import is_request_id, new_request_id
 from app.json_bytes import json_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.routing import Map
 
@@ -91,6 +93,8 @@ class Application(flask.Flask):
         super().__init__("app", static_folder=None)
         self.url_map.converters["default"] = _Variable
         self.services = services
+        # what the docs page shows besides; `make run` sets it
+        self.development_token: Callable[[], str | None] = lambda: None
 
 
 current_app = cast("Application", flask.current_app)

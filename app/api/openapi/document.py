@@ -1,5 +1,6 @@
 """`/openapi.json`: what the service says about itself."""
 
+from functools import cache
 from importlib.metadata import version
 
 import flask_smorest
@@ -53,8 +54,12 @@ def init_app(app: Flask) -> flask_smorest.Api:
 def _blueprint(spec: APISpec) -> Blueprint:
     blueprint = Blueprint("openapi", __name__)
 
+    @cache
+    def content() -> bytes:
+        return json_bytes(spec.to_dict())
+
     @blueprint.get("/openapi.json")
     def document() -> Response:
-        return cacheable_response(json_bytes(spec.to_dict()), "application/json")
+        return cacheable_response(content(), "application/json")
 
     return blueprint
