@@ -5,7 +5,8 @@ from importlib.metadata import version
 import flask_smorest
 from flask import Flask
 
-from app.api.openapi.components import RequestIdPlugin, add_components
+from app.api.openapi.components import ParameterExamplesPlugin, RequestIdPlugin, add_components
+from app.api.openapi.converter import SchemaPlugin
 from app.api.schemas.problems import ProblemSchema
 
 VERSION = version("leadvibe-credentials")
@@ -41,7 +42,13 @@ def init_app(app: Flask) -> flask_smorest.Api:
             "servers": [{"url": "/", "description": "The service that serves this document."}],
         },
     )
-    api = _Api(app, spec_kwargs={"extra_plugins": [RequestIdPlugin()]})
+    api = _Api(
+        app,
+        spec_kwargs={
+            "marshmallow_plugin": SchemaPlugin(),
+            "extra_plugins": [ParameterExamplesPlugin(), RequestIdPlugin()],
+        },
+    )
     add_components(api.spec.components)
     del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's own, unused here
     return api
