@@ -79,9 +79,9 @@ _PROBLEM_HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 def problem_response(**named_problems: Problem) -> dict[str, Any]:
     """Return the OpenAPI response of problems that share a status, each as a named example."""
-    problems = named_problems.values()
+    alike = list(named_problems.values())
     response: dict[str, Any] = {
-        "description": next(iter(problems)).title,
+        "description": alike[0].title,
         "content": {
             MEDIA_TYPE: {
                 "schema": ProblemSchema,
@@ -91,13 +91,13 @@ def problem_response(**named_problems: Problem) -> dict[str, Any]:
             }
         },
     }
-    headers = {name: value for each in problems for name, value in each.headers.items()}
+    headers = {name: value for each in alike for name, value in each.headers.items()}
     if headers:
         response["headers"] = {
             name: header(
                 *_PROBLEM_HEADERS[name],
                 value,
-                required=all(name in each.headers for each in problems),
+                required=all(name in each.headers for each in alike),
             )
             for name, value in headers.items()
         }

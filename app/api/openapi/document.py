@@ -27,7 +27,7 @@ yours if you sent one. All times are UTC. A `secret_id` identifies a credential 
 
 **Versions.** This document and the service have the same version (Semantic Versioning). Until the
 next major version, nothing that is documented is removed, renamed or changed in meaning, and no
-valid request becomes invalid.
+valid request becomes invalid. This holds for 0.x too.
 
 **Additions** may come with any version: operations, optional parameters, optional members of
 requests, members of answers, response headers, kinds of events, types of problems, and values of

@@ -21,7 +21,6 @@ EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 
 _WORD = "^[a-z_]+$"
 _EVENT = "What happened."
-_DETAIL = "More about it."
 _EXPIRES_AT = "When the new client secret expires. Absent if it does not."
 
 
@@ -122,7 +121,7 @@ def _kind(event: EventName) -> fields.String:
 
 
 def _detail(schema: type[AnswerSchema]) -> fields.Nested:
-    return fields.Nested(schema, required=True, metadata={"description": _DETAIL})
+    return fields.Nested(schema, required=True, metadata={"description": schema.__doc__})
 
 
 class IssuedEventSchema(EventMembersSchema):
@@ -181,7 +180,9 @@ class OtherEventSchema(EventMembersSchema):
         required=True,
         metadata={"description": _EVENT, "pattern": _WORD, "not": {"enum": EVENT_NAMES}},
     )
-    detail = fields.Dict(keys=fields.String(), required=True, metadata={"description": _DETAIL})
+    detail = fields.Dict(
+        keys=fields.String(), required=True, metadata={"description": "More about it."}
+    )
 
 
 _KINDS: Sequence[type[EventMembersSchema]] = (

@@ -40,17 +40,17 @@ _NAME = (
 
 
 class RequestSchema(Schema):
-    """What comes in: no member besides its own."""
+    """A request body. It accepts no member besides its own."""
 
     class Meta:
         unknown = RAISE
 
 
 class AnswerSchema(Schema):
-    """What goes out. It may gain members, so its description forbids none.
+    """An answer. It may gain members, so the OpenAPI document forbids none.
 
-    In the OpenAPI document, a schema that inherits from another one refers to it (`allOf`), and one
-    with `kinds` is one of these (`oneOf`).
+    There, a schema that inherits from others refers to them (`allOf`), and one that has `kinds` is
+    one of these (`oneOf`).
 
     It dumps what has an attribute for every field, such as our models, in a fifth of marshmallow's
     time: text and booleans as they are, and the other fields by their own `_serialize`.

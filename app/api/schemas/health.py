@@ -10,5 +10,5 @@ class HealthSchema(AnswerSchema):
 
     status = fields.String(
         required=True,
-        metadata={"description": "`ok`, as the HTTP status is.", "pattern": "^[a-z]+$"},
+        metadata={"description": "`ok`. The HTTP status says the same.", "pattern": "^[a-z]+$"},
     )
