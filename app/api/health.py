@@ -7,11 +7,13 @@ from app.api.http.application import current_app
 from app.api.http.input import Blueprint
 from app.api.http.problems import Rejected
 from app.api.openapi import examples
+from app.api.openapi.components import problem_response
 from app.api.schemas.health import HealthSchema
 from app.database.migrations import is_migrated
 from app.places import NoPlace
 
 _OK = {"status": "ok"}
+_NOT_READY = problem_response(unavailable=problems.UNAVAILABLE, not_migrated=problems.NOT_READY)
 
 blueprint = Blueprint("Operations", __name__, description="For platform engineers.")
 
@@ -28,7 +30,7 @@ def healthz() -> dict[str, Any]:
 
 
 @blueprint.route("/readyz")
-@blueprint.doc(operationId="getReadiness", security=[], responses={503: "ServiceUnavailable"})
+@blueprint.doc(operationId="getReadiness", security=[], responses={503: _NOT_READY})
 @blueprint.response(200, HealthSchema, example=examples.STATUS)
 def readyz() -> dict[str, Any]:
     """Tell whether the service can do its work

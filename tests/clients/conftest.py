@@ -1,14 +1,18 @@
 """Third-party tools that read the document of the running service."""
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from tests.clients.growth import later_version
 from tests.helpers import require
 from tests.server import ROOT
 
 NODE_MODULES = ROOT / "node_modules"
+_INTEGRATORS = Path(__file__).with_name("integrators")
 
 
 @pytest.fixture
@@ -34,6 +38,24 @@ def run(tmp_path):
         assert process.returncode == 0, process.stdout
 
     return run
+
+
+@pytest.fixture
+def integrate(server, address, run, tmp_path, issuer):
+    """Return a function that tries a program that uses a generated client.
+
+    It checks the program's types, then runs it twice: with the service as it is, and with a later
+    version of it.
+    """
+
+    def integrate(name, *, check, execute):
+        shutil.copy(_INTEGRATORS / name, tmp_path)
+        run(*check)
+        with later_version(server) as later_address:
+            for each in (address, later_address):
+                run(*execute, each, issuer.sign())
+
+    return integrate
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from app.api.http.problems import (
     too_many_issues,
 )
 from app.api.openapi import examples
+from app.api.openapi.converter import TIMESTAMP
 from app.api.schemas.problems import ProblemSchema
 from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
 from app.identifiers import REQUEST_ID_PATTERN
@@ -78,9 +79,9 @@ _PROBLEM_HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 def problem_response(**named_problems: Problem) -> dict[str, Any]:
     """Return the OpenAPI response of problems that share a status, each as a named example."""
-    problem = next(iter(named_problems.values()))
+    alike = list(named_problems.values())
     response: dict[str, Any] = {
-        "description": problem.title,
+        "description": alike[0].title,
         "content": {
             MEDIA_TYPE: {
                 "schema": ProblemSchema,
@@ -90,11 +91,34 @@ def problem_response(**named_problems: Problem) -> dict[str, Any]:
             }
         },
     }
-    if problem.headers:
+    headers = {name: value for each in alike for name, value in each.headers.items()}
+    if headers:
         response["headers"] = {
-            name: header(*_PROBLEM_HEADERS[name], value) for name, value in problem.headers.items()
+            name: header(
+                *_PROBLEM_HEADERS[name],
+                value,
+                required=all(name in each.headers for each in alike),
+            )
+            for name, value in headers.items()
         }
     return response
+
+
+class ParameterExamplesPlugin(BasePlugin):
+    """Adds an example to the schema of each query parameter and header.
+
+    It is not the parameter's own example, which Swagger UI would send.
+    """
+
+    def operation_helper(
+        self,
+        path: str | None = None,  # noqa: ARG002  apispec's signature
+        operations: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        for operation in (operations or {}).values():
+            for parameter in operation.get("parameters", []):
+                parameter["schema"]["examples"] = [examples.PARAMETERS[parameter["name"]]]
 
 
 class RequestIdPlugin(BasePlugin):
@@ -137,6 +161,7 @@ _RESPONSES: Mapping[str, dict[str, Any]] = {
 
 def add_components(components: Any) -> None:
     """Add everything that operations refer to by name."""
+    components.schema("Timestamp", TIMESTAMP)
     components.header(
         "RequestId",
         header(
@@ -152,8 +177,7 @@ def add_components(components: Any) -> None:
             "name": "X-Request-Id",
             "description": "Identifies the request in the response, the log and the audit trail: "
             "1-128 characters of `[A-Za-z0-9._-]`. Any other value is replaced.",
-            "schema": {"type": "string"},
-            "example": examples.REQUEST_ID,
+            "schema": {"type": "string", "examples": [examples.REQUEST_ID]},
         },
     )
     components.security_scheme(

@@ -8,12 +8,15 @@ from apispec import APISpec
 from flask import Blueprint, Flask, Response
 
 from app.api.http.cacheable import cacheable_response
-from app.api.openapi.components import RequestIdPlugin, add_components
+from app.api.openapi.components import ParameterExamplesPlugin, RequestIdPlugin, add_components
+from app.api.openapi.converter import SchemaPlugin
 from app.api.schemas.problems import ProblemSchema
 from app.json_bytes import json_bytes
 
 VERSION = version("leadvibe-credentials")
 
+# There is no address that is true for every installation.
+_CONTACT = {"name": "The operator of this service"}
 _LICENSE = {"name": "MIT", "identifier": "MIT"}
 
 _DESCRIPTION = """
@@ -24,7 +27,20 @@ People manage credentials with a bearer token (**Credentials**). Services that r
 the pair that came with each event (**Verification**).
 
 Every error is a problem document (RFC 9457). Every response carries `X-Request-Id`, which repeats
-yours if you sent one. All times are UTC.
+yours if you sent one. All times are UTC. A `secret_id` identifies a credential and is not secret.
+
+**Versions.** This document and the service have the same version (Semantic Versioning). Until the
+next major version, nothing that is documented is removed, renamed or changed in meaning, and no
+valid request becomes invalid. This holds for 0.x too.
+
+**Additions** may come with any version: operations, optional parameters, optional members of
+requests, members of answers, response headers, kinds of events, types of problems, and values of
+what is marked `x-extensible-enum`. Ignore what you do not know, and treat an unknown type of
+problem by its HTTP status. Requests stay strict: an undocumented member is rejected.
+
+**Deprecation.** What a major version will remove is marked `deprecated` here for at least six
+months before. Until then, the answers of a deprecated operation carry the headers `Deprecation`
+(RFC 9745) and `Sunset` (RFC 8594): since when it is deprecated, and when it may end.
 """
 
 
@@ -40,11 +56,21 @@ def init_app(app: Flask) -> flask_smorest.Api:
         API_VERSION=VERSION,
         OPENAPI_VERSION="3.1.0",
         API_SPEC_OPTIONS={
-            "info": {"description": _DESCRIPTION.strip(), "license": _LICENSE},
+            "info": {
+                "description": _DESCRIPTION.strip(),
+                "contact": _CONTACT,
+                "license": _LICENSE,
+            },
             "servers": [{"url": "/", "description": "The service that serves this document."}],
         },
     )
-    api = _Api(app, spec_kwargs={"extra_plugins": [RequestIdPlugin()]})
+    api = _Api(
+        app,
+        spec_kwargs={
+            "marshmallow_plugin": SchemaPlugin(),
+            "extra_plugins": [ParameterExamplesPlugin(), RequestIdPlugin()],
+        },
+    )
     add_components(api.spec.components)
     del api.spec.components.schemas["PaginationMetadata"]  # flask-smorest's own, unused here
     app.register_blueprint(_blueprint(api.spec))

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from app.api.http.pagination import Cursor, cursor_of
 from app.api.schemas.credentials import (
     CredentialSchema,
     DetailedCredentialSchema,
@@ -14,6 +15,7 @@ from app.api.schemas.credentials import (
     VerifiedCredentialSchema,
 )
 from app.api.schemas.events import AuditEventSchema, UnitEventSchema
+from app.api.schemas.repeats import IDEMPOTENCY_KEY
 from app.credentials.generator import hint_of
 from app.credentials.model import (
     ClientSecret,
@@ -24,6 +26,7 @@ from app.credentials.model import (
     Position,
     UnitEvent,
 )
+from app.times import format_time
 
 REQUEST_ID = "821d546f-574f-4c77-b480-f4530d166e7d"
 
@@ -118,3 +121,21 @@ UNIT_EVENTS: list[dict[str, Any]] = UnitEventSchema(many=True).dump(
 )
 
 STATUS = {"status": "ok"}
+
+PARAMETERS: dict[str, Any] = {
+    "limit": 100,
+    "cursor": cursor_of(Cursor(POSITION, mark="")),
+    "client_id": _credential.client_id,
+    "name": "crm",
+    "enabled": "true",
+    "expiring_before": format_time(EXPIRES_AT),
+    "unused_since": format_time(LAST_USED_AT),
+    "unused_for": 86400,
+    "order": "asc",
+    "event": "rotated",
+    "actor": _ACTOR,
+    "secret_id": _credential.secret_id,
+    "since": format_time(_ISSUED_AT),
+    "until": format_time(_ROTATED_AT),
+    IDEMPOTENCY_KEY: "0d8d6c5a-6b5f-4a0e-9d43-0e8b0c7b2f10",
+}

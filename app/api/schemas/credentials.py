@@ -5,9 +5,10 @@ import dataclasses
 from marshmallow import Schema, fields, validate
 
 from app.api.schemas.fields import (
-    ClosedSchema,
+    AnswerSchema,
     DigitsField,
     NameField,
+    RequestSchema,
     SecondsField,
     StrictBooleanField,
     TimeField,
@@ -46,7 +47,7 @@ _EXPIRES_AT = (
 _LAST_USED_AT = "When it last verified an event, to the minute; null if it never did."
 
 
-class ClientSecretSchema(ClosedSchema):
+class ClientSecretSchema(AnswerSchema):
     """What can still be told about a client secret."""
 
     hint = code_field("Its last four characters, by which you can end it.", HINT_PATTERN)
@@ -55,10 +56,11 @@ class ClientSecretSchema(ClosedSchema):
     expires_at = TimestampField("When it expires; null if it does not.", allow_none=True)
 
 
-class _CredentialFields(ClosedSchema):
+class _CredentialFields(AnswerSchema):
     """Every field of a credential in an answer, in the contract's order.
 
-    The schemas below show those that their model has, so a new field goes into the model and here.
+    The schemas below inherit from each other as their models do, and show the fields of their
+    model. So a new field goes into the model and here.
     """
 
     secret_id = code_field("Identifies the credential in URLs.", SECRET_ID_PATTERN)
@@ -100,42 +102,42 @@ def _fields_of(model: type[VerifiedCredential]) -> list[str]:
     return sorted((each.name for each in dataclasses.fields(model)), key=_ORDER.index)
 
 
-class CredentialSchema(_CredentialFields):
-    """A credential, without its client secret."""
-
-    class Meta(ClosedSchema.Meta):
-        fields = _fields_of(Credential)
-
-
 class VerifiedCredentialSchema(_CredentialFields):
     """The credential that a valid pair belongs to, and whether to trust its consent flags."""
 
-    class Meta(ClosedSchema.Meta):
+    class Meta(AnswerSchema.Meta):
         fields = _fields_of(VerifiedCredential)
 
 
-class IssuedCredentialSchema(_CredentialFields):
+class CredentialSchema(VerifiedCredentialSchema):
+    """A credential, without its client secret."""
+
+    class Meta(AnswerSchema.Meta):
+        fields = _fields_of(Credential)
+
+
+class IssuedCredentialSchema(CredentialSchema):
     """A credential with its new client secret, which is shown only once."""
 
-    class Meta(ClosedSchema.Meta):
+    class Meta(AnswerSchema.Meta):
         fields = _fields_of(IssuedCredential)
 
 
-class DetailedCredentialSchema(_CredentialFields):
+class DetailedCredentialSchema(CredentialSchema):
     """A credential with its live client secrets, newest first."""
 
-    class Meta(ClosedSchema.Meta):
+    class Meta(AnswerSchema.Meta):
         fields = _fields_of(DetailedCredential)
 
 
-class NewCredentialSchema(ClosedSchema):
+class NewCredentialSchema(RequestSchema):
     """A credential to issue."""
 
     name = NameField(required=True)
     expires_at = TimeField(_EXPIRES_AT)
 
 
-class CredentialUpdateSchema(ClosedSchema):
+class CredentialUpdateSchema(RequestSchema):
     """The fields of a credential that can be changed."""
 
     trust_upstream_consent = StrictBooleanField(required=True, metadata={"description": _CONSENT})
@@ -159,7 +161,7 @@ class RevocationSchema(Schema):
     )
 
 
-class RotationSchema(ClosedSchema):
+class RotationSchema(RequestSchema):
     """How to rotate."""
 
     overlap_seconds = SecondsField(

@@ -1,48 +1,97 @@
 """The audit trail, as it goes out."""
 
+from collections.abc import Sequence
 from typing import get_args
 
 from marshmallow import fields, validate
 
 from app.api.schemas.fields import (
-    ClosedSchema,
+    AnswerSchema,
     TimestampField,
     code_field,
     identifier_field,
     shown_name_field,
 )
-from app.credentials.generator import CLIENT_ID_PATTERN, SECRET_ID_PATTERN
+from app.credentials.generator import CLIENT_ID_PATTERN, HINT_PATTERN, SECRET_ID_PATTERN
 from app.credentials.model import Channel, EventName
+from app.credentials.service import MAX_OVERLAP_SECONDS
 from app.identifiers import REQUEST_ID_PATTERN
 
-EVENT_NAMES: tuple[str, ...] = get_args(EventName)
+EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
+
+_WORD = "^[a-z_]+$"
+_EVENT = "What happened."
+_EXPIRES_AT = "When the new client secret expires. Absent if it does not."
 
 
-class AuditEventSchema(ClosedSchema):
-    """An entry of a credential's audit trail."""
+class IssuedDetailSchema(AnswerSchema):
+    """What a new credential began with."""
 
-    event = fields.String(
-        required=True,
-        validate=validate.OneOf(EVENT_NAMES),
-        metadata={"description": "What happened."},
+    client_id = code_field("The client ID.", CLIENT_ID_PATTERN)
+    name = shown_name_field("The name.")
+    expires_at = TimestampField(_EXPIRES_AT, required=False)
+
+
+class NameChangeSchema(AnswerSchema):
+    """A change of the name."""
+
+    before = shown_name_field("The old name.", data_key="from")
+    after = shown_name_field("The new name.", data_key="to")
+
+
+class ConsentChangeSchema(AnswerSchema):
+    """A change of `trust_upstream_consent`."""
+
+    before = fields.Boolean(
+        required=True, data_key="from", metadata={"description": "The old value."}
     )
+    after = fields.Boolean(required=True, data_key="to", metadata={"description": "The new value."})
+
+
+class UpdatedDetailSchema(AnswerSchema):
+    """The fields that changed."""
+
+    name = fields.Nested(NameChangeSchema, metadata={"description": "The name, if it changed."})
+    trust_upstream_consent = fields.Nested(
+        ConsentChangeSchema, metadata={"description": "`trust_upstream_consent`, if it changed."}
+    )
+
+
+class RotatedDetailSchema(AnswerSchema):
+    """How the client secret was rotated."""
+
+    overlap_seconds = fields.Integer(
+        required=True,
+        validate=validate.Range(0, MAX_OVERLAP_SECONDS),
+        metadata={"description": "How long the previous client secret keeps working."},
+    )
+    expires_at = TimestampField(_EXPIRES_AT, required=False)
+
+
+class SecretEndedDetailSchema(AnswerSchema):
+    """Which client secret ended."""
+
+    hint = code_field("Its last four characters.", HINT_PATTERN)
+
+
+class UnitWideDetailSchema(AnswerSchema):
+    """Whether it was done to the whole unit."""
+
+    all = fields.Boolean(
+        metadata={"description": "True if it was done to the whole unit. Absent if it was not."}
+    )
+
+
+class EventMembersSchema(AnswerSchema):
+    """What every event tells: who did it, when and in which request."""
+
     actor = identifier_field("Who did it: the `sub` of the token.")
     at = TimestampField("When it happened.")
     request_id = code_field("The X-Request-Id of the request that did it.", REQUEST_ID_PATTERN)
-    detail = fields.Dict(
-        keys=fields.String(),
-        required=True,
-        metadata={
-            "description": "issued: `client_id`, `name`, and `expires_at` if the client secret "
-            "expires; updated: the old and new value (`from`, `to`) of each changed field; rotated:"
-            " `overlap_seconds`, and `expires_at` as above; secret_ended: its `hint`; disabled, "
-            "enabled, revoked: `all` if it was done to the whole unit.",
-        },
-    )
 
 
-class UnitEventSchema(AuditEventSchema):
-    """An entry of a unit's audit trail."""
+class UnitEventMembersSchema(AnswerSchema):
+    """What the trail of a unit adds: to which credential it happened, and how it was done."""
 
     secret_id = code_field("The credential.", SECRET_ID_PATTERN)
     client_id = code_field("Its client ID.", CLIENT_ID_PATTERN, allow_none=True)
@@ -50,10 +99,11 @@ class UnitEventSchema(AuditEventSchema):
     via = fields.String(
         required=True,
         allow_none=True,
-        validate=validate.OneOf([*get_args(Channel), None]),
         metadata={
-            "description": "Whether it was done through the API or the operators' command line. "
-            "Null in events from before this was recorded."
+            "description": "Whether it was done through the API (`api`) or the operators' command "
+            "line (`cli`). There may be new values. Null in events from before this was recorded.",
+            "pattern": _WORD,
+            "x-extensible-enum": get_args(Channel),
         },
     )
     address = identifier_field(
@@ -62,7 +112,115 @@ class UnitEventSchema(AuditEventSchema):
         allow_none=True,
     )
 
-    class Meta(ClosedSchema.Meta):
+
+# The kinds describe events for the document. What is stored as `detail` goes out as it is.
+
+
+def _kind(event: EventName) -> fields.String:
+    return fields.String(required=True, metadata={"description": _EVENT, "const": event})
+
+
+def _detail(schema: type[AnswerSchema]) -> fields.Nested:
+    return fields.Nested(schema, required=True, metadata={"description": schema.__doc__})
+
+
+class IssuedEventSchema(EventMembersSchema):
+    """A credential was issued."""
+
+    event = _kind("issued")
+    detail = _detail(IssuedDetailSchema)
+
+
+class UpdatedEventSchema(EventMembersSchema):
+    """The name or `trust_upstream_consent` changed."""
+
+    event = _kind("updated")
+    detail = _detail(UpdatedDetailSchema)
+
+
+class DisabledEventSchema(EventMembersSchema):
+    """A credential was disabled."""
+
+    event = _kind("disabled")
+    detail = _detail(UnitWideDetailSchema)
+
+
+class EnabledEventSchema(EventMembersSchema):
+    """A credential was enabled."""
+
+    event = _kind("enabled")
+    detail = _detail(UnitWideDetailSchema)
+
+
+class RotatedEventSchema(EventMembersSchema):
+    """A credential got a new client secret."""
+
+    event = _kind("rotated")
+    detail = _detail(RotatedDetailSchema)
+
+
+class SecretEndedEventSchema(EventMembersSchema):
+    """One client secret was ended."""
+
+    event = _kind("secret_ended")
+    detail = _detail(SecretEndedDetailSchema)
+
+
+class RevokedEventSchema(EventMembersSchema):
+    """A credential was revoked."""
+
+    event = _kind("revoked")
+    detail = _detail(UnitWideDetailSchema)
+
+
+class OtherEventSchema(EventMembersSchema):
+    """Something else happened, of a kind that is newer than this document."""
+
+    event = fields.String(
+        required=True,
+        metadata={"description": _EVENT, "pattern": _WORD, "not": {"enum": EVENT_NAMES}},
+    )
+    detail = fields.Dict(
+        keys=fields.String(), required=True, metadata={"description": "More about it."}
+    )
+
+
+_KINDS: Sequence[type[EventMembersSchema]] = (
+    IssuedEventSchema,
+    UpdatedEventSchema,
+    DisabledEventSchema,
+    EnabledEventSchema,
+    RotatedEventSchema,
+    SecretEndedEventSchema,
+    RevokedEventSchema,
+    OtherEventSchema,  # last: some clients take the first that fits
+)
+
+
+def _in_unit(kind: type[EventMembersSchema]) -> type[EventMembersSchema]:
+    """Return the schema of an event of this kind in the trail of a unit."""
+    name = kind.__name__.replace("EventSchema", "UnitEventSchema")
+    return type(name, (kind, UnitEventMembersSchema), {"__doc__": kind.__doc__})
+
+
+class AuditEventSchema(EventMembersSchema):
+    """An entry of a credential's audit trail."""
+
+    kinds = _KINDS
+
+    event = fields.String()
+    detail = fields.Dict()
+
+    class Meta(AnswerSchema.Meta):
+        fields = ("event", "actor", "at", "request_id", "detail")
+
+
+class UnitEventSchema(AuditEventSchema, UnitEventMembersSchema):
+    """An entry of a unit's audit trail."""
+
+    kinds = tuple(map(_in_unit, _KINDS))
+
+    class Meta(AnswerSchema.Meta):
         fields = (
             "secret_id", "client_id", "name", "event", "actor", "via", "address", "at",
             "request_id", "detail",

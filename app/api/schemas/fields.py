@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
 from app.credentials.errors import InvalidName
 from app.credentials.model import NAME_MAX_LENGTH, parse_name
@@ -20,7 +20,7 @@ from app.identifiers import (
     IDENTIFIER_MAX_LENGTH,
     is_identifier,
 )
-from app.times import TIME_PATTERN, format_time, parse_time
+from app.times import format_time, parse_time
 
 _IDENTIFIER = f"^[^{CONTROL_CHARACTERS}]+$"
 
@@ -39,15 +39,27 @@ _NAME = (
 )
 
 
-class ClosedSchema(Schema):
-    """A schema that accepts no member besides its own.
+class RequestSchema(Schema):
+    """A request body. It accepts no member besides its own."""
+
+    class Meta:
+        unknown = RAISE
+
+
+class AnswerSchema(Schema):
+    """An answer. It may gain members, so the OpenAPI document forbids none.
+
+    There, a schema that inherits from others refers to them (`allOf`), and one that has `kinds` is
+    one of these (`oneOf`).
 
     It dumps what has an attribute for every field, such as our models, in a fifth of marshmallow's
     time: text and booleans as they are, and the other fields by their own `_serialize`.
     """
 
+    kinds: ClassVar[Sequence[type[Schema]]] = ()
+
     class Meta:
-        unknown = RAISE
+        unknown = EXCLUDE
 
     def _serialize(self, obj: Any, *, many: bool = False) -> Any:
         if many:
@@ -133,11 +145,7 @@ class TimestampField(fields.String):
         super().__init__(
             required=required,
             allow_none=allow_none,
-            metadata={
-                "description": description,
-                "format": "date-time",
-                "pattern": f"^{TIME_PATTERN}$",
-            },
+            metadata={"description": description},
         )
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
@@ -152,13 +160,7 @@ class TimeField(fields.String):
     detail = "{name} must be a time such as 2027-01-31T00:00:00Z"
 
     def __init__(self, description: str) -> None:
-        super().__init__(
-            metadata={
-                "description": description,
-                "format": "date-time",
-                "pattern": f"^{TIME_PATTERN}$",
-            }
-        )
+        super().__init__(metadata={"description": description})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text: str = super()._deserialize(value, attr, data, **kwargs)
@@ -247,9 +249,9 @@ def identifier_field(description: str, *, allow_none: bool = False) -> fields.St
     return _text(description, _IDENTIFIER, IDENTIFIER_MAX_LENGTH, allow_none=allow_none)
 
 
-def shown_name_field(description: str, *, allow_none: bool = False) -> fields.String:
+def shown_name_field(description: str, **kwargs: Any) -> fields.String:
     """Return a field for the name of a credential in an answer."""
-    return _text(description, _NAME_SHOWN, NAME_MAX_LENGTH, allow_none=allow_none)
+    return _text(description, _NAME_SHOWN, NAME_MAX_LENGTH, **kwargs)
 
 
 def code_field(description: str, pattern: str, *, allow_none: bool = False) -> fields.String:
@@ -262,12 +264,10 @@ def code_field(description: str, pattern: str, *, allow_none: bool = False) -> f
     )
 
 
-def _text(
-    description: str, pattern: str, max_length: int, *, allow_none: bool = False
-) -> fields.String:
+def _text(description: str, pattern: str, max_length: int, **kwargs: Any) -> fields.String:
     return fields.String(
         required=True,
-        allow_none=allow_none,
+        **kwargs,
         validate=validate.Length(1, max_length),
         metadata={"description": description, "pattern": pattern},
     )

@@ -1,13 +1,14 @@
 """The answers to probes."""
 
-from marshmallow import fields, validate
+from marshmallow import fields
 
-from app.api.schemas.fields import ClosedSchema
+from app.api.schemas.fields import AnswerSchema
 
 
-class HealthSchema(ClosedSchema):
+class HealthSchema(AnswerSchema):
     """All is well."""
 
     status = fields.String(
-        required=True, validate=validate.Equal("ok"), metadata={"description": "Always `ok`."}
+        required=True,
+        metadata={"description": "`ok`. The HTTP status says the same.", "pattern": "^[a-z]+$"},
     )

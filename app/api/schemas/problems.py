@@ -3,10 +3,10 @@
 from marshmallow import fields, validate
 
 from app.api.http.problem_types import PATH
-from app.api.schemas.fields import ClosedSchema, TimestampField, identifier_field
+from app.api.schemas.fields import AnswerSchema, TimestampField, identifier_field
 
 
-class InputErrorSchema(ClosedSchema):
+class InputErrorSchema(AnswerSchema):
     """What is wrong with one member of the request body."""
 
     pointer = fields.String(
@@ -20,7 +20,7 @@ class InputErrorSchema(ClosedSchema):
     detail = identifier_field("What is wrong with it.")
 
 
-class ProblemSchema(ClosedSchema):
+class ProblemSchema(AnswerSchema):
     """An error (RFC 9457)."""
 
     type = fields.String(

@@ -1,9 +1,14 @@
+import json
+from copy import deepcopy
+from typing import get_args
+
 import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.credentials.generator import is_client_secret
-from tests.helpers import basic
+from app.credentials.model import EventName
+from tests.helpers import DETAILED_FIELDS, FIELDS, ISSUED_FIELDS, basic, caller, time_in
 
 
 @pytest.fixture
@@ -26,18 +31,68 @@ def responses(document, operation):
         yield int(status), shared[name] if name else response
 
 
-def schemas_within(schema):
-    """Yield the schema and every schema inside it."""
-    yield schema
-    for inner in schema.get("properties", {}).values():
-        yield from schemas_within(inner)
+def members_of(schema):
+    """Return what describes the values in the schema: its properties and items, by name."""
+    members = dict(schema.get("properties", {}))
     if "items" in schema:
-        yield from schemas_within(schema["items"])
+        members["items"] = schema["items"]
+    return members
+
+
+def schemas_within(schema):
+    """Yield the schema and every schema inside it, without following references."""
+    yield schema
+    parts = [part for name in ("allOf", "anyOf", "oneOf") for part in schema.get(name, [])]
+    for inner in [*members_of(schema).values(), *parts]:
+        yield from schemas_within(inner)
+
+
+def fields_of(document, schema):
+    """Return the names of the fields of an object, in the order of its parts."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    parts = [fields_of(document, part) for part in schema.get("allOf", [])]
+    return sum(parts, list(schema.get("properties", {})))
+
+
+def references_within(node):
+    """Yield the name of each component schema that the node refers to."""
+    if isinstance(node, list):
+        for each in node:
+            yield from references_within(each)
+    elif isinstance(node, dict):
+        if node.get("$ref", "").startswith("#/components/schemas/"):
+            yield node["$ref"].rpartition("/")[2]
+        yield from references_within(list(node.values()))
+
+
+def requests_and_answers(document):
+    """Return the component schemas of requests, and all others, by name."""
+    bodies = [each["requestBody"] for _, each in operations(document) if "requestBody" in each]
+    names = set(references_within(bodies))
+    schemas = document["components"]["schemas"]
+    requests = {name: schemas[name] for name in names}
+    return requests, {name: each for name, each in schemas.items() if name not in names}
+
+
+def is_valid(document, schema, value):
+    root = {"components": document["components"], **schema}
+    return OAS31Validator(root, format_checker=oas31_format_checker).is_valid(value)
 
 
 def assert_valid(document, schema, value):
     root = {"components": document["components"], **schema}
     OAS31Validator(root, format_checker=oas31_format_checker).validate(value)
+
+
+def assert_described(document, schema, value):
+    """Assert that the value matches the schema, and has no member that is not described."""
+    document, root = deepcopy(document), {"properties": {"value": deepcopy(schema)}}
+    for each in [root, *document["components"]["schemas"].values()]:
+        for inner in schemas_within(each):
+            for member in members_of(inner).values():
+                member["unevaluatedProperties"] = False
+    assert_valid(document, root, {"value": value})
 
 
 def shape(value):
@@ -101,9 +156,71 @@ def test_every_string_has_a_pattern_and_every_number_its_limits(document):
             kinds = each.get("type", [])
             kinds = [kinds] if isinstance(kinds, str) else kinds
             if "string" in kinds:
-                assert {"pattern", "enum"} & set(each), each
+                assert {"pattern", "enum", "const"} & set(each), each
             if "integer" in kinds:
                 assert {"minimum", "maximum"} <= set(each), each
+
+
+def test_every_schema_and_every_field_has_a_description(document):
+    for name, schema in document["components"]["schemas"].items():
+        assert schema["description"], name
+        for each in schemas_within(schema):
+            for field, described in each.get("properties", {}).items():
+                assert described["description"], (name, field)
+
+
+def test_every_parameter_has_a_description_and_a_valid_example(document):
+    for name, operation in operations(document):
+        path = name.split()[1]
+        parameters = operation["parameters"] + document["paths"][path].get("parameters", [])
+        for each in parameters:
+            shared = each.get("$ref", "").rpartition("/")[2]
+            parameter = document["components"]["parameters"][shared] if shared else each
+            schema = parameter["schema"]
+            assert parameter["description"], name
+            # Swagger UI sends a parameter's own example, even if the parameter is optional
+            assert parameter.get("required") or "example" not in parameter, name
+            for example in schema.get("examples") or [parameter["example"]]:
+                assert_valid(document, schema, example)
+
+
+def test_requests_are_closed_and_answers_may_gain_members(document):
+    requests, answers = requests_and_answers(document)
+    assert set(requests) == {"NewCredential", "CredentialUpdate", "Rotation"}
+    for name, schema in requests.items():
+        assert schema["additionalProperties"] is False, name
+    for name, schema in answers.items():
+        for each in schemas_within(schema):
+            assert each.get("additionalProperties", True) is not False, name
+            assert "unevaluatedProperties" not in each, name
+
+
+def test_answers_may_gain_values(document):
+    _, answers = requests_and_answers(document)
+    for name, schema in answers.items():
+        for each in schemas_within(schema):
+            assert "enum" not in each, name
+            # an event of another kind is an OtherEvent
+            assert "const" not in each or name.endswith("Event"), name
+
+
+def test_a_field_that_schemas_share_is_described_once(document):
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        fields = fields_of(document, schema)
+        assert len(set(fields)) == len(fields), name
+    for name, expected in (
+        ("IssuedCredential", ISSUED_FIELDS),
+        ("DetailedCredential", DETAILED_FIELDS),
+    ):
+        base, own = schemas[name]["allOf"]
+        assert base == {"$ref": "#/components/schemas/Credential"}
+        assert set(own["properties"]) == set(expected) - set(FIELDS)
+
+
+def test_every_time_refers_to_one_timestamp(document):
+    del document["components"]["schemas"]["Timestamp"]
+    assert "date-time" not in json.dumps(document)
 
 
 def test_every_response_documents_its_headers(document):
@@ -127,7 +244,7 @@ def test_every_error_is_a_problem_document_with_examples(document):
             assert content["examples"], name
             for example in content["examples"].values():
                 assert example["value"]["status"] == status
-                assert_valid(document, content["schema"], example["value"])
+                assert_described(document, content["schema"], example["value"])
 
 
 @pytest.mark.parametrize(
@@ -188,9 +305,45 @@ def test_every_answer_matches_the_document_and_its_example(document, real_answer
             assert "content" not in documented
             continue
         content = documented["content"]["application/json"]
-        assert_valid(document, content["schema"], content["example"])
-        assert_valid(document, content["schema"], answer.json)
+        assert_described(document, content["schema"], content["example"])
+        assert_described(document, content["schema"], answer.json)
         assert shape(content["example"]) == shape(answer.json)
+
+
+@pytest.fixture
+def every_event(member, service):
+    """The trail of a unit in which everything happened, and the trails of its credentials."""
+    issued = member.post("/secrets", json={"name": "x", "expires_at": time_in(days=9)}).json
+    path = f"/secrets/{issued['secret_id']}"
+    member.put(path, json={"trust_upstream_consent": True, "name": "y"})
+    member.put(path, json={"trust_upstream_consent": False})
+    member.put(path, json={"trust_upstream_consent": False, "enabled": False})
+    member.put(path, json={"trust_upstream_consent": False, "enabled": True})
+    member.post(f"{path}/rotate", json={"expires_at": time_in(days=9)})
+    member.delete(f"{path}/secrets/{issued['client_secret'][-4:]}")
+    member.post(f"{path}/rotate", json={"overlap_seconds": 0})
+    member.delete(path)
+    other = member.post("/secrets", json={"name": "z"}).json
+    for change_unit in (service.disable_all, service.enable_all, service.revoke_all):
+        change_unit(caller())
+    trails = [member.get(f"/secrets/{each['secret_id']}/events").json for each in (issued, other)]
+    return member.get("/secrets/events").json, trails[0] + trails[1]
+
+
+def test_every_kind_of_event_is_described_to_its_last_member(document, every_event):
+    for name, events in zip(("UnitEvent", "AuditEvent"), every_event, strict=True):
+        assert {each["event"] for each in events} == set(get_args(EventName))
+        assert_described(document, {"items": {"$ref": f"#/components/schemas/{name}"}}, events)
+
+
+def test_an_event_of_a_new_kind_or_with_a_new_member_matches_the_document(document, every_event):
+    for name, events in zip(("UnitEvent", "AuditEvent"), every_event, strict=True):
+        schema = {"$ref": f"#/components/schemas/{name}"}
+        for event in events:
+            grown = {**event, "detail": {**event["detail"], "new": [1]}, "new": None}
+            assert is_valid(document, schema, grown)
+            assert is_valid(document, schema, {**grown, "event": "archived"})
+            assert not is_valid(document, schema, {**grown, "detail": None})
 
 
 def test_every_example_of_a_request_is_accepted(document, member):

@@ -1,0 +1,66 @@
+"""How marshmallow's schemas become JSON Schema, where our way is not apispec's."""
+
+from typing import Any
+
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import Schema
+from marshmallow.fields import Field
+
+from app.api.schemas.fields import AnswerSchema, TimeField, TimestampField
+from app.times import TIME_PATTERN
+
+TIMESTAMP = {
+    "type": "string",
+    "description": "A time: RFC 3339, UTC, whole seconds.",
+    "format": "date-time",
+    "pattern": f"^{TIME_PATTERN}$",
+}
+
+
+class _Converter(OpenAPIConverter):
+    """Refers to what schemas share instead of repeating it, and describes them by their docstring.
+
+    A base class is shared if its name does not begin with an underscore.
+    """
+
+    def schema2jsonschema(self, schema: Schema) -> dict[str, Any]:
+        """Return the schema as `oneOf` its kinds, or as `allOf` its bases and its own fields."""
+        return {"description": type(schema).__doc__, **self._described(schema)}
+
+    def _described(self, schema: Schema) -> dict[str, Any]:
+        if isinstance(schema, AnswerSchema) and schema.kinds:
+            return {"oneOf": [self.resolve_nested_schema(each) for each in schema.kinds]}
+        bases = [each for each in type(schema).__bases__ if _is_shared(each)]
+        if not bases:
+            described: dict[str, Any] = super().schema2jsonschema(schema)
+            return described
+        inherited = {name for each in bases for name in each().fields}
+        own = {name: each for name, each in schema.fields.items() if name not in inherited}
+        parts = [self.resolve_nested_schema(each) for each in bases]
+        if own:
+            parts.append(self.fields2jsonschema(own))
+        return {"allOf": parts}
+
+    def field2property(self, field: Field[Any]) -> dict[str, Any]:
+        """Return what the document says about the field. Every time refers to Timestamp."""
+        described: dict[str, Any] = super().field2property(field)
+        if "const" in field.metadata:  # apispec does not know it
+            described["const"] = field.metadata["const"]
+        if isinstance(field, TimestampField | TimeField):
+            of_a_time = self.spec.components.get_ref("schema", "Timestamp")
+            if field.allow_none:
+                of_a_time = {"anyOf": [of_a_time, {"type": "null"}]}
+            return {"description": field.metadata["description"], **of_a_time}
+        return described
+
+
+def _is_shared(base: type) -> bool:
+    is_answer = issubclass(base, AnswerSchema) and base is not AnswerSchema
+    return is_answer and not base.__name__.startswith("_")
+
+
+class SchemaPlugin(MarshmallowPlugin):
+    """apispec's plugin for marshmallow, with our converter."""
+
+    Converter = _Converter
