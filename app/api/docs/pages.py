@@ -11,6 +11,7 @@ from app.api.docs import markdown
 from app.api.docs.reference import Field, Operation, Reference, read_reference
 from app.api.docs.samples import LANGUAGES, ORIGIN, sample, templates
 from app.api.http.problem_types import PROBLEM_TYPES
+from app.api.openapi.document import POLICY
 
 
 class Pages:
@@ -33,6 +34,7 @@ class Pages:
             sample=lambda operation_id: _samples(self.reference.operation(operation_id)),
             answer=lambda operation_id: _answer(self.reference.operation(operation_id)),
             receiver=_receiver,
+            policy=POLICY.strip(),
         )
 
     @cached_property

@@ -1,7 +1,7 @@
 """The reference: each operation of the OpenAPI document, in the shape that the pages show."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -177,7 +177,10 @@ class _Reader:
                 for name, each in answer.get("headers", {}).items()
                 if name not in self.shared
             ],
-            answer=self._members(schema["items"] if is_list else schema, f"{anchor}.response"),
+            answer=_in_order_of(
+                content.get("example"),
+                self._members(schema["items"] if is_list else schema, f"{anchor}.response"),
+            ),
             answer_is_list=is_list,
             answer_example=content.get("example"),
             failures=[
@@ -226,6 +229,9 @@ class _Reader:
         )
 
     def _members(self, schema: Mapping[str, Any], anchor: str) -> list[Field]:
+        schema = self.resolve(schema)
+        if "oneOf" in schema:
+            return self._members_by_kind([self.resolve(kind) for kind in schema["oneOf"]], anchor)
         properties, required = self._properties(schema)
         return [
             self._member(name, self.resolve(each), f"{anchor}.{name}", required=name in required)
@@ -246,6 +252,32 @@ class _Reader:
             fields=self._members(inner, anchor),
         )
 
+    def _members_by_kind(self, kinds: list[Mapping[str, Any]], anchor: str) -> list[Field]:
+        """Return the members of an object of several kinds.
+
+        One of the members is constant in each kind, and so names it. What else differs is shown for
+        each kind by itself.
+        """
+        properties = [self._properties(kind)[0] for kind in kinds]
+        members = self._members(kinds[0], anchor)
+        for place, member in enumerate(members):
+            variants = [self.resolve(each[member.name]) for each in properties]
+            if variants.count(variants[0]) == len(variants):
+                continue
+            if "const" in variants[0]:
+                names = [each.get("const", "another") for each in variants]
+                members[place] = replace(
+                    member, type=" or ".join((", ".join(names[:-1]), names[-1]))
+                )
+            else:
+                inner = [
+                    self._member(name, each, f"{member.anchor}.{name}", required=False)
+                    for name, each in zip(names, variants, strict=True)
+                ]
+                description = "Depends on what happened."
+                members[place] = replace(member, description=description, fields=inner)
+        return members
+
     def _properties(self, schema: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
         """Return the members of an object, and the names of those that it must have."""
         schema = self.resolve(schema)
@@ -259,6 +291,10 @@ class _Reader:
 
     def _type(self, schema: Mapping[str, Any]) -> str:
         """Say in a few words what a value may be."""
+        if "anyOf" in schema:
+            return " or ".join(self._type(self.resolve(each)) for each in schema["anyOf"])
+        if "const" in schema:
+            return str(schema["const"])
         kinds = schema.get("type", "object")
         kinds = [kinds] if isinstance(kinds, str) else kinds
         name = " or ".join("timestamp" if _is_time(schema, kind) else kind for kind in kinds)
@@ -275,6 +311,15 @@ class _Reader:
 
 def _is_time(schema: Mapping[str, Any], kind: str) -> bool:
     return kind == "string" and schema.get("format") == "date-time"
+
+
+def _in_order_of(example: Any, fields: list[Field]) -> list[Field]:
+    """Return fields in the order in which the example has them, as answers do."""
+    first = example[0] if isinstance(example, list) else example or {}
+    order = list(first)
+    return sorted(
+        fields, key=lambda each: order.index(each.name) if each.name in order else len(order)
+    )
 
 
 def _slugs(response: Mapping[str, Any]) -> list[str]:

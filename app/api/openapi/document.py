@@ -28,7 +28,10 @@ the pair that came with each event (**Verification**).
 
 Every error is a problem document (RFC 9457). Every response carries `X-Request-Id`, which repeats
 yours if you sent one. All times are UTC. A `secret_id` identifies a credential and is not secret.
+"""
 
+# The docs page has it too.
+POLICY = """
 **Versions.** This document and the service have the same version (Semantic Versioning). Until the
 next major version, nothing that is documented is removed, renamed or changed in meaning, and no
 valid request becomes invalid. This holds for 0.x too.
@@ -57,7 +60,7 @@ def init_app(app: Flask) -> flask_smorest.Api:
         OPENAPI_VERSION="3.1.0",
         API_SPEC_OPTIONS={
             "info": {
-                "description": _DESCRIPTION.strip(),
+                "description": f"{_DESCRIPTION}{POLICY}".strip(),
                 "contact": _CONTACT,
                 "license": _LICENSE,
             },
