@@ -60,7 +60,7 @@ class CredentialSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CredentialSettings):
-    """All settings of the service. The README's Configuration explains each."""
+    """All settings of the service. docs/configuration.md explains each."""
 
     jwt_keys: str | Path  # a JWKS URL, or a file
     jwt_issuer: str

@@ -1,4 +1,4 @@
-"""The examples of the README, run unchanged."""
+"""The examples of the README, run unchanged, and the table of settings."""
 
 import json
 import os
@@ -63,8 +63,30 @@ def test_the_curl_example_verifies(server, issued):
     assert json.loads(answer)["client_id"] == issued.client_id
 
 
-def test_the_readme_names_every_setting():
+def test_the_first_curl_gets_the_answer_that_the_readme_shows(server, issuer):
+    command, answer = re.search(
+        r"```sh\n(curl -X POST [^`]*)```\n+```json\n(.*)\n```", README
+    ).groups()
+    command = command.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
+    command = command.replace("$(make token)", "$TOKEN")
+    given = json.loads(
+        subprocess.check_output(
+            ["sh", "-c", f"{command.strip()} --silent"],
+            env=os.environ | {"TOKEN": issuer.sign()},
+            text=True,
+        )
+    )
+    assert list(given) == list(json.loads(answer))
+    assert (given["name"], given["unit_id"]) == ("CRM backend", "unit_demo")
+
+
+def test_the_first_answer_is_on_the_first_screen():
+    assert "lv_cs_" in "\n".join(README.splitlines()[:40])
+
+
+def test_the_page_of_settings_names_every_setting():
     read = re.findall(r'"([A-Z][A-Z_]+)"', (ROOT / "app" / "settings.py").read_text())
-    stated = re.findall(r"`([A-Z][A-Z_]+)`", README[README.index("## Configuration") :])
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    stated = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     assert len(read) > 10
-    assert set(read) <= set(stated)
+    assert set(read) <= set(re.findall(r"`([A-Z][A-Z_]+)`", " ".join(stated)))
