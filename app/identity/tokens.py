@@ -102,7 +102,7 @@ class TokenVerifier:
             algorithm = self._check_header(header)
             key = self._keys.find(key_id=header.get("kid"), algorithm=algorithm)
             if key is None:
-                raise InvalidToken("unknown key")
+                raise InvalidToken("no key of the issuer has this key ID and algorithm")
             return jwt.decode(
                 token,
                 key.key,
@@ -120,7 +120,7 @@ class TokenVerifier:
             raise
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # hostile tokens provoke errors that PyJWT does not wrap
-            raise InvalidToken(type(error).__name__) from None
+            raise InvalidToken(_reason(error)) from None
 
     def _check_header(self, header: dict[str, Any]) -> str:
         algorithm = header.get("alg")
@@ -130,6 +130,23 @@ class TokenVerifier:
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
             raise InvalidToken("unexpected typ")
         return algorithm
+
+
+def _reason(error: Exception) -> str:
+    """Say what PyJWT found wrong, without its message, which may quote the token."""
+    match error:
+        case jwt.MissingRequiredClaimError():
+            return f"the claim {error.claim} is missing"
+        case jwt.InvalidSignatureError():
+            return "the signature is not by the issuer's key"
+        case jwt.InvalidIssuerError():
+            return "wrong issuer"
+        case jwt.InvalidAudienceError():
+            return "wrong audience"
+        case jwt.ImmatureSignatureError():
+            return "not valid yet"
+        case _:
+            return f"malformed ({type(error).__name__})"
 
 
 def _require_numeric_date(value: object) -> None:
