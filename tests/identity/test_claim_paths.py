@@ -53,13 +53,13 @@ def test_a_path_to_nothing_and_into_a_list_finds_no_claim(text):
 
 @pytest.mark.parametrize("text", ["", "/", "//a", "/a/", "/a//b", " ", " a", "a\n", "/a/ b"])
 def test_an_empty_name_and_white_space_around_a_name_are_rejected(text):
-    with pytest.raises(ValueError, match="empty name"):
+    with pytest.raises(ValueError, match=r"^empty name, or white space around it$"):
         ClaimPath.parse(text)
 
 
 @pytest.mark.parametrize("text", ["/~", "/a~", "/~2", "/a/b~x", "/~~0"])
 def test_a_tilde_that_escapes_nothing_is_rejected_in_a_pointer(text):
-    with pytest.raises(ValueError, match="~"):
+    with pytest.raises(ValueError, match=r"^~ without 0 or 1$"):
         ClaimPath.parse(text)
     assert ClaimPath.parse("a~b").names == ("a~b",)
 
@@ -67,7 +67,7 @@ def test_a_tilde_that_escapes_nothing_is_rejected_in_a_pointer(text):
 @pytest.mark.parametrize("name", ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"])
 def test_a_registered_claim_is_rejected(name):
     for text in (name, f"/{name}", f"/{name}/x"):
-        with pytest.raises(ValueError, match="registered"):
+        with pytest.raises(ValueError, match=r"^registered claim$"):
             ClaimPath.parse(text)
     assert ClaimPath.parse(f"/x/{name}")
 

@@ -207,6 +207,11 @@ def test_claims_are_read_under_the_names_that_the_operator_chose(verifier_with, 
     )
 
 
+@pytest.mark.parametrize("roles", ["manager", ["manager"]])
+def test_one_role_may_be_a_string(verifier_with, issuer, roles):
+    assert verifier_with(role="roles").verify(issuer.sign(roles=roles)).roles == {"manager"}
+
+
 @pytest.mark.parametrize(
     "claims", [{}, {"leadvibe": None}, {"leadvibe": ["units"]}, {"leadvibe": {"units": None}}]
 )
