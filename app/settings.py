@@ -202,7 +202,7 @@ def _key_problems(
 
 
 def _claim_problems(claims: ClaimPaths) -> dict[str, list[str]]:
-    """Require a claim for each meaning, or whoever grants one would grant the other as well."""
+    """Require a claim for each meaning, or a person who assigns units could make managers."""
     named = {
         "JWT_UNIT_CLAIM": claims.unit,
         "JWT_UNITS_CLAIM": claims.units,
