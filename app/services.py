@@ -49,7 +49,7 @@ class Services:
                 algorithms=settings.jwt_algorithms,
                 issuer=settings.jwt_issuer,
                 audience=settings.jwt_audience,
-                role_claim=settings.jwt_role_claim,
+                claims=settings.jwt_claims,
             ),
             manager_roles=settings.jwt_manager_roles,
             verify_failures=RateLimit(

@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from socket import AI_PASSIVE, getaddrinfo
 from typing import Any, Self, cast
@@ -15,6 +16,7 @@ from marshmallow import ValidationError
 from marshmallow.validate import ContainsOnly, Length, Range
 
 from app.database.connection import is_connection_uri
+from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.identity.keys import InvalidKeys, read_key_file
 
 # Asymmetric signatures only: a service that can check a token must not be able to make one.
@@ -58,13 +60,13 @@ class CredentialSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CredentialSettings):
-    """All settings of the service. The README's Configuration explains each."""
+    """All settings of the service. docs/configuration.md explains each."""
 
     jwt_keys: str | Path  # a JWKS URL, or a file
     jwt_issuer: str
     jwt_audience: str
     jwt_algorithms: tuple[str, ...]
-    jwt_role_claim: str | None
+    jwt_claims: ClaimPaths
     jwt_manager_roles: frozenset[str]
     host: str
     port: int
@@ -83,7 +85,11 @@ class Settings(CredentialSettings):
         env = _environment()
         jwks_url = env.str("JWT_JWKS_URL", None, validate=_check_http_url)
         key_file = env.path("JWT_PUBLIC_KEY_FILE", None)
-        role_claim = env.str("JWT_ROLE_CLAIM", None, validate=_check_given)
+        claims = ClaimPaths(
+            unit=env.claim("JWT_UNIT_CLAIM", "unit_id"),
+            units=env.claim("JWT_UNITS_CLAIM", "unit_ids"),
+            role=env.claim("JWT_ROLE_CLAIM", None),
+        )
         manager_roles = env.list(
             "JWT_MANAGER_ROLES", None, subcast=str.strip, validate=_check_each_given
         )
@@ -101,7 +107,7 @@ class Settings(CredentialSettings):
                 )
                 or ()
             ),
-            jwt_role_claim=role_claim,
+            jwt_claims=claims,
             jwt_manager_roles=frozenset(manager_roles or ()),
             host=env.str("HOST", "127.0.0.1", validate=[_NOT_EMPTY, _check_host]),
             port=env.int("PORT", 8000, validate=Range(1, 65535)),
@@ -123,6 +129,7 @@ class Settings(CredentialSettings):
             env.str("JWT_MANAGER_ROLES", None) is None
         ):
             problems["JWT_ROLE_CLAIM, JWT_MANAGER_ROLES"] = ["Set both of them, or neither."]
+        problems |= _claim_problems(claims)
         _raise_problems(env, problems)
         return settings
 
@@ -148,6 +155,7 @@ def database_url_from_environment() -> str:
 def _environment() -> environs.Env:
     env = environs.Env(eager=False)  # collects problems until it is sealed
     env.add_parser("digest_keys", _parse_digest_keys)
+    env.add_parser("claim", _parse_claim)
     env.add_parser("log_level_name", _parse_log_level)
     return env
 
@@ -193,14 +201,24 @@ def _key_problems(
     return {}
 
 
+def _claim_problems(claims: ClaimPaths) -> dict[str, list[str]]:
+    """Require a claim for each meaning, or a person who assigns units could make managers."""
+    named = {
+        "JWT_UNIT_CLAIM": claims.unit,
+        "JWT_UNITS_CLAIM": claims.units,
+        "JWT_ROLE_CLAIM": claims.role,
+    }
+    given = [(name, claim) for name, claim in named.items() if claim is not None]
+    return {
+        f"{name}, {other_name}": ["Must be different claims, and neither inside the other."]
+        for (name, claim), (other_name, other) in combinations(given, 2)
+        if claim.overlaps(other)
+    }
+
+
 def _check_database_url(url: str) -> None:
     if not is_connection_uri(url):
         raise ValidationError("Must be a libpq connection URI (postgresql://…).")
-
-
-def _check_given(text: str | None) -> None:
-    if text is not None:
-        _NOT_EMPTY(text)
 
 
 def _check_each_given(texts: list[str] | None) -> None:
@@ -243,6 +261,19 @@ def _check_host(host: str) -> None:
 def _check_worker_class(name: str) -> None:
     if name not in WORKER_CLASSES:
         raise ValidationError(f"Must be one of: {', '.join(WORKER_CLASSES)}.")
+
+
+def _parse_claim(text: str | None) -> ClaimPath | None:
+    if text is None:
+        return None
+    _NOT_EMPTY(text)
+    try:
+        return ClaimPath.parse(text)
+    except ValueError:
+        raise ValidationError(
+            "Must be the name of a claim, or a JSON pointer such as /realm_access/roles, "
+            "and not one of JWT's registered claims."
+        ) from None
 
 
 def _parse_log_level(text: str) -> str:

@@ -23,7 +23,7 @@ from app.credentials.service import CredentialService
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from app.settings import Settings
-from tests.helpers import DIGEST_KEY, caller
+from tests.helpers import DIGEST_KEY, caller, claims_named
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.server import Server, running_server
 
@@ -114,7 +114,7 @@ def settings(
         jwt_issuer=ISSUER,
         jwt_audience=AUDIENCE,
         jwt_algorithms=("RS256", "ES256", "EdDSA"),
-        jwt_role_claim=None,
+        jwt_claims=claims_named(),
         jwt_manager_roles=frozenset(),
         digest_keys=(DIGEST_KEY,),
         bcrypt_rounds=10,
@@ -248,6 +248,8 @@ def environment(settings: Settings, **changes: Any) -> dict[str, str]:
         "JWT_PUBLIC_KEY_FILE": str(settings.jwt_keys),
         "JWT_ISSUER": settings.jwt_issuer,
         "JWT_AUDIENCE": settings.jwt_audience,
+        "JWT_UNIT_CLAIM": str(settings.jwt_claims.unit),
+        "JWT_UNITS_CLAIM": str(settings.jwt_claims.units),
         "DIGEST_KEY": ",".join(b64encode(each).decode() for each in settings.digest_keys),
         "WEB_CONCURRENCY": str(settings.web_concurrency),
         "THREADS": str(settings.threads),
@@ -259,10 +261,10 @@ def environment(settings: Settings, **changes: Any) -> dict[str, str]:
         **({} if days is None else {"MAX_SECRET_DAYS": str(days)}),
         **(
             {
-                "JWT_ROLE_CLAIM": settings.jwt_role_claim,
+                "JWT_ROLE_CLAIM": str(settings.jwt_claims.role),
                 "JWT_MANAGER_ROLES": ",".join(settings.jwt_manager_roles),
             }
-            if settings.jwt_role_claim
+            if settings.jwt_claims.role
             else {}
         ),
         "TRUSTED_PROXIES": str(settings.trusted_proxies),

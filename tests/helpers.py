@@ -11,6 +11,7 @@ import pytest
 
 from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
+from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.places import Workload
 from app.times import format_time
 
@@ -31,6 +32,16 @@ DETAILED_FIELDS = [
 def caller(unit_id: str = "unit_demo", *, actor: str = "ada", request_id: str = "req") -> Caller:
     return Caller(
         actor=actor, unit_id=unit_id, request_id=request_id, via="api", address="192.0.2.1"
+    )
+
+
+def claims_named(
+    unit: str = "unit_id", units: str = "unit_ids", role: str | None = None
+) -> ClaimPaths:
+    return ClaimPaths(
+        unit=ClaimPath.parse(unit),
+        units=ClaimPath.parse(units),
+        role=None if role is None else ClaimPath.parse(role),
     )
 
 

@@ -4,6 +4,7 @@ from base64 import b64encode
 import pytest
 
 from app.settings import Settings, SettingsError, database_url_from_environment
+from tests.helpers import claims_named
 
 KEY = b64encode(b"k" * 32).decode()
 
@@ -197,8 +198,47 @@ def test_roles_are_read_from_both_variables(environment):
     environment.setenv("JWT_ROLE_CLAIM", "roles")
     environment.setenv("JWT_MANAGER_ROLES", "manager, owner")
     settings = Settings.from_environment()
-    assert settings.jwt_role_claim == "roles"
+    assert str(settings.jwt_claims.role) == "roles"
     assert settings.jwt_manager_roles == {"manager", "owner"}
+
+
+def test_claims_have_their_usual_names_or_those_that_are_set(environment):
+    assert Settings.from_environment().jwt_claims == claims_named()
+    environment.setenv("JWT_UNIT_CLAIM", "https://example.com/unit")
+    environment.setenv("JWT_UNITS_CLAIM", "/leadvibe/units")
+    environment.setenv("JWT_ROLE_CLAIM", "/realm_access/roles")
+    environment.setenv("JWT_MANAGER_ROLES", "manager")
+    assert Settings.from_environment().jwt_claims == claims_named(
+        "https://example.com/unit", "/leadvibe/units", "/realm_access/roles"
+    )
+
+
+@pytest.mark.parametrize("name", ["JWT_UNIT_CLAIM", "JWT_UNITS_CLAIM", "JWT_ROLE_CLAIM"])
+@pytest.mark.parametrize("value", ["", "/", "/a//b", "/a~", " a", "sub", "/iss", "/aud/x"])
+def test_the_name_of_a_claim_must_be_a_name_or_a_pointer(environment, name, value):
+    environment.setenv("JWT_MANAGER_ROLES", "manager")
+    environment.setenv("JWT_ROLE_CLAIM", "roles")
+    environment.setenv(name, value)
+    (line,) = problems().splitlines()
+    assert line.startswith(f"{name}: Must ")
+
+
+@pytest.mark.parametrize(
+    ("unit", "units", "role", "named"),
+    [
+        ("unit_ids", "unit_ids", "roles", "JWT_UNIT_CLAIM, JWT_UNITS_CLAIM"),
+        ("a", "/a", "roles", "JWT_UNIT_CLAIM, JWT_UNITS_CLAIM"),
+        ("/a/b", "/a", "roles", "JWT_UNIT_CLAIM, JWT_UNITS_CLAIM"),
+        ("roles", "unit_ids", "roles", "JWT_UNIT_CLAIM, JWT_ROLE_CLAIM"),
+        ("unit_id", "groups", "groups", "JWT_UNITS_CLAIM, JWT_ROLE_CLAIM"),
+    ],
+)
+def test_a_claim_cannot_have_two_meanings(environment, unit, units, role, named):
+    environment.setenv("JWT_UNIT_CLAIM", unit)
+    environment.setenv("JWT_UNITS_CLAIM", units)
+    environment.setenv("JWT_ROLE_CLAIM", role)
+    environment.setenv("JWT_MANAGER_ROLES", "manager")
+    assert problems() == f"{named}: Must be different claims, and neither inside the other."
 
 
 @pytest.mark.parametrize(("name", "value"), [("JWT_ROLE_CLAIM", "x"), ("JWT_MANAGER_ROLES", "x")])

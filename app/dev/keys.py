@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,12 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.settings import Settings
 
 ISSUER = "https://issuer.localhost"
 AUDIENCE = "leadvibe-credentials"
 UNIT = "unit_demo"
-ROLE_CLAIM = "role"
+CLAIMS = ClaimPaths(
+    unit=ClaimPath(("unit_id",)), units=ClaimPath(("unit_ids",)), role=ClaimPath(("role",))
+)
 ROLE = "manager"
 
 _TOKEN_SECONDS = 12 * 60 * 60
@@ -44,21 +48,22 @@ class DevelopmentKeys:
         unit_id: str,
         issuer: str = ISSUER,
         audience: str = AUDIENCE,
-        role_claim: str = ROLE_CLAIM,
+        claims: ClaimPaths = CLAIMS,
         role: str = ROLE,
     ) -> str:
         """Return a token for the subject `developer` in the unit, valid for twelve hours."""
         now = int(time())
-        claims = {
+        payload: dict[str, Any] = {
             "iss": issuer,
             "aud": audience,
             "sub": "developer",
             "iat": now,
             "exp": now + _TOKEN_SECONDS,
-            "unit_id": unit_id,
-            role_claim: role,
         }
-        return jwt.encode(claims, self.private_key, algorithm="EdDSA")
+        _put(payload, claims.unit, unit_id)
+        if claims.role is not None:
+            _put(payload, claims.role, role)
+        return jwt.encode(payload, self.private_key, algorithm="EdDSA")
 
 
 def development_keys(directory: Path) -> DevelopmentKeys:
@@ -86,9 +91,16 @@ def development_token(settings: Settings) -> str | None:
         unit_id=UNIT,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
-        role_claim=settings.jwt_role_claim or ROLE_CLAIM,
+        claims=settings.jwt_claims,
         role=min(settings.jwt_manager_roles, default=ROLE),
     )
+
+
+def _put(payload: dict[str, Any], path: ClaimPath, value: str) -> None:
+    *parents, name = path.names
+    for parent in parents:
+        payload = payload.setdefault(parent, {})
+    payload[name] = value
 
 
 def _new_private_key() -> bytes:

@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from app.dev.keys import AUDIENCE, ISSUER, ROLE, ROLE_CLAIM, UNIT, development_keys
+from app.dev.keys import AUDIENCE, CLAIMS, ISSUER, ROLE, UNIT, development_keys
+from app.identity.claim_paths import ClaimPath, ClaimPaths
 
 
 def main() -> None:
@@ -14,10 +15,22 @@ def main() -> None:
             unit_id=os.environ.get("UNIT", UNIT),
             issuer=os.environ.get("JWT_ISSUER", ISSUER),
             audience=os.environ.get("JWT_AUDIENCE", AUDIENCE),
-            role_claim=os.environ.get("JWT_ROLE_CLAIM", ROLE_CLAIM),
+            claims=ClaimPaths(
+                unit=_claim("JWT_UNIT_CLAIM", CLAIMS.unit),
+                units=CLAIMS.units,
+                role=_claim("JWT_ROLE_CLAIM", CLAIMS.role),
+            ),
             role=os.environ.get("ROLE", _manager_role()),
         )
     )
+
+
+def _claim(variable: str, default: ClaimPath | None) -> ClaimPath:
+    """Return the claim that the service reads under the same settings."""
+    try:
+        return ClaimPath.parse(os.environ.get(variable, str(default)))
+    except ValueError as error:
+        sys.exit(f"make token: {variable}: {error}")
 
 
 def _manager_role() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import jwt
 
 from app.identifiers import is_identifier
+from app.identity.claim_paths import ClaimPaths
 from app.identity.key_sources import KeySource
 
 LEEWAY_SECONDS = 30
@@ -42,13 +43,13 @@ class TokenVerifier:
         algorithms: Collection[str],
         issuer: str,
         audience: str,
-        role_claim: str | None,
+        claims: ClaimPaths,
     ) -> None:
         self._keys = keys
         self._algorithms = algorithms
         self._issuer = issuer
         self._audience = audience
-        self._role_claim = role_claim
+        self._paths = claims
 
     def verify(self, token: str) -> Claims:
         """Return the claims.
@@ -63,7 +64,37 @@ class TokenVerifier:
             raise TokenExpired("expired") from None
 
     def _claims(self, token: str, *, verify_exp: bool) -> Claims:
-        return _read_claims(self._decode(token, verify_exp=verify_exp), role_claim=self._role_claim)
+        payload = self._decode(token, verify_exp=verify_exp)
+        for name in ("exp", "nbf", "iat"):
+            if name in payload:
+                _require_numeric_date(payload[name])
+        return Claims(
+            subject=_identifier(payload["sub"], "sub"),
+            unit_id=self._unit(payload),
+            unit_ids=self._units(payload),
+            roles=self._roles(payload),
+        )
+
+    def _unit(self, payload: dict[str, Any]) -> str | None:
+        claim = self._paths.unit.find(payload)
+        return None if claim in (None, "") else _identifier(claim, str(self._paths.unit))
+
+    def _units(self, payload: dict[str, Any]) -> frozenset[str]:
+        claim = self._paths.units.find(payload)
+        if not isinstance(claim, list | None):
+            raise InvalidToken(f"{self._paths.units} is not a list")
+        entry = f"an entry of {self._paths.units}"
+        return frozenset(_identifier(each, entry) for each in claim or ())
+
+    def _roles(self, payload: dict[str, Any]) -> frozenset[str]:
+        """Return the roles in a claim that is a string or a list of strings."""
+        if self._paths.role is None:
+            return frozenset()
+        claim = self._paths.role.find(payload, default=[])
+        roles = [claim] if isinstance(claim, str) else claim
+        if not isinstance(roles, list) or not all(isinstance(each, str) for each in roles):
+            raise InvalidToken(f"{self._paths.role} is neither a string nor a list of strings")
+        return frozenset(roles)
 
     def _decode(self, token: str, *, verify_exp: bool) -> dict[str, Any]:
         try:
@@ -71,7 +102,7 @@ class TokenVerifier:
             algorithm = self._check_header(header)
             key = self._keys.find(key_id=header.get("kid"), algorithm=algorithm)
             if key is None:
-                raise InvalidToken("unknown key")
+                raise InvalidToken("no key of the issuer has this key ID and algorithm")
             return jwt.decode(
                 token,
                 key.key,
@@ -89,7 +120,7 @@ class TokenVerifier:
             raise
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # hostile tokens provoke errors that PyJWT does not wrap
-            raise InvalidToken(type(error).__name__) from None
+            raise InvalidToken(_reason(error)) from None
 
     def _check_header(self, header: dict[str, Any]) -> str:
         algorithm = header.get("alg")
@@ -101,28 +132,21 @@ class TokenVerifier:
         return algorithm
 
 
-def _read_claims(claims: dict[str, Any], *, role_claim: str | None) -> Claims:
-    for name in ("exp", "nbf", "iat"):
-        if name in claims:
-            _require_numeric_date(claims[name])
-    unit_id = claims.get("unit_id")
-    unit_ids = claims.get("unit_ids")
-    if not isinstance(unit_ids, list | None):
-        raise InvalidToken("unit_ids is not a list")
-    return Claims(
-        subject=_identifier(claims["sub"]),
-        unit_id=None if unit_id in (None, "") else _identifier(unit_id),
-        unit_ids=frozenset(_identifier(each) for each in unit_ids or ()),
-        roles=frozenset() if role_claim is None else _roles(claims.get(role_claim, [])),
-    )
-
-
-def _roles(claim: object) -> frozenset[str]:
-    """Return the roles in a claim that is a string or a list of strings."""
-    roles = [claim] if isinstance(claim, str) else claim
-    if not isinstance(roles, list) or not all(isinstance(each, str) for each in roles):
-        raise InvalidToken("the role claim is neither a string nor a list of strings")
-    return frozenset(roles)
+def _reason(error: Exception) -> str:
+    """Say what PyJWT found wrong, without its message, which may quote the token."""
+    match error:
+        case jwt.MissingRequiredClaimError():
+            return f"the claim {error.claim} is missing"
+        case jwt.InvalidSignatureError():
+            return "the signature is not by the issuer's key"
+        case jwt.InvalidIssuerError():
+            return "wrong issuer"
+        case jwt.InvalidAudienceError():
+            return "wrong audience"
+        case jwt.ImmatureSignatureError():
+            return "not valid yet"
+        case _:
+            return f"malformed ({type(error).__name__})"
 
 
 def _require_numeric_date(value: object) -> None:
@@ -133,7 +157,7 @@ def _require_numeric_date(value: object) -> None:
         raise InvalidToken("a time is out of range")
 
 
-def _identifier(value: object) -> str:
+def _identifier(value: object, name: str) -> str:
     if not isinstance(value, str) or not is_identifier(value):
-        raise InvalidToken("a claim has invalid characters")
+        raise InvalidToken(f"{name} is not a string of 1-255 valid characters")
     return value

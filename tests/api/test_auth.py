@@ -5,7 +5,7 @@ import pytest
 
 from app import create_app
 from tests.conftest import client_of
-from tests.helpers import caller
+from tests.helpers import caller, claims_named
 from tests.jwks_server import serving_keys
 
 CHALLENGE = 'Bearer realm="LeadVibe"'
@@ -71,7 +71,7 @@ def test_the_log_says_why_a_token_is_refused_but_not_the_token(client, issuer, c
     with caplog.at_level(logging.INFO):
         challenge_of(client, f"Bearer {token}")
     (refused,) = [record for record in caplog.records if record.msg == "token refused"]
-    assert refused.fields == {"request_id": "req-1", "reason": "InvalidAudienceError"}
+    assert refused.fields == {"request_id": "req-1", "reason": "wrong audience"}
     assert token not in "".join(str(vars(record)) for record in caplog.records)
 
 
@@ -145,6 +145,36 @@ def test_a_second_cookie_header_is_not_lost(app, issuer):
     """gunicorn joins two headers with a comma."""
     token = issuer.sign(unit_ids=["unit_a"])
     assert active_unit(app, token, "a=1,activeOu=unit_a") == 400
+
+
+@pytest.fixture
+def with_other_names(app_with):
+    """A service whose issuer must put its own claims under a namespace."""
+    return app_with(jwt_claims=claims_named("https://example.com/unit", "/leadvibe/units"))
+
+
+def test_the_active_unit_comes_from_the_claims_that_the_operator_chose(with_other_names, issuer):
+    own = {"https://example.com/unit": "unit_a", "leadvibe": {"units": ["unit_b"]}}
+    token = issuer.sign(**own)
+    assert active_unit(with_other_names, token, "") == "unit_a"
+    assert active_unit(with_other_names, token, "activeOu=unit_a") == "unit_a"
+    assert active_unit(with_other_names, token, "activeOu=unit_b") == "unit_b"
+    assert active_unit(with_other_names, token, "activeOu=unit_demo") == 403
+
+
+def test_the_usual_claims_mean_nothing_where_others_were_chosen(with_other_names, issuer):
+    token = issuer.sign(unit_ids=["unit_demo"])
+    assert active_unit(with_other_names, token, "") == 400
+    assert active_unit(with_other_names, token, "activeOu=unit_demo") == 403
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"https://example.com/unit": ["unit_a"]}, {"leadvibe": {"units": "unit_b"}}],
+)
+def test_a_chosen_claim_of_the_wrong_type_is_refused(with_other_names, issuer, claims):
+    client = with_other_names.test_client(use_cookies=False)
+    assert challenge_of(client, f"Bearer {issuer.sign(**claims)}") == INVALID_TOKEN
 
 
 def test_the_service_takes_its_keys_from_a_url(settings, issuer):

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conftest import client_of
+from tests.helpers import claims_named
 
 FORBIDDEN = (403, "Your role does not allow changing credentials")
 
@@ -11,7 +12,7 @@ FORBIDDEN = (403, "Your role does not allow changing credentials")
 def guarded(app_with):
     """A service where managers and owners may change credentials."""
     return app_with(
-        jwt_role_claim="https://leadvibe.example/roles",
+        jwt_claims=claims_named(role="https://leadvibe.example/roles"),
         jwt_manager_roles=frozenset({"manager", "owner"}),
         issue_limit=1,
     )

@@ -165,6 +165,10 @@ def test_only_the_development_token_is_printed(var):
         ({"JWT_MANAGER_ROLES": "owner, admin"}, {"unit_id": "unit_demo", "role": "admin"}),
         ({"ROLE": "viewer"}, {"unit_id": "unit_demo", "role": "viewer"}),
         ({"ROLE": "viewer", "JWT_ROLE_CLAIM": "groups"}, {"groups": "viewer"}),
+        (
+            {"JWT_UNIT_CLAIM": "/leadvibe/unit", "JWT_ROLE_CLAIM": "/leadvibe/roles"},
+            {"leadvibe": {"unit": "unit_demo", "roles": "manager"}},
+        ),
     ):
         printed = subprocess.check_output(
             [sys.executable, "-m", "app.dev.token", str(var)],

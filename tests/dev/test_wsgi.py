@@ -1,8 +1,10 @@
 """The docs page of `make run`, which may offer a development token."""
 
+import re
 import subprocess
 import sys
 
+import jwt
 import pytest
 
 from app.dev.keys import development_keys
@@ -45,3 +47,17 @@ def test_no_token_is_offered_if_the_keys_belong_to_another_issuer(shown, tmp_pat
     (tmp_path / "private.pem").write_text("somebody else's")
     assert "development" not in shown()
     assert "development" not in shown(JWT_PUBLIC_KEY_FILE=str(tmp_path / "public.pem"))
+
+
+def test_the_token_has_the_claims_that_the_service_reads(shown, tmp_path):
+    keys = development_keys(tmp_path)
+    page = shown(
+        JWT_PUBLIC_KEY_FILE=str(keys.public_key_file),
+        JWT_UNIT_CLAIM="https://example.com/unit",
+        JWT_ROLE_CLAIM="/realm_access/roles",
+        JWT_MANAGER_ROLES="owner",
+    )
+    (token,) = re.findall("export TOKEN='(.*)'", page)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["https://example.com/unit"] == "unit_demo"
+    assert claims["realm_access"] == {"roles": "owner"}

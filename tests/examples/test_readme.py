@@ -1,4 +1,4 @@
-"""The examples of the README, run unchanged."""
+"""The examples of the README, run unchanged, and the table of settings."""
 
 import json
 import os
@@ -55,16 +55,44 @@ def test_the_javascript_example_verifies(server, valid, invalid):
 
 def test_the_curl_example_verifies(server, issued):
     (command,) = re.findall(r"```sh\n(curl --user.*)\n```", README)
-    command = command.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
-    variables = {"CLIENT_ID": issued.client_id, "CLIENT_SECRET": issued.client_secret}
+    answer = run(command, server, CLIENT_ID=issued.client_id, CLIENT_SECRET=issued.client_secret)
+    assert answer["client_id"] == issued.client_id
+
+
+def test_the_first_call_gets_the_answer_that_the_readme_shows(server, issuer):
+    command, answer = re.search(
+        r"```sh\n(curl -X POST [^`]*)```\n+```json\n(.*)\n```", README
+    ).groups()
+    given = run(command, server, TOKEN=issuer.sign())
+    assert list(given) == list(json.loads(answer))
+    assert (given["name"], given["unit_id"]) == ("CRM backend", "unit_demo")
+
+
+def test_after_the_rotation_both_client_secrets_verify(server, issuer, issued):
+    (command,) = re.findall(r"```sh\n(KEY=[^`]*/rotate[^`]*)```", README)
+    given = run(command, server, TOKEN=issuer.sign(), SECRET_ID=issued.secret_id)
+    for client_secret in (issued.client_secret, given["client_secret"]):
+        answer = server.request("GET", "/verify", **basic(issued.client_id, client_secret))
+        assert answer.status == 200
+
+
+def run(command, server, **variables):
+    """Run a call of the README against the server, and return its answer."""
+    command = command.strip().replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
+    command = command.replace("$(make token)", "$TOKEN")
     answer = subprocess.check_output(
         ["sh", "-c", f"{command} --silent"], env=os.environ | variables, text=True
     )
-    assert json.loads(answer)["client_id"] == issued.client_id
+    return json.loads(answer)
 
 
-def test_the_readme_names_every_setting():
+def test_the_first_answer_is_on_the_first_screen():
+    assert "lv_cs_" in "\n".join(README.splitlines()[:40])
+
+
+def test_the_page_of_settings_names_every_setting():
     read = re.findall(r'"([A-Z][A-Z_]+)"', (ROOT / "app" / "settings.py").read_text())
-    stated = re.findall(r"`([A-Z][A-Z_]+)`", README[README.index("## Configuration") :])
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    stated = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     assert len(read) > 10
-    assert set(read) <= set(stated)
+    assert set(read) <= set(re.findall(r"`([A-Z][A-Z_]+)`", " ".join(stated)))

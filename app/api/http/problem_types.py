@@ -95,7 +95,8 @@ TOKEN_EXPIRED = ProblemType(
 NO_ACTIVE_UNIT = ProblemType(
     "no-active-unit",
     "The token has no `unit_id`, and the cookie `activeOu` names no unit, or more than one.",
-    "Choose a unit: get a token with `unit_id`, or set the cookie to one of its `unit_ids`.",
+    "Choose a unit: get a token with `unit_id`, or set the cookie to one of its `unit_ids`. The "
+    "operator may have chosen other names for these claims.",
 )
 FOREIGN_UNIT = ProblemType(
     "foreign-unit",

@@ -187,7 +187,8 @@ def add_components(components: Any) -> None:
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "For people: a token from your identity provider. The active unit is "
-            "its `unit_id`, or one of its `unit_ids` that the cookie `activeOu` names.",
+            "its `unit_id`, or one of its `unit_ids` that the cookie `activeOu` names. The "
+            "operator may have chosen other names for these claims.",
         },
     )
     components.security_scheme(

@@ -1,0 +1,31 @@
+"""The links between the pages of the repository."""
+
+import re
+
+import pytest
+
+from tests.server import ROOT
+
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "examples").glob("*.md"),
+    *(ROOT / "drills").glob("*.md"),
+]
+
+
+def anchors(page):
+    """Return the fragments that GitHub gives the page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_page_or_a_section_leads_there(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, fragment = target.partition("#")
+        if ":" in path:
+            continue  # another host, which no test should ask
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        assert not fragment or fragment in anchors(linked), target
