@@ -4,53 +4,11 @@ import json
 import os
 import re
 import subprocess
-from urllib.error import HTTPError
 
-import pytest
-
-from app.credentials.generator import generate_client_secret
-from tests.helpers import basic, require
+from tests.helpers import basic
 from tests.server import ROOT
 
 README = (ROOT / "README.md").read_text()
-
-
-def example(language):
-    (block,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return block
-
-
-@pytest.fixture
-def valid(issued):
-    return basic(issued.client_id, issued.client_secret)["Authorization"]
-
-
-@pytest.fixture
-def invalid(issued):
-    return basic(issued.client_id, generate_client_secret())["Authorization"]
-
-
-def test_the_python_example_verifies(server, valid, invalid):
-    namespace = {"SERVICE": f"http://127.0.0.1:{server.port}"}
-    exec(example("python"), namespace)  # noqa: S102  the README is ours
-    assert namespace["verify"](valid)["unit_id"] == "unit_demo"
-    with pytest.raises(HTTPError, match="401") as error:
-        namespace["verify"](invalid)
-    error.value.close()
-
-
-def test_the_javascript_example_verifies(server, valid, invalid):
-    require("node", install="apt-get install nodejs")
-    script = f"""
-        const SERVICE = "http://127.0.0.1:{server.port}";
-        {example("javascript")}
-        const message = await verify({json.dumps(invalid)}).catch((error) => error.message);
-        console.log(JSON.stringify([await verify({json.dumps(valid)}), message]));
-    """
-    command = ["node", "--input-type=module", "--eval", script]
-    verified, message = json.loads(subprocess.check_output(command, text=True))
-    assert verified["unit_id"] == "unit_demo"
-    assert message == "not verified: 401"
 
 
 def test_the_curl_example_verifies(server, issued):
