@@ -77,4 +77,5 @@ def _render(template: str, **values: Any) -> bytes:
 def _page(content: bytes) -> Response:
     response = cacheable_response(content, "text/html")
     response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+    response.headers["Referrer-Policy"] = "no-referrer"
     return response

@@ -34,6 +34,7 @@ def test_a_page_may_only_run_its_own_scripts(client, path):
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
     assert "style-src 'self';" in policy
+    assert page.headers["Referrer-Policy"] == "no-referrer"
     assert re.findall(r"<script(?![^>]* src=)", page.text) == []
     assert re.findall(r"\s(on\w+|style)=", page.text) == []
 
