@@ -1,6 +1,6 @@
 """Bearer tokens for people: JSON Web Tokens (RFC 7519), checked as RFC 8725 advises."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,14 @@ from app.identity.key_sources import KeySource
 LEEWAY_SECONDS = 30
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that RFC 3339 can write
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
+
+_REASONS: Mapping[type[Exception], str] = {
+    jwt.InvalidSignatureError: "the signature is not by the issuer's key",
+    jwt.InvalidIssuerError: "wrong issuer",
+    jwt.InvalidAudienceError: "wrong audience",
+    jwt.ImmatureSignatureError: "not valid yet",
+    jwt.DecodeError: "malformed",
+}
 
 
 class InvalidToken(Exception):
@@ -71,7 +79,7 @@ class TokenVerifier:
             algorithm = self._check_header(header)
             key = self._keys.find(key_id=header.get("kid"), algorithm=algorithm)
             if key is None:
-                raise InvalidToken("unknown key")
+                raise InvalidToken("no key of the issuer has this key ID and algorithm")
             return jwt.decode(
                 token,
                 key.key,
@@ -89,7 +97,7 @@ class TokenVerifier:
             raise
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # hostile tokens provoke errors that PyJWT does not wrap
-            raise InvalidToken(type(error).__name__) from None
+            raise InvalidToken(_reason(error)) from None
 
     def _check_header(self, header: dict[str, Any]) -> str:
         algorithm = header.get("alg")
@@ -99,6 +107,13 @@ class TokenVerifier:
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
             raise InvalidToken("unexpected typ")
         return algorithm
+
+
+def _reason(error: Exception) -> str:
+    """Say what PyJWT found wrong, without its message, which may quote the token."""
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"the claim {error.claim} is missing"
+    return _REASONS.get(type(error), f"malformed ({type(error).__name__})")
 
 
 def _read_claims(claims: dict[str, Any], *, role_claim: str | None) -> Claims:

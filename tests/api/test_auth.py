@@ -71,7 +71,7 @@ def test_the_log_says_why_a_token_is_refused_but_not_the_token(client, issuer, c
     with caplog.at_level(logging.INFO):
         challenge_of(client, f"Bearer {token}")
     (refused,) = [record for record in caplog.records if record.msg == "token refused"]
-    assert refused.fields == {"request_id": "req-1", "reason": "InvalidAudienceError"}
+    assert refused.fields == {"request_id": "req-1", "reason": "wrong audience"}
     assert token not in "".join(str(vars(record)) for record in caplog.records)
 
 

@@ -40,7 +40,7 @@ def test_a_token_of_each_allowed_algorithm_is_valid(verifier, issuer, algorithm)
 def test_a_tampered_token_is_rejected(verifier, issuer, algorithm):
     header, _, signature = issuer.sign(algorithm).split(".")
     forged = f"{header}.{encode(valid_claims() | {'sub': 'eve'})}.{signature}"
-    with pytest.raises(InvalidToken, match="InvalidSignatureError"):
+    with pytest.raises(InvalidToken, match="the signature is not by the issuer's key"):
         verifier.verify(forged)
 
 
@@ -68,7 +68,7 @@ def test_a_token_signed_by_hmac_with_the_public_key_is_rejected(verifier, issuer
 def test_a_token_whose_algorithm_does_not_match_its_key_is_rejected(verifier, issuer, claimed):
     _, payload, signature = issuer.sign("EdDSA").split(".")
     forged = f"{encode({'alg': claimed, 'kid': 'EdDSA'})}.{payload}.{signature}"
-    with pytest.raises(InvalidToken, match="unknown key"):
+    with pytest.raises(InvalidToken, match="no key of the issuer"):
         verifier.verify(forged)
 
 
@@ -78,14 +78,14 @@ def test_a_key_named_by_the_token_itself_is_ignored(verifier, issuer, name):
     jwk = jwt.algorithms.RSAAlgorithm.to_jwk(eve.public_key(), as_dict=True)
     named = jwk if name == "jwk" else "http://127.0.0.1:1/jwks.json"
     forged = jwt.encode(valid_claims(), eve, "RS256", headers={"kid": "RS256", name: named})
-    with pytest.raises(InvalidToken, match="InvalidSignatureError"):
+    with pytest.raises(InvalidToken, match="the signature is not by the issuer's key"):
         verifier.verify(forged)
     assert verifier.verify(issuer.sign(headers={name: named})).subject == "ada"
 
 
 @pytest.mark.parametrize("key_id", ["../../etc/passwd", "/dev/null", "' OR 1=1 --", "", "x" * 999])
 def test_an_unknown_key_id_is_rejected(verifier, issuer, key_id):
-    with pytest.raises(InvalidToken, match="unknown key"):
+    with pytest.raises(InvalidToken, match="no key of the issuer"):
         verifier.verify(issuer.sign(headers={"kid": key_id}))
 
 
@@ -102,7 +102,7 @@ def test_a_token_without_a_key_id_is_valid_if_only_one_key_fits(verifier, issuer
 
 @pytest.mark.parametrize("claim", ["exp", "iss", "aud", "sub"])
 def test_a_token_without_a_required_claim_is_rejected(verifier, issuer, claim):
-    with pytest.raises(InvalidToken, match="MissingRequiredClaimError"):
+    with pytest.raises(InvalidToken, match=f"the claim {claim} is missing"):
         verifier.verify(issuer.sign(without=(claim,)))
 
 
