@@ -15,6 +15,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from app.database.errors import DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
 from app.dev.env import published
 from app.dev.keys import (
@@ -165,8 +166,10 @@ def _migrate(settings: Settings, *, has_own_database: bool) -> None:
     try:
         migrate(settings.database_url)
     except MigrationFailed as error:
-        whose = "" if has_own_database else " that DATABASE_URL names"
-        raise CannotRun(f"the database{whose} cannot be migrated: {error}") from None
+        raise CannotRun(f"the database cannot be migrated: {error}") from None
+    except DatabaseUnavailable as error:
+        which = "the database" if has_own_database else "the database that DATABASE_URL names"
+        raise CannotRun(f"{which} is unavailable: {error.reason}") from None
 
 
 def _require_free_port(settings: Settings) -> None:
