@@ -89,12 +89,12 @@ PIP_INSTALL := $(BIN)/pip install -qq --disable-pip-version-check --no-compile
 $(RUN_READY): requirements/run.txt setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: PYTHON=python3.12 make …")'
 	@$(call step,Making a virtual environment in $(VENV),$(PYTHON) -m venv --clear $(VENV))
-	@$(call step,Installing the service and an embedded Postgres,$(PIP_INSTALL) --require-hashes -r $<)
+	@$(call step,Installing the service and an embedded Postgres (140 MB),$(PIP_INSTALL) --require-hashes -r $<)
 	@$(call step,Installing the command credentials,$(PIP_INSTALL) --no-deps --no-build-isolation -e .)
 	@touch $@
 
 $(READY): $(RUN_READY) requirements/development.txt
-	@$(call step,Installing the tools of development (400 MB),$(PIP_INSTALL) --require-hashes -r requirements/development.txt)
+	@$(call step,Installing the tools of development (300 MB),$(PIP_INSTALL) --require-hashes -r requirements/development.txt)
 	@touch $@
 
 # Without npm, the tests that need its tools are skipped, with a message.
