@@ -43,8 +43,10 @@ def published(path: Path) -> Iterator[None]:
         file.truncate()
         file.write(_commands())
         file.flush()
-        yield
-        path.unlink()
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def _commands() -> str:
