@@ -1,6 +1,7 @@
 """`credentials token check`: what the service makes of a token, and why it refuses it."""
 
 import json
+from threading import Timer
 from time import time
 
 import pytest
@@ -119,6 +120,16 @@ def test_keys_come_from_the_url_of_the_issuer(check, issuer):
         url = {"JWT_JWKS_URL": server.url, "JWT_PUBLIC_KEY_FILE": None}
         assert check(issuer.sign(), **url).exit_code == 0
         assert check(issuer.sign(headers={"kid": "another"}), **url).exit_code == 1
+
+
+def test_an_issuer_that_answers_after_a_second_is_awaited(check, issuer):
+    with serving_keys(issuer.jwks()) as server:
+        server.may_answer.clear()
+        answer = Timer(1.2, server.may_answer.set)
+        answer.start()
+        url = {"JWT_JWKS_URL": server.url, "JWT_PUBLIC_KEY_FILE": None}
+        assert check(issuer.sign(), **url).exit_code == 0
+        answer.join()
 
 
 def test_the_exit_status_is_4_if_the_keys_cannot_be_fetched(check, issuer):
