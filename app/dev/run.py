@@ -48,7 +48,7 @@ Issue a credential:
     -H 'Content-Type: application/json' \\
     -d '{{"name": "CRM backend"}}'
 
-Use the command line, in another terminal:
+Use the command line, from this directory in another terminal:
 
   eval "$(make env)"
   credentials list --unit {unit_id}
