@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import subprocess
 
 import pytest
 
@@ -41,3 +42,11 @@ def test_a_lock_file_adds_to_a_smaller_one_and_changes_nothing(lock, more):
 def test_a_lock_file_names_no_package_index(lock):
     content = (ROOT / "requirements" / f"{lock}.txt").read_text()
     assert not re.search(r"https?://|--index-url |--find-links ", content)
+
+
+@pytest.mark.parametrize("target", ["run", "env", "token"])
+def test_a_target_that_runs_the_service_installs_no_tools(target):
+    plan = subprocess.check_output(
+        ["make", "--dry-run", "--always-make", target], cwd=ROOT, text=True
+    )
+    assert re.findall(r"requirements/(\w+)\.txt", plan) == ["run"]
