@@ -4,6 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUN_READY := $(VENV)/.run-ready
 READY := $(VENV)/.ready
 NODE_READY := node_modules/.ready
 
@@ -13,13 +14,19 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage check token bench charts drill lint fmt wording mutants lighthouse screenshots lock clean
+.PHONY: help run env token test coverage check bench charts drill lint fmt wording mutants lighthouse screenshots lock clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(READY) ## Run the service on an embedded Postgres
+run: $(RUN_READY) ## Run the service on an embedded Postgres; UNIT=unit_emea make run for another unit
 	@exec $(BIN)/python -m app.dev.run var
+
+env: $(RUN_READY) ## Print what puts `credentials` to work on a running service: eval "$(make env)"
+	@$(BIN)/python -m app.dev.env var
+
+token: $(RUN_READY) ## Print a development token; UNIT=unit_emea make token for another unit
+	@$(BIN)/python -m app.dev.token var
 
 test: $(READY) $(NODE_READY) lint ## Run the linters and every test
 	@$(BIN)/python -m pytest -n 2
@@ -29,9 +36,6 @@ coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that none 
 
 check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 	@$(BIN)/python -m pytest -q -n 2 $(UNIT_TESTS)
-
-token: $(READY) ## Print a development token; UNIT=unit_emea make token for another unit
-	@$(BIN)/python -m app.dev.token var
 
 bench: $(READY) ## Measure speed, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all
 	@$(BIN)/python -m bench
@@ -67,7 +71,10 @@ screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 
 lock: $(READY) ## Renew the locked dependencies from setup.cfg, and those of the benchmark's peers
 	@$(BIN)/pip-compile --output-file requirements/production.txt setup.cfg
-	@$(BIN)/pip-compile --extra dev --output-file requirements/development.txt setup.cfg
+	@$(BIN)/pip-compile --extra run --constraint requirements/production.txt \
+	  --output-file requirements/run.txt setup.cfg
+	@$(BIN)/pip-compile --extra run --extra dev --constraint requirements/run.txt \
+	  --output-file requirements/development.txt setup.cfg
 	@for peer in drf_api_key django_oauth_toolkit; do \
 	  $(BIN)/pip-compile --output-file bench/peers/$$peer/requirements.txt bench/peers/$$peer/requirements.in; \
 	done
@@ -75,13 +82,23 @@ lock: $(READY) ## Renew the locked dependencies from setup.cfg, and those of the
 clean: ## Remove the virtual environment, the data and the caches
 	rm -rf $(VENV) node_modules var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
+# $(call step,words,command) says what happens, lets it happen, and says how many seconds it took.
 # Set-up prints to standard error, so that a target's standard output contains nothing else.
-$(READY): requirements/development.txt setup.cfg
+step = printf '%s …' '$(1)' >&2; started=$$(date +%s); $(2) >&2 || { echo >&2; exit 1; }; \
+  echo " $$(($$(date +%s) - started)) s" >&2
+
+# pip compiles nothing: Python does, once it imports a module, and most are never imported.
+PIP_INSTALL := $(BIN)/pip install -qq --disable-pip-version-check --no-compile
+
+$(RUN_READY): requirements/run.txt setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: PYTHON=python3.12 make …")'
-	@echo "Installing into $(VENV) …" >&2
-	@$(PYTHON) -m venv --clear $(VENV) >&2
-	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r $< >&2
-	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@$(call step,Making a virtual environment in $(VENV),$(PYTHON) -m venv --clear $(VENV))
+	@$(call step,Installing the service and an embedded Postgres (140 MB),$(PIP_INSTALL) --require-hashes -r $<)
+	@$(call step,Installing the command credentials,$(PIP_INSTALL) --no-deps --no-build-isolation -e .)
+	@touch $@
+
+$(READY): $(RUN_READY) requirements/development.txt
+	@$(call step,Installing the tools of development (300 MB),$(PIP_INSTALL) --require-hashes -r requirements/development.txt)
 	@touch $@
 
 # Without npm, the tests that need its tools are skipped, with a message.

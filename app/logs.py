@@ -80,6 +80,10 @@ class _StandardOutput(logging.Handler):
     def createLock(self) -> None:  # noqa: N802  logging's name
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)  # there are no filters; from Python 3.13 on, `handle` insists on a lock
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             _write(self.format(record))

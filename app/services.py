@@ -10,7 +10,7 @@ from app.credentials.hashing import Hasher
 from app.credentials.service import CredentialService
 from app.database.pool import Database
 from app.identity.key_sources import KeyFile, KeySource, KeyUrl
-from app.identity.tokens import TokenVerifier
+from app.identity.tokens import Claims, TokenVerifier
 from app.places import Workload
 from app.rate_limits import RateLimit
 from app.settings import CredentialSettings, Settings
@@ -60,6 +60,10 @@ class Services:
             ),
             issues=RateLimit("issues", settings.issue_limit, settings.ratelimit_storage_url),
         )
+
+    def may_change(self, claims: Claims) -> bool:
+        """Tell whether the bearer of a token may change credentials."""
+        return not self.manager_roles or not self.manager_roles.isdisjoint(claims.roles)
 
     def open(self) -> None:
         """Start to connect to the database and to fetch keys, in the background."""

@@ -57,7 +57,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @contextmanager
 def new_postgres(**settings: str) -> Iterator[str]:
-    """Run a separate Postgres. Not in tmp_path, because the path of a socket must be short."""
+    """Run a separate Postgres."""
     directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
     try:
         with embedded_postgres(directory / "data", **settings) as uri:
@@ -223,7 +223,7 @@ def rows(database_url: str) -> Iterator[Rows]:
 
 @pytest.fixture
 def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a `make run`. Short, because the path of a socket must be short."""
+    """The directory of a `make run`. Short, because a test keeps the sockets in it."""
     return tmp_path_factory.mktemp("v")
 
 

@@ -13,6 +13,7 @@ class Run:
     """A process of `make run` and its output."""
 
     def __init__(self, var: Path, **settings: str) -> None:
+        self.var = var
         self._output = var.parent / f"{var.name}-{free_port()}.txt"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(

@@ -31,11 +31,17 @@ def wording(document):
         "OpenAPI document": words_in(document),
         "Invalid names": arguments("app/credentials", "InvalidName"),
         "Command line": help_of(main, "credentials"),
-        "Command line, errors and output": arguments(
-            "app/cli", r"click\.ClickException|click\.echo|self\.fail|_[A-Z]\w+"
-        ),
+        "Command line, errors and output": [
+            *arguments("app/cli", r"click\.echo|self\.fail|_?print_\w+"),
+            *(
+                sentence
+                for name in ("commands", "failures", "output", "terminal", "token_check")
+                for sentence in sentences_in(f"app/cli/{name}.py")
+            ),
+        ],
         "Settings": sentences_in("app/settings.py"),
         "Settings, The file …": arguments("app/identity", "InvalidKeys"),
+        "Refused tokens": arguments("app/identity", "InvalidToken|TokenExpired"),
         "Log": arguments("app", r"_logger\.\w+"),
     }
     return "\n".join(
@@ -87,13 +93,13 @@ def arguments(where, called):
 
 
 def sentences_in(where):
-    """Yield the texts that end with a full stop, except docstrings."""
+    """Yield the texts that end as a sentence does, except docstrings."""
     nodes = list(ast.walk(ast.parse((ROOT / where).read_text())))
     docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
     parts = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in nodes:
         text = text_of(node)
-        if text and text.endswith(".") and node not in docstrings | parts:
+        if text and text.endswith((".", "?")) and node not in docstrings | parts:
             yield text
 
 

@@ -50,8 +50,7 @@ def manager_auth(view: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(view)
     def authenticated_view(*args: Any, **kwargs: Any) -> Any:
         caller, claims = _authenticate(request)
-        manager_roles = current_app.services.manager_roles
-        if manager_roles and manager_roles.isdisjoint(claims.roles):
+        if not current_app.services.may_change(claims):
             raise Rejected(problems.ROLE_MISSING)
         return view(caller, *args, **kwargs)
 

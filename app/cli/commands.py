@@ -1,9 +1,10 @@
 """The commands. Each is one of the contract's verbs, on the same domain as the API."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,22 +12,22 @@ import click
 from app.api.schemas.credentials import (
     CredentialSchema,
     DetailedCredentialSchema,
-    IssuedCredentialSchema,
+    VerifiedCredentialSchema,
 )
 from app.api.schemas.events import UnitEventSchema
 from app.cli import parameters
+from app.cli.failures import EXIT_STATUSES, NotFound, reported
 from app.cli.follow import follow_events
-from app.cli.output import print_events, print_record, print_table
-from app.credentials.errors import (
-    AmbiguousHint,
-    ClientSecretNotFound,
-    CredentialInUse,
-    CredentialLimitReached,
-    CredentialNotFound,
-    InvalidExpiry,
-    LastSecret,
-    SecretLimitReached,
+from app.cli.output import (
+    print_done,
+    print_events,
+    print_issued,
+    print_record,
+    print_table,
+    secret_file,
 )
+from app.cli.terminal import confirm, read_secret
+from app.cli.token_check import check_token
 from app.credentials.model import (
     Caller,
     CredentialFilter,
@@ -36,82 +37,37 @@ from app.credentials.model import (
     Place,
 )
 from app.credentials.service import CredentialService
-from app.database.errors import DatabaseFault, DatabaseUnavailable
-from app.database.migrations import MigrationFailed, migrate
+from app.database.migrations import migrate
 from app.database.pool import Database
 from app.identifiers import new_request_id
 from app.places import Workload
 from app.services import make_credential_service
-from app.settings import CredentialSettings, SettingsError, database_url_from_environment
+from app.settings import CredentialSettings, Settings, database_url_from_environment
+from app.times import format_time
 
 _CONNECT_SECONDS = 3.0
 
-
-class _InvalidSettings(click.ClickException):
-    exit_code = 2  # as click's own for a usage error
+_EVERYTHING = CredentialFilter()
 
 
-class _NotFound(click.ClickException):
-    exit_code = 3
-
-
-class _Unavailable(click.ClickException):
-    exit_code = 4
-
-
-_FAILURES: Mapping[type[Exception], tuple[type[click.ClickException], str]] = {
-    CredentialNotFound: (_NotFound, "The unit has no such credential."),
-    ClientSecretNotFound: (_NotFound, "The credential has no such client secret."),
-    InvalidExpiry: (click.UsageError, "Invalid value for '--expires-at': {error}"),
-    CredentialLimitReached: (
-        click.ClickException,
-        "The unit has reached its limit of credentials.",
-    ),
-    SecretLimitReached: (
-        click.ClickException,
-        "Two client secrets are already live; end one first, or rotate with --overlap-seconds 0.",
-    ),
-    LastSecret: (
-        click.ClickException,
-        "This is the last live client secret; rotate, disable or revoke the credential instead.",
-    ),
-    AmbiguousHint: (
-        click.ClickException,
-        "Two live client secrets have this hint; rotate with --overlap-seconds 0 instead.",
-    ),
-    CredentialInUse: (
-        click.ClickException,
-        "The credential is in use; it was last used at {error}.",
-    ),
-    DatabaseFault: (click.ClickException, "The database rejected a statement ({error})."),
-    DatabaseUnavailable: (_Unavailable, "The database is unavailable ({error})."),
-}
-
-
-@click.group(
-    epilog="Exit status: 0 done, 1 failed, 2 usage error, or a missing or invalid setting, "
-    "3 the unit has no such credential, 4 the database is unavailable."
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUSES)
+@click.version_option(package_name="leadvibe-credentials", message="%(prog)s %(version)s")
 def main() -> None:
     """Operate the LeadVibe Credentials service."""
     logging.getLogger().addHandler(logging.NullHandler())  # commands report their own failures
 
 
 @main.command("migrate")
-def migrate_command() -> None:
+@parameters.as_json
+def migrate_command(*, as_json: bool) -> None:
     """Bring the database to the schema that this version needs.
 
     Several hosts may run it at once.
     """
-    try:
+    with reported():
         applied = migrate(database_url_from_environment())
-    except SettingsError as error:
-        raise _InvalidSettings(str(error)) from None
-    except MigrationFailed as error:
-        raise click.ClickException(str(error)) from None
-    for name in applied:
-        click.echo(f"applied {name}")
-    click.echo("The database is up to date.")
+    lines = [*(f"applied {name}" for name in applied), "The database is up to date."]
+    print_done("\n".join(lines), as_json=as_json, applied=applied)
 
 
 @main.command("list")
@@ -123,7 +79,12 @@ def list_command(*, unit: str, as_json: bool, **conditions: Any) -> None:
     only = CredentialFilter(**conditions)
     with _service() as service:
         credentials = _all_pages(lambda place: service.list(caller, only=only, after=place))
-    print_table(CredentialSchema(many=True), credentials, as_json=as_json)
+    print_table(
+        CredentialSchema(many=True),
+        credentials,
+        as_json=as_json,
+        if_empty=f"The unit {unit} has no {'such ' if only != _EVERYTHING else ''}credentials.",
+    )
 
 
 @main.command("show")
@@ -131,7 +92,7 @@ def list_command(*, unit: str, as_json: bool, **conditions: Any) -> None:
 @parameters.query
 def show_command(*, secret_id: str, unit: str, as_json: bool) -> None:
     """Show a credential with its live client secrets."""
-    with _service() as service:
+    with _service(_no_such(unit, secret_id)) as service:
         credential = service.get(_caller(unit), secret_id)
     print_record(DetailedCredentialSchema(), credential, as_json=as_json)
 
@@ -141,23 +102,47 @@ def show_command(*, secret_id: str, unit: str, as_json: bool) -> None:
 @parameters.as_json
 def whois_command(*, client_id: str, as_json: bool) -> None:
     """Show the credential of a client ID, in any unit."""
-    with _service() as service:
+    with _service(f"No unit has a credential with the client ID {client_id}.") as service:
         credential = service.whois(client_id)
     print_record(DetailedCredentialSchema(), credential, as_json=as_json)
+
+
+@main.command("verify")
+@parameters.client_id
+@parameters.as_json
+def verify_command(*, client_id: str, as_json: bool) -> None:
+    """Check a client ID and client secret, as the service does.
+
+    The client secret comes from standard input, or from a prompt. It does not count as a use.
+    """
+    client_secret = read_secret("Client secret")
+    with _service() as service:
+        verified = service.verify(
+            client_id=client_id, client_secret=client_secret, before_bcrypt=lambda: None
+        )
+    print_record(VerifiedCredentialSchema(), verified.credential, as_json=as_json)
 
 
 @main.command("issue")
 @parameters.name
 @parameters.expires_at
+@parameters.output
 @parameters.change
-@parameters.as_json
 def issue_command(
-    *, name: str, expires_at: datetime | None, unit: str, actor: str, as_json: bool
+    *,
+    name: str,
+    expires_at: datetime | None,
+    output: Path | None,
+    unit: str,
+    actor: str,
+    as_json: bool,
 ) -> None:
-    """Issue a credential, and print its client secret once."""
-    with _service() as service:
-        issued = service.issue(_caller(unit, actor), name=name, expires_at=expires_at)
-    print_record(IssuedCredentialSchema(), issued, as_json=as_json)
+    """Issue a credential, and show its client secret once."""
+    with secret_file(output) as keep:
+        with _service() as service:
+            issued = service.issue(_caller(unit, actor), name=name, expires_at=expires_at)
+        keep(issued)
+    print_issued(issued, as_json=as_json, is_kept=output is not None)
 
 
 @main.command("update")
@@ -172,105 +157,149 @@ def update_command(
     trust_upstream_consent: bool | None,
     unit: str,
     actor: str,
+    as_json: bool,
 ) -> None:
     """Change a credential's name or consent flag."""
     if name is None and trust_upstream_consent is None:
         raise click.UsageError("Say what to change: a name or the consent flag.")
-    with _service() as service:
+    with _service(_no_such(unit, secret_id)) as service:
         service.update(
             _caller(unit, actor),
             secret_id,
             name=name,
             trust_upstream_consent=trust_upstream_consent,
         )
-    click.echo(f"updated {secret_id}")
+    _print_done("updated", secret_id, as_json=as_json)
 
 
 @main.command("rotate")
 @parameters.secret_id
 @parameters.overlap_seconds
 @parameters.expires_at
+@parameters.output
 @parameters.change
-@parameters.as_json
-def rotate_command(  # noqa: PLR0913  each is an option
+def rotate_command(
     *,
     secret_id: str,
     overlap_seconds: int,
     expires_at: datetime | None,
+    output: Path | None,
     unit: str,
     actor: str,
     as_json: bool,
 ) -> None:
-    """Make a new client secret, and print it once."""
-    with _service() as service:
-        issued = service.rotate(
-            _caller(unit, actor),
-            secret_id,
-            overlap_seconds=overlap_seconds,
-            expires_at=expires_at,
-        )
-    print_record(IssuedCredentialSchema(), issued, as_json=as_json)
+    """Make a new client secret, and show it once."""
+    with secret_file(output) as keep:
+        with _service(_no_such(unit, secret_id)) as service:
+            issued = service.rotate(
+                _caller(unit, actor),
+                secret_id,
+                overlap_seconds=overlap_seconds,
+                expires_at=expires_at,
+            )
+        keep(issued)
+    print_issued(issued, as_json=as_json, is_kept=output is not None)
 
 
 @main.command("end-secret")
 @parameters.secret_id
 @parameters.hint
+@parameters.yes
 @parameters.change
-def end_secret_command(*, secret_id: str, hint: str, unit: str, actor: str) -> None:
+def end_secret_command(
+    *, secret_id: str, hint: str, yes: bool, unit: str, actor: str, as_json: bool
+) -> None:
     """End one of two live client secrets immediately. HINT is its last four characters."""
-    with _service() as service:
+    question = f"End the client secret …{hint} of {secret_id}? It is refused at once."
+    confirm(lambda: question, yes=yes)
+    with _service(_no_such(unit, secret_id)) as service:
         service.end_secret(_caller(unit, actor), secret_id, hint)
-    click.echo(f"ended {hint} of {secret_id}")
+    print_done(
+        f"ended {hint} of {secret_id}",
+        as_json=as_json,
+        done="ended",
+        secret_id=secret_id,
+        hint=hint,
+    )
 
 
 @main.command("disable")
 @parameters.one_or_all
+@parameters.yes
 @parameters.change
-def disable_command(*, secret_id: str | None, all_of_unit: bool, unit: str, actor: str) -> None:
-    """Refuse a credential, or all of the unit, until enabled again."""
+def disable_command(
+    *,
+    secret_id: str | None,
+    all_of_unit: bool,
+    yes: bool,
+    unit: str,
+    actor: str,
+    as_json: bool,
+) -> None:
+    """Refuse a credential, or all of the unit, until enabled again.
+
+    It asks for confirmation only with --all.
+    """
     _require_one_or_all(secret_id, all_of_unit=all_of_unit)
     caller = _caller(unit, actor)
-    with _service() as service:
+    with _service(_no_such(unit, secret_id)) as service:
         if secret_id is not None:
             service.update(caller, secret_id, enabled=False)
-            click.echo(f"disabled {secret_id}")
+            _print_done("disabled", secret_id, as_json=as_json)
         else:
-            _print_count("disabled", service.disable_all(caller))
+            enabled = CredentialFilter(enabled=True)
+            confirm(lambda: f"Disable {_how_many(service, caller, enabled)} of {unit}?", yes=yes)
+            _print_count("disabled", service.disable_all(caller), unit, as_json=as_json)
 
 
 @main.command("enable")
 @parameters.one_or_all
 @parameters.change
-def enable_command(*, secret_id: str | None, all_of_unit: bool, unit: str, actor: str) -> None:
+def enable_command(
+    *, secret_id: str | None, all_of_unit: bool, unit: str, actor: str, as_json: bool
+) -> None:
     """Accept a disabled credential again, or all that `disable --all` disabled."""
     _require_one_or_all(secret_id, all_of_unit=all_of_unit)
     caller = _caller(unit, actor)
-    with _service() as service:
+    with _service(_no_such(unit, secret_id)) as service:
         if secret_id is not None:
             service.update(caller, secret_id, enabled=True)
-            click.echo(f"enabled {secret_id}")
+            _print_done("enabled", secret_id, as_json=as_json)
         else:
-            _print_count("enabled", service.enable_all(caller))
+            _print_count("enabled", service.enable_all(caller), unit, as_json=as_json)
 
 
 @main.command("revoke")
 @parameters.one_or_all
 @parameters.unused_for
+@parameters.yes
 @parameters.change
 def revoke_command(
-    *, secret_id: str | None, all_of_unit: bool, unused_for: int | None, unit: str, actor: str
+    *,
+    secret_id: str | None,
+    all_of_unit: bool,
+    unused_for: int | None,
+    yes: bool,
+    unit: str,
+    actor: str,
+    as_json: bool,
 ) -> None:
     """End a credential, or all of the unit, and their client secrets immediately."""
     _require_one_or_all(secret_id, all_of_unit=all_of_unit)
     if all_of_unit and unused_for is not None:
         raise click.UsageError("--unused-for is for a single credential.")
     caller = _caller(unit, actor)
-    with _service() as service:
+    with _service(_no_such(unit, secret_id)) as service:
         if secret_id is not None:
+            confirm(lambda: _revoke_question(service, caller, secret_id), yes=yes)
             service.revoke(caller, secret_id, unused_for=unused_for)
-            click.echo(f"revoked {secret_id}")
+            _print_done("revoked", secret_id, as_json=as_json)
         else:
-            _print_count("revoked", service.revoke_all(caller))
+            confirm(
+                lambda: f"Revoke {_how_many(service, caller)} of {unit}? This cannot be undone.",
+                yes=yes,
+            )
+            _print_count("revoked", service.revoke_all(caller), unit, as_json=as_json)
 
 
 @main.command("events")
@@ -284,14 +313,37 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
     """
     caller = _caller(unit)
     only = EventFilter(**conditions)
-    with _service() as service:
+    no_such = f"The unit {unit} has never had a credential {only.secret_id}."
+    with _service(no_such) as service:
         if follow:
             print_events(follow_events(service, caller, only=only), as_json=as_json)
             return
         events = _all_pages(lambda place: service.unit_events(caller, only=only, after=place))
         if only.secret_id is not None and not events:
             service.events(caller, only.secret_id, limit=1)  # is there such a credential at all?
-    print_table(UnitEventSchema(many=True), events, as_json=as_json)
+    print_table(
+        UnitEventSchema(many=True),
+        events,
+        as_json=as_json,
+        if_empty=f"The unit {unit} has no such events.",
+    )
+
+
+@main.group("token")
+def token_group() -> None:
+    """Find out about bearer tokens."""
+
+
+@token_group.command("check")
+@parameters.as_json
+def token_check_command(*, as_json: bool) -> None:
+    """Show what the service makes of a token, or why it refuses it (exit status 1).
+
+    The token comes from standard input, or from a prompt. All settings of the service must be set.
+    """
+    token = read_secret("Token")
+    with reported():
+        check_token(token, Settings.from_environment(), as_json=as_json)
 
 
 def _require_one_or_all(secret_id: str | None, *, all_of_unit: bool) -> None:
@@ -299,29 +351,47 @@ def _require_one_or_all(secret_id: str | None, *, all_of_unit: bool) -> None:
         raise click.UsageError("Name one credential, or give --all.")
 
 
-def _print_count(done: str, count: int) -> None:
+def _revoke_question(service: CredentialService, caller: Caller, secret_id: str) -> str:
+    credential = service.get(caller, secret_id)
+    used = "never used"
+    if credential.last_used_at is not None:
+        used = f"last used at {format_time(credential.last_used_at)}"
+    return f"Revoke {credential.name} ({credential.client_id}, {used})? This cannot be undone."
+
+
+def _how_many(
+    service: CredentialService, caller: Caller, only: CredentialFilter = _EVERYTHING
+) -> str:
+    found = _all_pages(lambda place: service.list(caller, only=only, after=place))
+    return "the one credential" if len(found) == 1 else f"all {len(found)} credentials"
+
+
+def _no_such(unit: str, secret_id: str | None) -> str:
+    return f"The unit {unit} has no credential {secret_id}."
+
+
+def _print_done(done: str, secret_id: str, *, as_json: bool) -> None:
+    print_done(f"{done} {secret_id}", as_json=as_json, done=done, secret_id=secret_id)
+
+
+def _print_count(done: str, count: int, unit: str, *, as_json: bool) -> None:
     if not count:
-        raise _NotFound(f"The unit has no credential that could be {done}.")
-    click.echo(f"{done} {count}")
+        raise NotFound(f"The unit {unit} has no credential that could be {done}.")
+    print_done(f"{done} {count}", as_json=as_json, done=done, count=count)
 
 
 @contextmanager
-def _service() -> Iterator[CredentialService]:
+def _service(no_such: str = "") -> Iterator[CredentialService]:
     """Lend the service. If something fails, end the command with its exit status."""
-    try:
+    with reported(no_such=no_such):
         settings = CredentialSettings.from_environment()
-    except SettingsError as error:
-        raise _InvalidSettings(str(error)) from None
-    database = Database(settings.database_url, connections=1)
-    workload = Workload.for_verifiers(1)
-    try:
-        database.open(wait_seconds=_CONNECT_SECONDS)
-        yield make_credential_service(settings, database, workload)
-    except tuple(_FAILURES) as error:
-        kind, message = _FAILURES[type(error)]
-        raise kind(message.format(error=error)) from None
-    finally:
-        database.close()
+        database = Database(settings.database_url, connections=1)
+        try:
+            database.check()
+            database.open(wait_seconds=_CONNECT_SECONDS)
+            yield make_credential_service(settings, database, Workload.for_verifiers(1))
+        finally:
+            database.close()
 
 
 def _all_pages(read_page: Callable[[Place | None], Page[Item, Place]]) -> list[Item]:

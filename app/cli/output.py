@@ -3,22 +3,28 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 from marshmallow import Schema
 from tabulate import tabulate
 
+from app.api.schemas.credentials import IssuedCredentialSchema
 from app.api.schemas.events import UnitEventSchema
-from app.credentials.model import UnitEvent
+from app.credentials.model import IssuedCredential, UnitEvent
 
 
-def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool) -> None:
+def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool, if_empty: str) -> None:
     """Print a line for each item, or a JSON array as the API returns it."""
     rows = schema.dump(items)
     if as_json:
-        click.echo(json.dumps(rows))
+        _print_json(rows)
+        return
+    if not rows:
+        click.echo(if_empty, err=True)
         return
     table = [[_cell(value) for value in row.values()] for row in rows]
     click.echo(tabulate(table, headers=list(schema.fields), disable_numparse=True))
@@ -26,12 +32,65 @@ def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool) -> None:
 
 def print_record(schema: Schema, item: Any, *, as_json: bool) -> None:
     """Print a line for each field, or a JSON object as the API returns it."""
-    record = schema.dump(item)
+    print_fields(schema.dump(item), as_json=as_json)
+
+
+def print_fields(record: dict[str, Any], *, as_json: bool) -> None:
+    """Print a line for each field, or a JSON object."""
     if as_json:
-        click.echo(json.dumps(record))
+        _print_json(record)
         return
     table = [[name, _cell(value)] for name, value in record.items()]
     click.echo(tabulate(table, tablefmt="plain", disable_numparse=True))
+
+
+def print_done(text: str, *, as_json: bool, **record: Any) -> None:
+    """Print what a command has done: a line, or a JSON object."""
+    if as_json:
+        _print_json(record)
+    else:
+        click.echo(text)
+
+
+def print_issued(issued: IssuedCredential, *, as_json: bool, is_kept: bool) -> None:
+    """Print the credential, with its client secret unless that is kept in a file."""
+    schema = IssuedCredentialSchema(exclude=("client_secret",) if is_kept else ())
+    print_record(schema, issued, as_json=as_json)
+
+
+@contextmanager
+def secret_file(path: Path | None) -> Iterator[Callable[[IssuedCredential], None]]:
+    """Open a new file for a client secret, and lend a function that writes it.
+
+    Only its owner may read it. It is there before the client secret, which nobody could show again.
+    Without a path, nothing happens.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise click.UsageError(f"{path} exists already, and is not overwritten.") from None
+    except OSError as error:
+        raise click.UsageError(f"{path} cannot be written: {error.strerror}.") from None
+
+    def keep(issued: IssuedCredential) -> None:
+        try:
+            os.write(descriptor, f"{issued.client_secret}\n".encode())
+        except OSError as error:
+            raise click.ClickException(
+                f"The client secret was not written: {error.strerror}. "
+                f"Rotate {issued.secret_id} to get another one."
+            ) from None
+
+    try:
+        yield keep
+    except BaseException:
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def print_events(events: Iterable[UnitEvent], *, as_json: bool) -> None:
@@ -45,6 +104,10 @@ def print_events(events: Iterable[UnitEvent], *, as_json: bool) -> None:
     except BrokenPipeError:
         # so that Python does not try to flush what cannot be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value))
 
 
 def _cell(value: Any) -> str:

@@ -4,6 +4,7 @@ import getpass
 import os
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -78,7 +79,14 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-_unit = click.option("--unit", type=_Identifier(), required=True, help="The Organizational Unit.")
+_unit = click.option(
+    "--unit",
+    type=_Identifier(),
+    required=True,
+    envvar="LEADVIBE_UNIT",
+    show_envvar=True,
+    help="The Organizational Unit.",
+)
 _actor = click.option(
     "--actor",
     type=_Identifier(),
@@ -90,6 +98,12 @@ _actor = click.option(
 name = click.argument("name", type=_Name())
 secret_id = click.argument("secret_id", type=_Identifier())
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API does.")
+yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+output = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the client secret to this new file, which only you may read, and do not print it.",
+)
 overlap_seconds = click.option(
     "--overlap-seconds",
     type=click.IntRange(0, MAX_OVERLAP_SECONDS),
@@ -139,4 +153,4 @@ follow = click.option(
     "--follow", is_flag=True, help="Print events as they happen, oldest first, until stopped."
 )
 query = _options(_unit, as_json)
-change = _options(_unit, _actor)
+change = _options(_unit, _actor, as_json)

@@ -32,16 +32,19 @@ class DeferredWrites:
         self._used: dict[int, str] = {}
         self._digests: dict[int, bytes] = {}
         self._stopping = Event()
-        self._thread = Thread(target=self._run, name="deferred writes", daemon=True)
+        self._thread: Thread | None = None
 
     def open(self) -> None:
         """Start the background thread: after the fork."""
+        # not made before, because from Python 3.13 on a fork ends threads that have not started
+        self._thread = Thread(target=self._run, name="deferred writes", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop the thread and write what is still remembered."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self.flush()
 
     def record_use(self, client_secret_id: int, secret_id: str) -> None:

@@ -13,13 +13,14 @@ from yoyo.connections import DatabaseURI
 from yoyo.migrations import MigrationList, default_migration_table
 
 from app.database.connection import connection_parameters
+from app.database.errors import unreachable
 
 _DIRECTORY = Path(__file__).parents[2] / "migrations_sql"
 _ADVISORY_LOCK = 0x6C65616476696265  # "leadvibe"
 
 
 class MigrationFailed(Exception):
-    """The database is out of reach or refused a statement; the message says which, and why."""
+    """The database refused a statement; the message says why."""
 
 
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
@@ -39,11 +40,14 @@ def migrate(database_url: str) -> list[str]:
     """Apply all that is missing, in order, and return the names of what was applied.
 
     Several hosts may call it at once: one works, the others wait and find nothing left to do.
-    Raises MigrationFailed; what was applied before stays, and the rest may be tried again.
+    Raises DatabaseUnavailable if it cannot be reached, or MigrationFailed; what was applied before
+    stays, and the rest may be tried again.
     """
     try:
         return _apply_missing(database_url)
     except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+            raise unreachable(error) from None
         # not the whole message: a violated constraint quotes the row
         raise MigrationFailed(error.diag.message_primary or str(error)) from None
 

@@ -16,7 +16,14 @@ from app.database.connection import (
     PreparedSelect,
     connection_parameters,
 )
-from app.database.errors import DatabaseFault, DatabaseUnavailable, describe, may_pass
+from app.database.errors import (
+    DatabaseFault,
+    DatabaseUnavailable,
+    describe,
+    may_pass,
+    unavailable,
+    unreachable,
+)
 
 CHECKOUT_SECONDS = 0.5  # new connections take milliseconds, or fail
 DOWN_SECONDS = 1.0
@@ -73,7 +80,14 @@ class Database:
             try:
                 self._pool.wait(wait_seconds)
             except PoolTimeout as error:
-                raise DatabaseUnavailable(describe(error)) from None
+                raise unavailable(error) from None
+
+    def check(self) -> None:
+        """Connect once, to find out why that fails. Raises DatabaseUnavailable."""
+        try:
+            BoundedConnection.connect(**self._parameters).close()
+        except psycopg.Error as error:
+            raise unreachable(error) from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -142,7 +156,7 @@ class Database:
         _logger.warning("database unavailable: %s", describe(error))
         if error.sqlstate is None or error.sqlstate.startswith(("08", "53", "57P")):
             self._recover()
-        return DatabaseUnavailable(describe(error))
+        return unavailable(error)
 
     def _checkout(self, deadline: float) -> BoundedConnection:
         """Take a connection that is alive. After a restart of the server, all idle ones are not."""

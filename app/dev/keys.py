@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from app.identifiers import is_identifier
 from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.settings import Settings
 
@@ -32,6 +33,10 @@ ROLE = "manager"
 _TOKEN_SECONDS = 12 * 60 * 60
 
 _PRIVATE_KEY, _PUBLIC_KEY, _DIGEST_KEY = "private.pem", "public.pem", "digest.key"
+
+
+class InvalidUnit(Exception):
+    """UNIT cannot be an Organizational Unit. The message says why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,15 @@ def development_keys(directory: Path) -> DevelopmentKeys:
     return DevelopmentKeys(private_key, public_key_file, digest_key.decode())
 
 
-def development_token(settings: Settings) -> str | None:
+def unit_from_environment() -> str:
+    """Return the unit that UNIT names. Raises InvalidUnit."""
+    unit_id = os.environ.get("UNIT", UNIT)
+    if not is_identifier(unit_id):
+        raise InvalidUnit("UNIT: Must be 1-255 characters, without control characters.")
+    return unit_id
+
+
+def development_token(settings: Settings, *, unit_id: str) -> str | None:
     """Return a token that the service accepts, or None if it does not use development keys."""
     public_key_file = settings.jwt_keys
     if not isinstance(public_key_file, Path) or public_key_file.name != _PUBLIC_KEY:
@@ -88,7 +101,7 @@ def development_token(settings: Settings) -> str | None:
     if not ((directory / _PRIVATE_KEY).exists() and (directory / _DIGEST_KEY).exists()):
         return None
     return development_keys(directory).sign(
-        unit_id=UNIT,
+        unit_id=unit_id,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         claims=settings.jwt_claims,

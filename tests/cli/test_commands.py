@@ -1,15 +1,23 @@
 """`credentials`, as an operator and a script use it."""
 
 import json
+import os
+import pty
+import re
+import shlex
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from app.cli.commands import main
 from tests.conftest import environment
-from tests.helpers import FIELDS, ISSUED_FIELDS, is_live, time_in
-from tests.server import clean_environment
+from tests.helpers import FIELDS, ISSUED_FIELDS, VERIFIED_FIELDS, is_live, time_in, typo_of
+from tests.server import ROOT, clean_environment
 
 CREDENTIALS = Path(sys.executable).parent / "credentials"
 UNIT = ("--unit", "unit_demo")
@@ -25,18 +33,36 @@ def variables(settings, rows):
 
 @pytest.fixture
 def run(variables):
-    """Return a function that runs the command."""
+    """Return a function that runs the command in this process, which takes a tenth of the time."""
 
-    def run(*arguments, **changes):
+    def run(*arguments, stdin="", **changes):
+        wanted = variables | changes
+        absent = dict.fromkeys(os.environ.keys() - wanted.keys())
+        result = CliRunner(env=wanted | absent).invoke(
+            main, [os.fsdecode(each) for each in arguments], input=stdin, catch_exceptions=False
+        )
+        return subprocess.CompletedProcess(
+            arguments, result.exit_code, result.stdout, result.stderr
+        )
+
+    return run
+
+
+@pytest.fixture
+def run_process(variables):
+    """Return a function that runs the command as an operator's shell does."""
+
+    def run_process(*arguments, stdin="", **changes):
         return subprocess.run(
             [CREDENTIALS, *arguments],
             env=variables | changes,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
         )
 
-    return run
+    return run_process
 
 
 @pytest.fixture
@@ -69,8 +95,8 @@ def issued_json(run):
     return json.loads(run("issue", "CRM backend", *UNIT, "--json").stdout)
 
 
-def test_issue_prints_the_secret_once(run, rows):
-    done = run("issue", "CRM backend", *UNIT)
+def test_issue_prints_the_secret_once(run_process, run, rows):
+    done = run_process("issue", "CRM backend", *UNIT)
     assert (done.returncode, done.stderr) == (0, "")
     shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert list(shown) == ISSUED_FIELDS
@@ -86,9 +112,108 @@ def test_list_is_a_table_for_people_and_json_for_scripts(run, issued_json, membe
     assert json.loads(run("list", *UNIT, "--json").stdout) == member.get("/secrets").json
 
 
-def test_the_list_of_a_unit_without_credentials_is_empty(run):
-    assert json.loads(run("list", *UNIT, "--json").stdout) == []
-    assert run("list", *UNIT).returncode == 0
+def test_an_empty_list_says_so_on_standard_error(run):
+    as_json = run("list", *UNIT, "--json")
+    assert (json.loads(as_json.stdout), as_json.stderr) == ([], "")
+    for arguments, words in (
+        (("list",), "The unit unit_demo has no credentials.\n"),
+        (("list", "--name", "x"), "The unit unit_demo has no such credentials.\n"),
+        (("events",), "The unit unit_demo has no such events.\n"),
+    ):
+        table = run(*arguments, *UNIT)
+        assert (table.returncode, table.stdout, table.stderr) == (0, "", words)
+
+
+def test_the_unit_may_come_from_the_environment(run, issued_json):
+    listed = run("list", "--json", LEADVIBE_UNIT="unit_demo")
+    assert [each["secret_id"] for each in json.loads(listed.stdout)] == [issued_json["secret_id"]]
+    assert run("list", *UNIT, "--json", LEADVIBE_UNIT="unit_other").stdout == listed.stdout
+    assert "LEADVIBE_UNIT" in run("list").stderr
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_output_keeps_the_secret_in_a_file_of_its_owner(run, rows, tmp_path, as_json):
+    options = (*UNIT, *(("--json",) if as_json else ()))
+    issued = run("issue", "CRM backend", *options, "--output", tmp_path / "issued")
+    [secret_id] = [each["secret_id"] for each in rows("SELECT secret_id FROM credentials")]
+    rotated = run("rotate", secret_id, *options, "--output", tmp_path / "rotated")
+    for done, path in ((issued, tmp_path / "issued"), (rotated, tmp_path / "rotated")):
+        client_secret = path.read_text()
+        assert client_secret.endswith("\n")
+        assert is_live(rows, client_secret.strip())
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert secret_id in done.stdout
+        assert "lv_cs_" not in done.stdout + done.stderr
+
+
+def test_output_overwrites_no_file_and_then_nothing_is_issued(run, rows, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    for path in (tmp_path / "file", tmp_path / "link", tmp_path / "no" / "directory"):
+        failed = run("issue", "x", *UNIT, "--output", path)
+        assert failed.returncode == 2
+        assert str(path) in failed.stderr
+    assert (tmp_path / "file").read_text() == "precious"
+    assert not (tmp_path / "missing").exists()
+    assert rows.count("credentials") == 0
+
+
+def test_output_leaves_no_file_if_nothing_is_issued(run, tmp_path):
+    path = tmp_path / "secret"
+    assert run("rotate", "sec_x", *UNIT, "--output", path).returncode == 3
+    assert not path.exists()
+
+
+def test_output_that_cannot_be_written_tells_how_to_get_another_secret(variables, rows, tmp_path):
+    path = tmp_path / "secret"
+    limited = 'ulimit -f 0; exec "$@"'  # no file may have any content
+    failed = subprocess.run(
+        ["sh", "-c", limited, "sh", CREDENTIALS, "issue", "x", *UNIT, "--output", path],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    [secret_id] = [each["secret_id"] for each in rows("SELECT secret_id FROM credentials")]
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.endswith(f"Rotate {secret_id} to get another one.\n")
+    assert not path.exists()
+
+
+def test_verify_shows_the_credential_of_a_valid_pair(run, issued_json, rows):
+    secret = issued_json["client_secret"]
+    verify = ("verify", issued_json["client_id"])
+    done = run(*verify, stdin=f"{secret}\n")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == VERIFIED_FIELDS
+    as_json = json.loads(run(*verify, "--json", stdin=secret).stdout)
+    assert as_json == {name: issued_json[name] for name in VERIFIED_FIELDS}
+    assert rows("SELECT last_used_at FROM client_secrets") == [{"last_used_at": None}]
+
+
+def test_verify_refuses_an_invalid_pair_with_status_5(run, issued_json):
+    secret, other = (
+        issued_json["client_secret"],
+        json.loads(run("issue", "another", *UNIT, "--json").stdout),
+    )
+    for client_id, given, words in (
+        (other["client_id"], secret, "not valid"),
+        ("lv_ci_" + "0" * 20, secret, "not valid"),
+        (issued_json["client_id"], typo_of(secret), "malformed"),
+        (issued_json["client_id"], secret[:-1], "malformed"),
+    ):
+        failed = run("verify", client_id, stdin=given)
+        assert (failed.returncode, failed.stdout) == (5, "")
+        assert words in failed.stderr
+        assert given not in failed.stderr
+    run("disable", issued_json["secret_id"], *UNIT)
+    assert run("verify", issued_json["client_id"], stdin=secret).returncode == 5
+
+
+def test_verify_without_a_secret_is_a_usage_error(run_process, issued_json):
+    for stdin in ("", "\n"):
+        failed = run_process("verify", issued_json["client_id"], stdin=stdin)
+        assert (failed.returncode, failed.stdout) == (2, "")
+        assert "standard input" in failed.stderr
 
 
 def test_rotate_prints_the_new_secret_once(run, issued_json, rows):
@@ -105,13 +230,13 @@ def test_rotate_keeps_the_previous_secret_for_a_day_by_default(run, issued_json,
 
 
 def test_revoke_ends_the_credential(run, issued_json, rows):
-    done = run("revoke", issued_json["secret_id"], *UNIT)
+    done = run("revoke", issued_json["secret_id"], *UNIT, "--yes")
     assert (done.returncode, done.stdout) == (0, f"revoked {issued_json['secret_id']}\n")
     assert not is_live(rows, issued_json["client_secret"])
 
 
 def test_events_shows_who_did_what(run, issued_json):
-    run("revoke", issued_json["secret_id"], *UNIT, "--actor", "incident 42")
+    run("revoke", issued_json["secret_id"], *UNIT, "--yes", "--actor", "incident 42")
     events = json.loads(run("events", issued_json["secret_id"], *UNIT, "--json").stdout)
     assert [(each["event"], each["actor"]) for each in events] == [
         ("revoked", "incident 42"),
@@ -165,12 +290,13 @@ def test_list_takes_the_filters_of_the_api(run, issued_json):
 
 def test_end_secret_ends_one_of_two(run, issued_json, rows):
     secret_id, hint = issued_json["secret_id"], issued_json["client_secret"][-4:]
-    last = run("end-secret", secret_id, hint, *UNIT)
+    last = run("end-secret", secret_id, hint, *UNIT, "--yes")
     assert (last.returncode, rows.count("client_secrets")) == (1, 1)
     rotated = json.loads(run("rotate", secret_id, *UNIT, "--json").stdout)
     assert run("rotate", secret_id, *UNIT).returncode == 1
-    assert run("end-secret", secret_id, "xxxx", *UNIT).returncode == 3
-    assert run("end-secret", secret_id, hint, *UNIT).returncode == 0
+    assert run("end-secret", secret_id, "xxxx", *UNIT, "--yes").returncode == 3
+    done = run("end-secret", secret_id, hint, *UNIT, "--yes", "--json")
+    assert json.loads(done.stdout) == {"done": "ended", "secret_id": secret_id, "hint": hint}
     assert not is_live(rows, issued_json["client_secret"])
     assert is_live(rows, rotated["client_secret"])
 
@@ -187,8 +313,8 @@ def test_enable_all_wakes_only_what_disable_all_put_to_sleep(run, issued_json, r
     other = json.loads(run("issue", "x", *UNIT, "--json").stdout)
     foreign = json.loads(run("issue", "x", "--unit", "unit_other", "--json").stdout)
     run("disable", other["secret_id"], *UNIT)
-    assert run("disable", "--all", *UNIT).stdout == "disabled 1\n"
-    assert run("disable", "--all", *UNIT).returncode == 3
+    assert run("disable", "--all", *UNIT, "--yes").stdout == "disabled 1\n"
+    assert run("disable", "--all", *UNIT, "--yes").returncode == 3
     assert not is_live(rows, issued_json["client_secret"])
     assert is_live(rows, foreign["client_secret"])
     assert run("enable", "--all", *UNIT).stdout == "enabled 1\n"
@@ -200,7 +326,7 @@ def test_enable_all_wakes_only_what_disable_all_put_to_sleep(run, issued_json, r
 
 
 def test_what_is_disabled_by_itself_stays_so_when_its_unit_is_enabled(run, issued_json, rows):
-    run("disable", "--all", *UNIT)
+    run("disable", "--all", *UNIT, "--yes")
     run("disable", issued_json["secret_id"], *UNIT)
     assert run("enable", "--all", *UNIT).returncode == 3
     assert not is_live(rows, issued_json["client_secret"])
@@ -209,27 +335,96 @@ def test_what_is_disabled_by_itself_stays_so_when_its_unit_is_enabled(run, issue
 def test_revoke_all_revokes_the_unit_with_an_event_for_each(run, issued_json, rows):
     run("issue", "x", *UNIT)
     foreign = json.loads(run("issue", "x", "--unit", "unit_other", "--json").stdout)
-    assert run("revoke", "--all", *UNIT).stdout == "revoked 2\n"
+    assert run("revoke", "--all", *UNIT, "--yes").stdout == "revoked 2\n"
     assert rows.count("credentials") == 1
     assert is_live(rows, foreign["client_secret"])
     revoked = rows("SELECT secret_id FROM credential_events WHERE event = 'revoked'")
     assert len({each["secret_id"] for each in revoked}) == 2
-    assert run("revoke", "--all", *UNIT).returncode == 3
+    assert run("revoke", "--all", *UNIT, "--yes").returncode == 3
 
 
 def test_revoke_refuses_what_is_in_use(run, issued_json, rows):
     rows.execute("UPDATE client_secrets SET last_used_at = now()")
-    failed = run("revoke", issued_json["secret_id"], *UNIT, "--unused-for", "3600")
+    failed = run("revoke", issued_json["secret_id"], *UNIT, "--unused-for", "3600", "--yes")
     assert failed.returncode == 1
     assert "in use" in failed.stderr
     assert is_live(rows, issued_json["client_secret"])
+
+
+@pytest.fixture
+def run_at_terminal(variables):
+    """Return a function that runs the command at a terminal, where a person types the text.
+
+    It also returns what the terminal shows.
+    """
+
+    def run_at_terminal(*arguments, typed):
+        person, terminal = pty.openpty()
+        process = subprocess.Popen(
+            [CREDENTIALS, *arguments],
+            env=variables,
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+            start_new_session=True,
+        )
+        os.close(terminal)
+        shown = b""
+        while not shown.endswith(b": "):
+            shown += os.read(person, 1024)
+        os.write(person, typed.encode())
+        out, _ = process.communicate(timeout=20)
+        with suppress(OSError):  # Linux' way to say that nobody holds the terminal any more
+            while more := os.read(person, 1024):
+                shown += more
+        os.close(person)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, shown.decode())
+
+    return run_at_terminal
+
+
+def test_revoke_asks_a_person_first(run_at_terminal, issued_json, rows):
+    revoke = ("revoke", issued_json["secret_id"], *UNIT)
+    refused = run_at_terminal(*revoke, typed="n\n")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"Revoke CRM backend ({issued_json['client_id']}, never used)?" in refused.stderr
+    assert is_live(rows, issued_json["client_secret"])
+    agreed = run_at_terminal(*revoke, typed="y\n")
+    assert (agreed.returncode, agreed.stdout) == (0, f"revoked {issued_json['secret_id']}\n")
+    assert not is_live(rows, issued_json["client_secret"])
+
+
+def test_changes_of_a_whole_unit_ask_a_person_first(run, run_at_terminal, issued_json, rows):
+    run("issue", "x", *UNIT)
+    disabled = run_at_terminal("disable", "--all", *UNIT, typed="y\n")
+    assert "Disable all 2 credentials of unit_demo?" in disabled.stderr
+    assert disabled.stdout == "disabled 2\n"
+    refused = run_at_terminal("revoke", "--all", *UNIT, typed="\n")
+    assert "Revoke all 2 credentials of unit_demo?" in refused.stderr
+    assert rows.count("credentials") == 2
+
+
+def test_end_secret_asks_a_person_first(run, run_at_terminal, issued_json, rows):
+    run("rotate", issued_json["secret_id"], *UNIT)
+    hint = issued_json["client_secret"][-4:]
+    refused = run_at_terminal("end-secret", issued_json["secret_id"], hint, *UNIT, typed="n\n")
+    assert refused.returncode == 1
+    assert is_live(rows, issued_json["client_secret"])
+
+
+def test_a_person_types_the_secret_without_an_echo(run_at_terminal, issued_json):
+    typed = f"{issued_json['client_secret']}\n"
+    done = run_at_terminal("verify", issued_json["client_id"], "--json", typed=typed)
+    assert json.loads(done.stdout)["secret_id"] == issued_json["secret_id"]
+    assert done.stderr.strip() == "Client secret:"
 
 
 def test_follow_streams_events_until_it_is_terminated(start, run, issued_json):
     following = start("events", *UNIT, "--follow", "--json")
     first = json.loads(following.stdout.readline())
     assert (first["event"], first["secret_id"]) == ("issued", issued_json["secret_id"])
-    run("revoke", issued_json["secret_id"], *UNIT)
+    run("revoke", issued_json["secret_id"], *UNIT, "--yes")
     assert json.loads(following.stdout.readline())["event"] == "revoked"
     following.terminate()
     out, err = following.communicate(timeout=10)
@@ -240,9 +435,24 @@ def test_follow_ends_cleanly_when_its_reader_goes_away(start, run, issued_json):
     following = start("events", *UNIT, "--follow", "--json")
     following.stdout.readline()
     following.stdout.close()
-    run("revoke", issued_json["secret_id"], *UNIT)
+    run("revoke", issued_json["secret_id"], *UNIT, "--yes")
     assert following.wait(10) == 0
     assert following.stderr.read() == ""
+
+
+@pytest.mark.parametrize("command", ["update", "disable", "enable", "revoke"])
+def test_every_change_can_be_told_as_json(run, issued_json, command):
+    secret_id = issued_json["secret_id"]
+    options = {"update": ("--name", "x"), "revoke": ("--yes",)}.get(command, ())
+    done = run(command, secret_id, *UNIT, *options, "--json")
+    assert json.loads(done.stdout) == {"done": f"{command}d", "secret_id": secret_id}
+
+
+def test_changes_of_a_whole_unit_are_told_as_json(run, issued_json):
+    for command in ("disable", "enable", "revoke"):
+        options = () if command == "enable" else ("--yes",)
+        done = run(command, "--all", *UNIT, *options, "--json")
+        assert json.loads(done.stdout) == {"done": f"{command}d", "count": 1}
 
 
 @pytest.mark.parametrize("command", ["show", "update", "rotate", "disable", "revoke", "events"])
@@ -251,10 +461,11 @@ def test_the_exit_status_is_3_if_the_unit_has_no_such_credential(run, issued_jso
     secret_id, unit = (
         ("sec_x", "unit_demo") if whose == "unknown" else (issued_json["secret_id"], "unit_other")
     )
-    options = ("--name", "x") if command == "update" else ()
+    options = {"update": ("--name", "x"), "revoke": ("--yes",)}.get(command, ())
     failed = run(command, secret_id, "--unit", unit, *options)
     assert (failed.returncode, failed.stdout) == (3, "")
-    assert failed.stderr == "Error: The unit has no such credential.\n"
+    words = "has never had a credential" if command == "events" else "has no credential"
+    assert failed.stderr == f"Error: The unit {unit} {words} {secret_id}.\n"
 
 
 @pytest.mark.parametrize(
@@ -275,6 +486,10 @@ def test_the_exit_status_is_3_if_the_unit_has_no_such_credential(run, issued_jso
         ("rotate", "sec_x", *UNIT, "--overlap-seconds", "2592001"),
         ("rotate", b"\xff", *UNIT),
         ("revoke", *UNIT),
+        ("revoke", "sec_x", *UNIT),
+        ("revoke", "--all", *UNIT),
+        ("disable", "--all", *UNIT),
+        ("end-secret", "sec_x", "abcd", *UNIT),
         ("revoke", "sec_x", "--all", *UNIT),
         ("revoke", "--all", "--unused-for", "60", *UNIT),
         ("revoke", "sec_x", "--unused-for", "59", *UNIT),
@@ -292,31 +507,87 @@ def test_the_exit_status_is_3_if_the_unit_has_no_such_credential(run, issued_jso
 def test_the_exit_status_of_a_usage_error_is_2_and_nothing_is_stored(run, rows, arguments):
     failed = run(*arguments)
     assert failed.returncode == 2
-    assert "Traceback" not in failed.stderr
     assert rows.count("credentials") == 0
 
 
-def test_all_invalid_settings_are_named_and_the_exit_status_is_2(run):
-    failed = run("list", *UNIT, DATABASE_URL="", DIGEST_KEY="x", BCRYPT_ROUNDS="1")
+def test_a_usage_error_shows_no_traceback(run_process):
+    failed = run_process("issue", b"\xff", *UNIT)
     assert failed.returncode == 2
-    for name in ("DATABASE_URL", "DIGEST_KEY", "BCRYPT_ROUNDS"):
-        assert name in failed.stderr
+    assert failed.stderr.startswith("Usage: credentials issue")
     assert "Traceback" not in failed.stderr
 
 
-def test_the_exit_status_is_4_if_the_database_is_unreachable(run):
-    failed = run("list", *UNIT, DATABASE_URL="postgresql://app:s3cret@127.0.0.1:1/x")
-    assert failed.returncode == 4
-    assert failed.stderr.startswith("Error: The database is unavailable")
+def test_each_invalid_setting_is_an_error_and_the_exit_status_is_2(run_process):
+    failed = run_process("list", *UNIT, DATABASE_URL="", DIGEST_KEY="x", BCRYPT_ROUNDS="1")
+    assert failed.returncode == 2
+    assert [line.split(": ")[:2] for line in failed.stderr.splitlines()] == [
+        ["Error", "BCRYPT_ROUNDS"],
+        ["Error", "DATABASE_URL"],
+        ["Error", "DIGEST_KEY"],
+    ]
+
+
+@pytest.mark.parametrize("command", ["list", "migrate"])
+def test_the_exit_status_is_4_if_the_database_is_unreachable(run_process, command):
+    options = UNIT if command == "list" else ()
+    failed = run_process(command, *options, DATABASE_URL="postgresql://app:s3cret@127.0.0.1:1/x")
+    assert (failed.returncode, failed.stdout) == (4, "")
+    assert failed.stderr.startswith("Error: The database is unavailable: ")
+    assert failed.stderr.endswith("Connection refused.\n")
     assert failed.stderr.count("\n") == 1
     assert "s3cret" not in failed.stderr
 
 
-def test_the_help_explains_the_exit_statuses(run):
-    shown = run("--help").stdout
+def test_each_host_of_an_unreachable_database_is_told(run):
+    failed = run("list", *UNIT, DATABASE_URL="postgresql://127.0.0.1:1,127.0.0.1:2/x")
+    assert failed.returncode == 4
+    assert "port 1 failed" in failed.stderr
+    assert "port 2 failed" in failed.stderr
+
+
+def test_a_database_that_is_not_migrated_is_named_so(run, empty_database):
+    failed = run("list", *UNIT, DATABASE_URL=empty_database)
+    assert failed.returncode == 4
+    assert failed.stderr == "Error: The database is unavailable: it is not migrated.\n"
+    assert len(json.loads(run("migrate", "--json", DATABASE_URL=empty_database).stdout)["applied"])
+    again = run("migrate", DATABASE_URL=empty_database)
+    assert again.stdout == "The database is up to date.\n"
+    assert json.loads(run("migrate", "--json", DATABASE_URL=empty_database).stdout) == {
+        "applied": []
+    }
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_the_help_explains_the_exit_statuses(run, option):
+    shown = run(option).stdout
     assert "Exit status: 0 done" in shown
     for command in (
-        "migrate", "list", "show", "whois", "issue", "update", "rotate", "end-secret", "disable",
-        "enable", "revoke", "events",
+        "migrate", "list", "show", "whois", "verify", "issue", "update", "rotate", "end-secret",
+        "disable", "enable", "revoke", "events", "token",
     ):  # fmt: skip
         assert command in shown
+    assert run("token", "check", option).stdout.startswith("Usage: ")
+
+
+def test_the_version_is_that_of_the_package(run):
+    assert run("--version").stdout.endswith(f" {version('leadvibe-credentials')}\n")
+
+
+def test_every_command_that_prints_takes_json(run):
+    for name, command in main.commands.items():
+        if name == "token":
+            continue
+        assert "--json" in {option for each in command.params for option in each.opts}, name
+
+
+def test_the_readme_names_every_command_and_only_options_that_exist():
+    lines = re.findall(r"^credentials (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    named = {line.split()[0] for line in lines}
+    assert named == main.commands.keys()
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        command = main.commands[words[0]]
+        if words[0] == "token":
+            command = command.commands[words[1]]
+        known = {option for each in command.params for option in each.opts + each.secondary_opts}
+        assert {word for word in words if word.startswith("--")} <= known

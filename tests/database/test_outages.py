@@ -307,7 +307,7 @@ def test_the_service_works_with_the_least_role_of_the_operations_guide(postgres,
     guide = (ROOT / "docs" / "operations.md").read_text()
     (grants,) = re.findall(r"```sql\n(CREATE ROLE.*?)```", guide, re.DOTALL)
     execute(postgres.uri, grants)
-    url = postgres.uri.replace("postgres:@", "credentials_service@")
+    url = postgres.uri.replace("//postgres@", "//credentials_service@")
     assert url != postgres.uri
     app = create_app(replace(settings, database_url=url, digest_keys=(b"n" * 32, b"o" * 32)))
     app.services.open()

@@ -1,18 +1,23 @@
-"""What `make run` and `make token` do after the set-up that comes before every target."""
+"""What `make run`, `make env` and `make token` do after the set-up before every target."""
 
+import json
 import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import jwt
 import psutil
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from app.dev.keys import AUDIENCE, ISSUER, development_keys
+from app.dev.postgres import postgres_uri
 from tests.conftest import environment
 from tests.make_run import Run, running
 from tests.server import ROOT, clean_environment, free_port, wait_until
@@ -21,7 +26,7 @@ from tests.server import ROOT, clean_environment, free_port, wait_until
 def printed_curl(run):
     """Return the printed command, split as a shell splits it."""
     text = run.printed()
-    command = text[text.index("curl ") : text.index("Ctrl-C")]
+    command = text[text.index("curl ") : text.index("Use the command line")]
     return shlex.split(command.replace("\\\n", " "))
 
 
@@ -38,9 +43,16 @@ def processes_on(var):
     ]
 
 
-def test_the_printed_curl_works_when_pasted(var):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A running service, in a directory with a long path, white space and an apostrophe."""
+    var = tmp_path_factory.mktemp("a customer's project " * 6)
     with running(var) as run:
-        answer = paste(run)
+        yield run
+
+
+def test_the_printed_curl_works_when_pasted(run):
+    answer = paste(run)
     assert '"client_secret":"lv_cs_' in answer
     assert '"unit_id":"unit_demo"' in answer
 
@@ -119,11 +131,108 @@ def test_a_database_in_use_by_another_run_is_reported_in_one_line(var):
     assert printed == f"make run: another make run uses the database in {var}\n"
 
 
-def test_a_path_with_white_space_is_reported_in_one_line(tmp_path):
-    status, printed = ended(tmp_path / "v a r")
+def make_env(var, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "app.dev.env", str(var)],
+        cwd=ROOT,
+        env=clean_environment() | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def shell(commands, **variables):
+    return subprocess.check_output(
+        ["sh", "-euc", commands], env=clean_environment() | variables, text=True
+    )
+
+
+def test_env_puts_the_command_line_to_work(run):
+    client_id = json.loads(paste(run))["client_id"]
+    commands = make_env(run.var).stdout
+    assert all(line.startswith("export ") for line in commands.splitlines())
+    assert client_id in shell(commands + "credentials list --unit unit_demo")
+    assert (run.var / "env").stat().st_mode & 0o077 == 0
+
+
+def test_env_has_the_settings_of_the_service(var, settings, rows):
+    with running(var, **environment(settings, max_credentials_per_unit=1)):
+        commands = make_env(var).stdout
+        shell(commands + "credentials issue 'of the shell' --unit unit_demo")
+        assert [each["name"] for each in rows("SELECT name FROM credentials")] == ["of the shell"]
+        with pytest.raises(subprocess.CalledProcessError):
+            shell(commands + "credentials issue more --unit unit_demo 2>/dev/null")
+    stopped = make_env(var)
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert "does not run" in stopped.stderr
+
+
+def test_env_of_a_run_that_was_killed_says_that_the_service_does_not_run(var, settings):
+    with running(var, **environment(settings)) as run:
+        gunicorn = psutil.Process(run.process.pid).children()
+        run.process.kill()
+        run.process.wait()
+        assert make_env(var).returncode == 1
+        for process in gunicorn:
+            process.terminate()
+
+
+def test_a_shell_with_the_variables_of_a_previous_run_starts_the_next(var):
+    with running(var):
+        commands = make_env(var).stdout
+    inherited = dict(
+        line.split("=", 1) for line in shell(commands + "env").splitlines() if "=" in line
+    )
+    with running(var, DATABASE_URL=inherited["DATABASE_URL"]) as run:
+        assert "lv_cs_" in paste(run)
+
+
+def test_two_runs_at_once_have_a_database_each(run, var):
+    with running(var) as other:
+        shown = [json.loads(paste(each))["client_id"] for each in (run, other)]
+        for each, client_id in zip((run, other), shown, strict=True):
+            listed = shell(make_env(each.var).stdout + "credentials list --unit unit_demo")
+            assert [each for each in shown if each in listed] == [client_id]
+
+
+def test_a_socket_directory_that_others_may_enter_is_refused(var):
+    directory = Path(conninfo_to_dict(postgres_uri(var / "postgres"))["host"])
+    directory.mkdir(mode=0o755)
+    status, printed = ended(var)
     assert status == 1
-    assert "white space" in printed
-    assert printed.count("\n") == 1
+    assert printed.splitlines()[-1].endswith(
+        f"{directory} is not a private directory of ours; remove it"
+    )
+    assert processes_on(var) == []
+    directory.rmdir()
+
+
+def test_the_unit_of_the_environment_is_that_of_the_printed_token(var, settings):
+    with running(var, UNIT="unit_emea") as run:
+        assert '"unit_id":"unit_emea"' in paste(run)
+        assert "credentials list --unit unit_emea" in run.printed()
+
+
+@pytest.mark.parametrize("program", ["run", "token"])
+def test_an_invalid_unit_is_reported_in_one_line_and_the_exit_status_is_2(var, program):
+    done = subprocess.run(
+        [sys.executable, "-m", f"app.dev.{program}", str(var)],
+        cwd=ROOT,
+        env=clean_environment() | {"UNIT": "a\nb"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "UNIT: Must be 1-255 characters, without control characters.\n"
+
+
+def test_each_step_is_told_with_its_seconds(run):
+    printed = run.printed()
+    for step in ("Making a database in .*", "Migrating the database"):
+        assert re.search(rf"^{step} … \d+\.\d s$", printed, re.MULTILINE)
+    assert re.search(r"^LeadVibe Credentials is ready, after \d+\.\d s\.$", printed, re.MULTILINE)
 
 
 def test_a_postgres_that_does_not_start_is_reported_in_one_line(var):
@@ -131,8 +240,7 @@ def test_a_postgres_that_does_not_start_is_reported_in_one_line(var):
     (var / "postgres" / "PG_VERSION").write_text("9\n")
     status, printed = ended(var)
     assert status == 1
-    assert "did not start" in printed
-    assert printed.count("\n") == 1
+    assert printed.splitlines()[-1].startswith("make run: the embedded Postgres: it did not start")
 
 
 def test_invalid_settings_are_named_and_the_exit_status_is_2(var):

@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import subprocess
 
 import pytest
 
@@ -13,21 +14,39 @@ def names(text):
     return {re.split(r"[\[ ><=]", line.strip())[0].lower() for line in lines} - {""}
 
 
-@pytest.mark.parametrize("lock", ["production", "development"])
-def test_every_dependency_is_locked_with_its_hash(lock):
+def locked(lock):
+    """Return the version of each package that has a hash in the lock file."""
+    content = (ROOT / "requirements" / f"{lock}.txt").read_text()
+    found = re.findall(r"^([a-z0-9._-]+)(?:\[.*\])?==(\S+) \\\n +--hash=", content, re.MULTILINE)
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("production", ()), ("run", ("run",)), ("development", ("run", "dev"))]
+)
+def test_every_dependency_is_locked_with_its_hash(lock, extras):
     configuration = configparser.ConfigParser()
     configuration.read(ROOT / "setup.cfg")
     wanted = names(configuration["options"]["install_requires"])
-    if lock == "development":
-        wanted |= names(configuration["options.extras_require"]["dev"])
-    content = (ROOT / "requirements" / f"{lock}.txt").read_text()
-    locked = set(
-        re.findall(r"^([a-z0-9._-]+)(?:\[.*\])?==\S+ \\\n +--hash=", content, re.MULTILINE)
-    )
-    assert wanted <= locked
+    for extra in extras:
+        wanted |= names(configuration["options.extras_require"][extra])
+    assert wanted <= locked(lock).keys()
 
 
-@pytest.mark.parametrize("lock", ["requirements/production.txt", "requirements/development.txt"])
+@pytest.mark.parametrize(("lock", "more"), [("production", "run"), ("run", "development")])
+def test_a_lock_file_adds_to_a_smaller_one_and_changes_nothing(lock, more):
+    assert locked(lock).items() <= locked(more).items()
+
+
+@pytest.mark.parametrize("lock", ["production", "run", "development"])
 def test_a_lock_file_names_no_package_index(lock):
-    content = (ROOT / lock).read_text()
+    content = (ROOT / "requirements" / f"{lock}.txt").read_text()
     assert not re.search(r"https?://|--index-url |--find-links ", content)
+
+
+@pytest.mark.parametrize("target", ["run", "env", "token"])
+def test_a_target_that_runs_the_service_installs_no_tools(target):
+    plan = subprocess.check_output(
+        ["make", "--dry-run", "--always-make", target], cwd=ROOT, text=True
+    )
+    assert re.findall(r"requirements/(\w+)\.txt", plan) == ["run"]

@@ -1,0 +1,34 @@
+"""What commands ask of a person, or of the script that runs them."""
+
+import sys
+from collections.abc import Callable
+
+import click
+
+
+def confirm(question: Callable[[], str], *, yes: bool) -> None:
+    """Ask before something that ends traffic. Ends the command unless the answer is yes."""
+    if yes:
+        return
+    if not _is_terminal():
+        raise click.UsageError("There is no terminal to ask for confirmation. Confirm with --yes.")
+    click.confirm(question(), abort=True, err=True)
+
+
+def read_secret(what: str) -> str:
+    """Return one line from standard input. A person at a terminal is asked, and sees no echo.
+
+    Never from an argument: the list of processes shows those to everybody.
+    """
+    if _is_terminal():
+        secret: str = click.prompt(what, hide_input=True, err=True)
+    else:
+        line = sys.stdin.buffer.readline() if sys.stdin else b""  # it may be closed
+        secret = line.decode(errors="replace")
+    if not secret.strip():
+        raise click.UsageError(f"Write the {what.lower()} to standard input.")
+    return secret.strip()
+
+
+def _is_terminal() -> bool:
+    return bool(sys.stdin and sys.stdin.isatty())

@@ -1,0 +1,75 @@
+"""`make env`: the shell commands that put `credentials` to work on what `make run` serves."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+
+# What the command line reads. Of identity, that is everything.
+_VARIABLES = (
+    "BCRYPT_ROUNDS",
+    "DATABASE_URL",
+    "DIGEST_KEY",
+    "MAX_CREDENTIALS_PER_UNIT",
+    "MAX_SECRET_DAYS",
+)
+_PREFIX = "JWT_"
+
+
+def main() -> None:
+    """Print the commands of the `make run` that serves from the directory in the first argument."""
+    commands = _commands_of_the_running(Path(sys.argv[1]) / "env")
+    if commands is None:
+        sys.exit("make env: the service does not run here; start it in another terminal: make run")
+    print(commands, end="")
+
+
+@contextmanager
+def published(path: Path) -> Iterator[None]:
+    """Keep the commands for this process's environment in a file.
+
+    The file is locked while they hold. A second `make run` on another database keeps none.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield
+            return
+        file.truncate()
+        file.write(_commands())
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink()
+
+
+def _commands() -> str:
+    given = {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name in _VARIABLES or name.startswith(_PREFIX)
+    }
+    lines = [f"export {name}={quote(value)}\n" for name, value in given.items()]
+    programs = quote(str(Path(sys.executable).parent))
+    return "".join([*lines, f'export PATH={programs}:"$PATH"\n'])
+
+
+def _commands_of_the_running(path: Path) -> str | None:
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return path.read_text()
+    return None  # what a killed one left behind
+
+
+if __name__ == "__main__":
+    main()
