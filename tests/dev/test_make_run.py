@@ -93,6 +93,7 @@ def test_a_run_that_was_killed_does_not_block_the_next(var):
         gunicorn = psutil.Process(run.process.pid).children()
         run.process.kill()
         run.process.wait()
+        assert make_env(var).returncode == 1
         for process in gunicorn:
             process.terminate()
     with running(var) as run:
@@ -124,11 +125,10 @@ def test_a_directory_that_cannot_be_written_is_reported_in_one_line(tmp_path):
     assert printed.count("\n") == 1
 
 
-def test_a_database_in_use_by_another_run_is_reported_in_one_line(var):
-    with running(var):
-        status, printed = ended(var, PORT=str(free_port()))
+def test_a_database_in_use_by_another_run_is_reported_in_one_line(run):
+    status, printed = ended(run.var, PORT=str(free_port()))
     assert status == 1
-    assert printed == f"make run: another make run uses the database in {var}\n"
+    assert printed == f"make run: another make run uses the database in {run.var}\n"
 
 
 def make_env(var, **variables):
@@ -153,6 +153,7 @@ def test_env_puts_the_command_line_to_work(run):
     commands = make_env(run.var).stdout
     assert all(line.startswith("export ") for line in commands.splitlines())
     assert client_id in shell(commands + "credentials list --unit unit_demo")
+    assert shlex.quote(postgres_uri(run.var / "postgres")) in commands
     assert (run.var / "env").stat().st_mode & 0o077 == 0
 
 
@@ -168,23 +169,8 @@ def test_env_has_the_settings_of_the_service(var, settings, rows):
     assert "does not run" in stopped.stderr
 
 
-def test_env_of_a_run_that_was_killed_says_that_the_service_does_not_run(var, settings):
-    with running(var, **environment(settings)) as run:
-        gunicorn = psutil.Process(run.process.pid).children()
-        run.process.kill()
-        run.process.wait()
-        assert make_env(var).returncode == 1
-        for process in gunicorn:
-            process.terminate()
-
-
 def test_a_shell_with_the_variables_of_a_previous_run_starts_the_next(var):
-    with running(var):
-        commands = make_env(var).stdout
-    inherited = dict(
-        line.split("=", 1) for line in shell(commands + "env").splitlines() if "=" in line
-    )
-    with running(var, DATABASE_URL=inherited["DATABASE_URL"]) as run:
+    with running(var, DATABASE_URL=postgres_uri(var / "postgres")) as run:
         assert "lv_cs_" in paste(run)
 
 
