@@ -245,6 +245,27 @@ def test_nothing_is_hashed_while_the_database_is_down(settings, issuer, monkeypa
     app.services.close()
 
 
+@pytest.mark.parametrize("path", ["/secrets", "/verify"])
+def test_callers_fail_at_once_while_the_database_is_down(settings, issuer, path):
+    """Each would have waited for half a second for a connection."""
+    app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
+    app.services.open()
+    headers = {
+        "/secrets": {"Authorization": f"Bearer {issuer.sign()}"},
+        "/verify": basic(generate_client_id(), generate_client_secret()),
+    }
+
+    def call():
+        return app.test_client().get(path, headers=headers[path])
+
+    assert_unavailable(call)  # the first caller finds out
+    started = monotonic()
+    for _ in range(10):
+        assert_unavailable(call)
+    assert monotonic() - started < 3
+    app.services.close()
+
+
 def test_a_connection_that_is_lost_while_issuing_shows_no_secret(postgres, member):
     """The connection ends while the statement runs, so the service cannot know its outcome."""
     with psycopg.connect(postgres.uri) as other:
