@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -208,6 +210,21 @@ def test_every_example_of_a_request_is_accepted(document, member):
             assert answer.status_code in (200, 204), name
             tried += 1
     assert tried == 3
+
+
+@pytest.mark.parametrize("path", ["/secrets", "/secrets/{secret_id}/events", "/secrets/events"])
+def test_every_cursor_matches_its_schema(document, member, path):
+    for name in ("one", "two"):
+        issued = member.post("/secrets", json={"name": name}).json
+    member.post(f"/secrets/{issued['secret_id']}/rotate")
+    page = path.replace("{secret_id}", issued["secret_id"])
+    link = member.get(f"{page}?limit=1&enabled=true&order=desc").headers["Link"]
+    parameters = document["paths"][path]["get"]["parameters"]
+    (schema,) = (each["schema"] for each in parameters if each.get("name") == "cursor")
+    for cursor in (*re.findall("cursor=([^>&]+)", link.replace("%3D", "=")), "x", "x" * 100):
+        assert_valid(document, schema, cursor)
+    for other in ("", "x" * 101, "x.x", "x===", "=x"):
+        assert not OAS31Validator(schema).is_valid(other), other
 
 
 @pytest.mark.parametrize(
