@@ -88,6 +88,16 @@ def test_a_change_leaves_every_other_credential_as_it_is(service, issued, others
     assert stored(rows, without=issued) == before
 
 
+@pytest.mark.parametrize("verb", ["disable_all", "enable_all", "revoke_all"])
+def test_a_change_to_a_whole_unit_leaves_other_units_as_they_are(service, issued, rows, verb):
+    for unit_id in ("unit_awake", "unit_asleep"):
+        service.issue(caller(unit_id), name="other")
+    service.disable_all(caller("unit_asleep"))
+    before = stored(rows, without=issued)
+    getattr(service, verb)(caller())
+    assert stored(rows, without=issued) == before
+
+
 def test_a_credential_is_shown_with_what_is_its_own(service, issued, others):
     service.issue(caller(actor="bob"), name="newest")
     shown = service.get(caller(), issued.secret_id)
