@@ -92,7 +92,10 @@ def test_a_change_leaves_every_other_credential_as_it_is(service, issued, others
 def test_a_change_to_a_whole_unit_leaves_other_units_as_they_are(service, issued, rows, verb):
     for unit_id in ("unit_awake", "unit_asleep"):
         service.issue(caller(unit_id), name="other")
-    service.disable_all(caller("unit_asleep"))
+    rows.execute(
+        "UPDATE credentials SET disabled_at = now(), disabled_with_unit = true "
+        "WHERE unit_id = 'unit_asleep'"
+    )
     before = stored(rows, without=issued)
     getattr(service, verb)(caller())
     assert stored(rows, without=issued) == before
