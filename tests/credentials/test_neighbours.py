@@ -26,6 +26,11 @@ def use_and_replace(service, issued):
     service.deferred.flush()
 
 
+def replace_what_was_used(service, issued):
+    use(service, issued)
+    service.rotate(caller(), issued.secret_id, overlap_seconds=0)
+
+
 def rotate_and_end_one(service, issued):
     service.rotate(caller(), issued.secret_id, overlap_seconds=60)
     service.end_secret(caller(), issued.secret_id, issued.client_secret[-4:])
@@ -41,6 +46,7 @@ CHANGES = {
     "replace": lambda service, issued: service.rotate(
         caller(), issued.secret_id, overlap_seconds=0
     ),
+    "replace what was used": replace_what_was_used,
     "end one secret": rotate_and_end_one,
     "revoke": lambda service, issued: service.revoke(caller(), issued.secret_id),
     "revoke unless used": lambda service, issued: service.revoke(
