@@ -212,6 +212,17 @@ def test_every_example_of_a_request_is_accepted(document, member):
     assert tried == 3
 
 
+@pytest.mark.parametrize(
+    ("example", "query"), [("bad_limit", "limit=0"), ("bad_cursor", "cursor=x")]
+)
+def test_the_example_of_a_bad_parameter_is_what_the_service_answers(
+    document, member, example, query
+):
+    content = document["paths"]["/secrets"]["get"]["responses"]["400"]["content"]
+    examples = content["application/problem+json"]["examples"]
+    assert examples[example]["value"] == member.get(f"/secrets?{query}").json
+
+
 @pytest.mark.parametrize("path", ["/secrets", "/secrets/{secret_id}/events", "/secrets/events"])
 def test_every_cursor_matches_its_schema(document, member, path):
     for name in ("one", "two"):
