@@ -1,9 +1,12 @@
 """Where a connection leads, and what it asks of libpq."""
 
+from contextlib import closing
+from time import monotonic
+
 import psycopg
 import pytest
 
-from app.database.connection import connection_parameters
+from app.database.connection import BoundedConnection, connection_parameters
 
 
 @pytest.fixture
@@ -25,6 +28,18 @@ def test_a_connection_says_whose_it_is_unless_the_uri_does(setting):
 
 def test_a_session_speaks_utf_8_whatever_the_uri_says(setting):
     assert setting("client_encoding", "&client_encoding=latin1") == "UTF8"
+
+
+def test_a_connection_that_gave_up_answers_nothing_more(database_url):
+    with closing(BoundedConnection.connect(database_url, autocommit=True)) as connection:
+        started = monotonic()
+        connection.deadline = started + 0.1
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT pg_sleep(5)")
+        assert monotonic() - started < 0.9
+        connection.deadline = monotonic() + 5
+        with pytest.raises(psycopg.OperationalError, match=r"^the connection gave up"):
+            connection.execute("SELECT 1")
 
 
 def test_the_options_of_the_uri_come_last(database_url):
