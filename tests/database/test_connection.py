@@ -6,7 +6,7 @@ from time import monotonic
 import psycopg
 import pytest
 
-from app.database.connection import BoundedConnection, connection_parameters
+from app.database.connection import BoundedConnection, connection_parameters, is_connection_uri
 
 
 @pytest.fixture
@@ -64,3 +64,9 @@ def test_a_network_that_swallows_packets_is_noticed_in_seconds():
         "postgresql://db/x?keepalives_idle=9&tcp_user_timeout=9000", target_session_attrs="any"
     )
     assert (theirs["keepalives_idle"], theirs["tcp_user_timeout"]) == ("9", "9000")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+@pytest.mark.parametrize("hosts", ["db", "db:5432", "db1:5432,db2", "[::1]:5432"])
+def test_a_uri_has_either_scheme_and_needs_no_port(scheme, hosts):
+    assert is_connection_uri(f"{scheme}://{hosts}/credentials")

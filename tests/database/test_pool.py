@@ -41,6 +41,12 @@ def test_a_process_has_all_of_its_connections_from_the_start_and_never_more(data
         assert sessions() == 5
 
 
+def test_the_server_too_ends_what_takes_too_long(database):
+    with database.connection(5) as connection:
+        query = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+        assert connection.execute(query).fetchone() == ("3s", "500ms")
+
+
 def test_closing_ends_every_connection(database, sessions):
     with database.connection(5), database.connection(5):
         pass
