@@ -60,7 +60,8 @@ class CredentialFilter:
     """Which credentials to list: those that meet every condition that is not None.
 
     `name` is a part of the name, in any case. Those that are `expiring_before` a time have no live
-    client secret at that time. Those `unused_since` a time were last used before it, or never.
+    client secret at that time, or have none now. Those `unused_since` a time were last used before
+    it, or never.
     """
 
     client_id: str | None = None

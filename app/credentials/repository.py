@@ -135,7 +135,7 @@ def select_credentials(
           AND (%(expiring_before)s::timestamptz IS NULL OR NOT EXISTS (
               SELECT FROM client_secrets
               WHERE client_secrets.secret_id = credentials.secret_id
-                AND (expires_at IS NULL OR expires_at > %(expiring_before)s)
+                AND (expires_at IS NULL OR expires_at > greatest(%(expiring_before)s, now()))
           ))
           AND (%(unused_since)s::timestamptz IS NULL OR (
               coalesce(ended_secrets_last_used_at < %(unused_since)s, true)

@@ -58,7 +58,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     deadline: float | None = None
     gave_up = False
-    kept_until = 0.0  # monotonic time
+    kept_until: float  # monotonic time
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

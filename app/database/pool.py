@@ -64,8 +64,6 @@ class Database:
             },
             connection_class=BoundedConnection,
             min_size=connections,
-            max_size=connections,
-            timeout=CHECKOUT_SECONDS,
             reconnect_timeout=CONNECT_SECONDS,  # by default a pause grows to minutes
             open=False,
         )

@@ -302,6 +302,17 @@ def test_the_trail_begins_with_the_issued_event(issued_json, trail):
     assert event["detail"] == {"client_id": issued_json["client_id"], "name": "CRM backend"}
 
 
+def test_the_trail_begins_below_the_highest_number_of_an_event(issued_json, rows, trail):
+    rows.execute(
+        "INSERT INTO credential_events (event_id, secret_id, unit_id, event, actor, request_id) "
+        "OVERRIDING SYSTEM VALUE "
+        "VALUES (%(number)s, %(secret_id)s, 'unit_demo', 'rotated', 'ada', 'r')",
+        number=2**63 - 2,
+        secret_id=issued_json["secret_id"],
+    )
+    assert [event["event"] for event in trail()] == ["rotated", "issued"]
+
+
 def test_a_rejected_or_refused_request_leaves_no_event(app, issuer, member, path, rows):
     stranger = client_of(app, issuer.sign(unit_id="unit_other"))
     for client in (member, stranger, app.test_client()):

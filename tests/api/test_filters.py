@@ -75,6 +75,14 @@ def test_expiring_before_finds_what_will_have_no_live_secret(issue, names, rows,
     assert names(expiring_before=time_in(days=10)) == ["expired", "later", "soon"]
 
 
+def test_expiring_before_a_past_time_finds_what_has_no_live_secret_now(issue, names, rows):
+    issue("for ever")
+    since, live = issue("expired since"), issue("live")
+    set_secret(rows, since, "expires_at", time_in(days=-1))
+    set_secret(rows, live, "expires_at", time_in(days=1))
+    assert names(expiring_before=time_in(days=-2)) == ["expired since"]
+
+
 def test_a_secret_is_not_live_any_more_at_the_moment_when_it_expires(issue, names, rows):
     set_secret(rows, issue("x"), "expires_at", "2030-01-01T00:00:00Z")
     assert names(expiring_before="2029-12-31T23:59:59Z") == []

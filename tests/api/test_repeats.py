@@ -144,6 +144,13 @@ def test_a_request_that_failed_may_be_repeated(post, app_with, issuer, rows):
     assert post(client=full).status_code == 200
 
 
+def test_an_answer_is_kept_for_a_day(app, post, rows):
+    first = post()
+    rows.execute("UPDATE sealed_answers SET created_at = now() - interval '23:59:00'")
+    app.services.credentials.deferred.erase_old_answers()
+    assert post().data == first.data
+
+
 def test_an_answer_does_not_outlive_a_day(post, rows):
     first = post()
     rows.execute("UPDATE sealed_answers SET created_at = now() - interval '24 hours'")
@@ -246,6 +253,19 @@ def test_a_request_that_was_answered_since_it_looked_is_under_way(service, rows)
     with pytest.raises(RequestUnderWay):
         service.issue(caller(), name="CRM", request=request)
     assert rows.count("credentials") == 1
+
+
+def test_the_lock_of_a_request_is_a_bigint():
+    requests = [RepeatableRequest(str(number), caller(), "issue", {}) for number in range(64)]
+    locks = {each.lock_id for each in requests}
+    assert len(locks) == 64
+    assert all(-(2**63) <= each < 2**63 for each in locks)
+
+
+def test_the_order_of_the_arguments_does_not_matter():
+    one = RepeatableRequest(KEY, caller(), "rotate", {"overlap_seconds": 0, "expires_at": None})
+    other = RepeatableRequest(KEY, caller(), "rotate", {"expires_at": None, "overlap_seconds": 0})
+    assert one.content == other.content
 
 
 # What is stored

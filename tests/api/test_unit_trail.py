@@ -148,6 +148,30 @@ def test_the_pages_make_up_the_whole_trail(member, issue, order):
     assert shown == (["0", "1", "2", "3", "4"] if order == "asc" else ["4", "3", "2", "1", "0"])
 
 
+def test_the_link_keeps_the_order_and_the_filters(member, issue):
+    for number in range(3):
+        issue(str(number), actor="Ada")
+        issue("foreign", actor="ada")
+    path, shown = "/secrets/events?limit=1&actor=Ada", []
+    while path:
+        answer = member.get(path)
+        shown += names(answer)
+        path = next_of(answer)
+    assert shown == ["2", "1", "0"]
+
+
+def test_an_ascending_trail_begins_with_the_events_from_before_transactions_were_recorded(
+    member, issue, rows
+):
+    issue("later")
+    rows.execute(
+        "INSERT INTO credential_events (event_id, transaction_id, secret_id, unit_id, name, event, "
+        "actor, request_id) OVERRIDING SYSTEM VALUE VALUES (1, '0', 'sec_' || repeat('0', 20), "
+        "'unit_demo', 'first', 'issued', 'ada', 'r')"
+    )
+    follow(member, "/secrets/events?order=asc", ["first", "later"])
+
+
 def test_an_ascending_trail_can_be_followed_for_ever(member, issue):
     empty = member.get("/secrets/events?order=asc")
     assert empty.json == []

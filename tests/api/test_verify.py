@@ -4,6 +4,7 @@ import threading
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from urllib.parse import quote
 
 import bcrypt
 import psycopg
@@ -439,6 +440,23 @@ def test_what_was_used_just_before_the_end_is_recorded(settings, issued, rows):
     verify(app.test_client(), issued)
     app.services.close()
     assert last_uses(rows) != [None]
+
+
+def test_the_end_waits_for_uses_that_are_being_written(settings, issued, database_url, rows):
+    options = quote("-c lock_timeout=3s")
+    app = create_app(replace(settings, database_url=f"{database_url}&options={options}"))
+    app.services.open()
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM client_secrets FOR UPDATE")
+        verify(app.test_client(), issued)
+        waiting = """
+            SELECT FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+        """
+        wait_until(lambda: rows(waiting), 5)
+        threading.Timer(0.2, other.rollback).start()
+        app.services.close()
+        assert last_uses(rows) != [None]
 
 
 def test_without_a_use_nothing_is_written(settings, capfd):

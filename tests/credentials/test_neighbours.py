@@ -26,6 +26,11 @@ def use_and_replace(service, issued):
     service.deferred.flush()
 
 
+def replace_what_was_used(service, issued):
+    use(service, issued)
+    service.rotate(caller(), issued.secret_id, overlap_seconds=0)
+
+
 def rotate_and_end_one(service, issued):
     service.rotate(caller(), issued.secret_id, overlap_seconds=60)
     service.end_secret(caller(), issued.secret_id, issued.client_secret[-4:])
@@ -41,6 +46,7 @@ CHANGES = {
     "replace": lambda service, issued: service.rotate(
         caller(), issued.secret_id, overlap_seconds=0
     ),
+    "replace what was used": replace_what_was_used,
     "end one secret": rotate_and_end_one,
     "revoke": lambda service, issued: service.revoke(caller(), issued.secret_id),
     "revoke unless used": lambda service, issued: service.revoke(
@@ -85,6 +91,19 @@ def test_a_change_leaves_every_other_credential_as_it_is(service, issued, others
     before = stored(rows, without=issued)
     assert len(before) == len(others)
     change(service, issued)
+    assert stored(rows, without=issued) == before
+
+
+@pytest.mark.parametrize("verb", ["disable_all", "enable_all", "revoke_all"])
+def test_a_change_to_a_whole_unit_leaves_other_units_as_they_are(service, issued, rows, verb):
+    for unit_id in ("unit_awake", "unit_asleep"):
+        service.issue(caller(unit_id), name="other")
+    rows.execute(
+        "UPDATE credentials SET disabled_at = now(), disabled_with_unit = true "
+        "WHERE unit_id = 'unit_asleep'"
+    )
+    before = stored(rows, without=issued)
+    getattr(service, verb)(caller())
     assert stored(rows, without=issued) == before
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from psycopg import errors
 
+from app.database.errors import DatabaseFault
 from tests.helpers import caller
 
 
@@ -39,7 +40,7 @@ def test_a_change_is_rolled_back_if_its_event_cannot_be_stored(service, rows, ve
         "rotate": {"overlap_seconds": 0},
         "revoke": {},
     }
-    with pytest.raises(Exception, match="credential_events_actor_length"):
+    with pytest.raises(DatabaseFault, match="credential_events_actor_length"):
         getattr(service, verb)(caller(actor=""), issued.secret_id, **arguments[verb])
     after = rows(
         "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"

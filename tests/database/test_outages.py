@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
+import bcrypt
 import psutil
 import psycopg
 import pytest
@@ -217,6 +218,51 @@ def test_a_database_that_never_existed_means_503(settings, issuer):
     app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
     app.services.open()
     assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
+    app.services.close()
+
+
+def test_nothing_is_hashed_while_the_database_is_down(settings, issuer, monkeypatch):
+    hashed = []
+    hashpw = bcrypt.hashpw
+
+    def counting(*arguments):
+        hashed.append(arguments)
+        return hashpw(*arguments)
+
+    monkeypatch.setattr(bcrypt, "hashpw", counting)
+    app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
+    app.services.open()
+    member = client_of(app, issuer.sign())
+
+    def hashes_of_an_issue():
+        before = len(hashed)
+        assert_unavailable(lambda: issue(member))
+        return len(hashed) - before
+
+    assert hashes_of_an_issue() == 1  # the first caller finds out
+    wait_until(lambda: hashes_of_an_issue() == 0, 5)
+    assert [hashes_of_an_issue() for _ in range(3)] == [0] * 3
+    app.services.close()
+
+
+@pytest.mark.parametrize("path", ["/secrets", "/verify"])
+def test_callers_fail_at_once_while_the_database_is_down(settings, issuer, path):
+    """Each would have waited for half a second for a connection."""
+    app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
+    app.services.open()
+    headers = {
+        "/secrets": {"Authorization": f"Bearer {issuer.sign()}"},
+        "/verify": basic(generate_client_id(), generate_client_secret()),
+    }
+
+    def call():
+        return app.test_client().get(path, headers=headers[path])
+
+    assert_unavailable(call)  # the first caller finds out
+    started = monotonic()
+    for _ in range(10):
+        assert_unavailable(call)
+    assert monotonic() - started < 3
     app.services.close()
 
 

@@ -43,6 +43,16 @@ def test_the_statement_may_be_gone(connection):
     assert prepared(connection) == []
 
 
+def test_once_the_statement_was_gone_nothing_prepared_is_run(connection):
+    """It may be another client's by now."""
+    connection.select(ONE, "a")
+    connection.execute("DEALLOCATE ALL")
+    assert connection.select(ONE, "b") == [("b",)]
+    name = Identifier(ONE.name.decode())
+    connection.execute(SQL("PREPARE {} (text) AS SELECT 'a stranger'").format(name))
+    assert connection.select(ONE, "c") == [("c",)]
+
+
 def test_the_statement_may_be_there_already(connection):
     name = Identifier(ONE.name.decode())
     connection.execute(SQL("PREPARE {} (text) AS SELECT $1").format(name))

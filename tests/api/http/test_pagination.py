@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from app.api.http.pagination import mark_of
 from tests.conftest import client_of
 from tests.helpers import caller
 
@@ -61,6 +62,16 @@ def test_the_pages_make_up_the_whole_list(member, issue, limit, sizes):
     pages = list(all_pages(member, f"/secrets?limit={limit}"))
     assert [len(page) for page in pages] == sizes
     assert joined(pages) == names(member.get("/secrets"))
+
+
+def test_each_page_may_have_its_own_limit(member, issue):
+    issue(5)
+    path = next_of(member.get("/secrets?limit=1"))
+    assert names(member.get(path.replace("limit=1", "limit=3"))) == ["n3", "n2", "n1"]
+
+
+def test_the_mark_of_the_filters_does_not_depend_on_their_order():
+    assert mark_of({"name": "x", "enabled": True}) == mark_of({"enabled": True, "name": "x"})
 
 
 def test_credentials_created_at_the_same_moment_are_each_shown_once(member, issue, rows):

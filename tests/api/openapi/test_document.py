@@ -1,4 +1,5 @@
 import json
+import re
 from copy import deepcopy
 from typing import get_args
 
@@ -362,6 +363,32 @@ def test_every_example_of_a_request_is_accepted(document, member):
             assert answer.status_code in (200, 204), name
             tried += 1
     assert tried == 3
+
+
+@pytest.mark.parametrize(
+    ("example", "query"), [("bad_limit", "limit=0"), ("bad_cursor", "cursor=x")]
+)
+def test_the_example_of_a_bad_parameter_is_what_the_service_answers(
+    document, member, example, query
+):
+    content = document["paths"]["/secrets"]["get"]["responses"]["400"]["content"]
+    examples = content["application/problem+json"]["examples"]
+    assert examples[example]["value"] == member.get(f"/secrets?{query}").json
+
+
+@pytest.mark.parametrize("path", ["/secrets", "/secrets/{secret_id}/events", "/secrets/events"])
+def test_every_cursor_matches_its_schema(document, member, path):
+    for name in ("one", "two"):
+        issued = member.post("/secrets", json={"name": name}).json
+    member.post(f"/secrets/{issued['secret_id']}/rotate")
+    page = path.replace("{secret_id}", issued["secret_id"])
+    link = member.get(f"{page}?limit=1&enabled=true&order=desc").headers["Link"]
+    parameters = document["paths"][path]["get"]["parameters"]
+    (schema,) = (each["schema"] for each in parameters if each.get("name") == "cursor")
+    for cursor in (*re.findall("cursor=([^>&]+)", link.replace("%3D", "=")), "x", "x" * 100):
+        assert_valid(document, schema, cursor)
+    for other in ("", "x" * 101, "x.x", "x===", "=x"):
+        assert not OAS31Validator(schema).is_valid(other), other
 
 
 @pytest.mark.parametrize(

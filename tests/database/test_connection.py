@@ -1,0 +1,72 @@
+"""Where a connection leads, and what it asks of libpq."""
+
+from contextlib import closing
+from time import monotonic
+
+import psycopg
+import pytest
+
+from app.database.connection import BoundedConnection, connection_parameters, is_connection_uri
+
+
+@pytest.fixture
+def setting(database_url):
+    """Return a function that tells a setting of the session that the URI leads to."""
+
+    def setting(name, extra=""):
+        parameters = connection_parameters(f"{database_url}{extra}", target_session_attrs="any")
+        with psycopg.connect(**parameters) as connection:
+            return connection.execute("SELECT current_setting(%s)", [name]).fetchone()[0]
+
+    return setting
+
+
+def test_a_connection_says_whose_it_is_unless_the_uri_does(setting):
+    assert setting("application_name") == "leadvibe-credentials"
+    assert setting("application_name", "&application_name=mine") == "mine"
+
+
+def test_a_session_speaks_utf_8_whatever_the_uri_says(setting):
+    assert setting("client_encoding", "&client_encoding=latin1") == "UTF8"
+
+
+def test_a_connection_that_gave_up_answers_nothing_more(database_url):
+    with closing(BoundedConnection.connect(database_url, autocommit=True)) as connection:
+        started = monotonic()
+        connection.deadline = started + 0.1
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT pg_sleep(5)")
+        assert monotonic() - started < 0.9
+        connection.deadline = monotonic() + 5
+        with pytest.raises(psycopg.OperationalError, match=r"^the connection gave up"):
+            connection.execute("SELECT 1")
+
+
+def test_the_options_of_the_uri_come_last(database_url):
+    parameters = connection_parameters(
+        f"{database_url}&options=-c%20lock_timeout%3D7s",
+        target_session_attrs="any",
+        options="-c lock_timeout=1s -c statement_timeout=2s",
+    )
+    with psycopg.connect(**parameters) as connection:
+        query = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+        assert connection.execute(query).fetchone() == ("7s", "2s")
+
+
+def test_a_network_that_swallows_packets_is_noticed_in_seconds():
+    """Postgres runs on a Unix socket in these tests, so nothing else can tell."""
+    parameters = connection_parameters("postgresql://db/x", target_session_attrs="any")
+    tries = parameters["keepalives_interval"] * parameters["keepalives_count"]
+    assert parameters["keepalives_idle"] + tries <= 8
+    assert parameters["tcp_user_timeout"] <= 3000
+    assert parameters["connect_timeout"] <= 2
+    theirs = connection_parameters(
+        "postgresql://db/x?keepalives_idle=9&tcp_user_timeout=9000", target_session_attrs="any"
+    )
+    assert (theirs["keepalives_idle"], theirs["tcp_user_timeout"]) == ("9", "9000")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+@pytest.mark.parametrize("hosts", ["db", "db:5432", "db1:5432,db2", "[::1]:5432"])
+def test_a_uri_has_either_scheme_and_needs_no_port(scheme, hosts):
+    assert is_connection_uri(f"{scheme}://{hosts}/credentials")

@@ -1,0 +1,95 @@
+"""The connections of a process, while the database is up."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from app.database.connection import PreparedSelect
+from app.database.errors import DatabaseFault, DatabaseUnavailable
+from app.database.pool import Database
+from tests.conftest import execute
+from tests.server import wait_until
+
+ONE = PreparedSelect("SELECT $1 AS it")
+NAME = "tests-of-the-pool"
+
+
+@pytest.fixture
+def database(database_url):
+    database = Database(f"{database_url}&application_name={NAME}", connections=5)
+    database.open(wait_seconds=10)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sessions(rows):
+    """Return a function that counts the sessions of the pool."""
+
+    def sessions():
+        query = "SELECT FROM pg_stat_activity WHERE application_name = %(name)s"
+        return len(rows(query, name=NAME))
+
+    return sessions
+
+
+def test_a_process_has_all_of_its_connections_from_the_start_and_never_more(database, sessions):
+    assert sessions() == 5
+    with ExitStack() as stack:
+        lent = [stack.enter_context(database.connection(5)) for _ in range(5)]
+        assert len({each.info.backend_pid for each in lent}) == 5
+        assert sessions() == 5
+
+
+def test_the_server_too_ends_what_takes_too_long(database):
+    with database.connection(5) as connection:
+        query = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+        assert connection.execute(query).fetchone() == ("3s", "500ms")
+
+
+def test_closing_ends_every_connection(database, sessions):
+    with database.connection(5), database.connection(5):
+        pass
+    database.select(ONE, "a", seconds=5)
+    database.close()
+    wait_until(lambda: sessions() == 0, 5)
+
+
+def test_only_the_select_of_a_verification_is_prepared(database):
+    """PgBouncer before 1.21 mixes up what its clients prepare, unless their names differ."""
+    database.select(ONE, "a", seconds=5)
+    with database.connection(5) as connection:
+        for _ in range(10):
+            connection.execute("SELECT 1")
+        prepared = connection.execute("SELECT name FROM pg_prepared_statements").fetchall()
+    assert set(prepared) <= {(ONE.name.decode(),)}
+
+
+def test_a_select_that_fails_does_not_run_again(database, database_url, rows):
+    execute(database_url, "CREATE SEQUENCE runs")
+    try:
+        failing = PreparedSelect("SELECT 1 / (nextval('runs') * $1::bigint)")
+        with pytest.raises(DatabaseFault, match="DivisionByZero"):
+            database.select(failing, "0", seconds=5)
+        assert rows("SELECT last_value, is_called FROM runs") == [
+            {"last_value": 1, "is_called": True}
+        ]
+    finally:
+        execute(database_url, "DROP SEQUENCE runs")
+
+
+def test_a_session_that_cannot_write_is_replaced(database):
+    """As those of a primary that has become a standby."""
+    with ExitStack() as stack:
+        for _ in range(5):
+            connection = stack.enter_context(database.connection(5))
+            connection.execute("SET default_transaction_read_only = on")
+
+    def write():
+        with database.connection(5) as connection:
+            connection.execute("UPDATE credentials SET name = name")
+
+    for _ in range(5):
+        with pytest.raises(DatabaseUnavailable, match="ReadOnlySqlTransaction"):
+            write()
+    write()

@@ -1,0 +1,28 @@
+import subprocess
+import sys
+
+from tests.conftest import environment
+from tests.server import ROOT, clean_environment
+
+PROGRAM = """
+from app import create_app
+
+app = create_app()
+app.services.open()
+print(app.test_client().get("/readyz").status_code)
+"""
+
+
+def test_a_process_that_never_closes_its_services_ends_all_the_same(settings):
+    """Also while it finds out whether the database is back."""
+    unreachable = environment(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=clean_environment() | unreachable,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    assert ended.stdout.splitlines()[-1] == "503"
