@@ -28,7 +28,9 @@ from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
 from app.credentials.errors import MalformedPair, VerificationRefused
 from app.credentials.model import Verification, VerifiedCredential
+from app.database.errors import DatabaseUnavailable
 from app.json_bytes import json_bytes
+from app.places import NoPlace
 from app.times import TIME_PATTERN, format_time
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from app.api.http.log import RequestRecord
+    from app.metrics.traffic import Outcome
     from app.services import Services
 
 ROUTE = "/verify"
@@ -92,6 +95,7 @@ def answer_verification(
     """
     client_id, client_secret = basic_credentials(environ.get("HTTP_AUTHORIZATION", ""))
     failures, key = services.verify_failures, (record.address, client_id)
+    outcomes = services.traffic.verifications
 
     def before_bcrypt() -> None:
         retry_after = failures.check(*key)
@@ -103,16 +107,28 @@ def answer_verification(
         verification = services.credentials.verify(
             client_id=client_id, client_secret=client_secret, before_bcrypt=before_bcrypt
         )
-    except MalformedPair:
+    except MalformedPair as refusal:
+        outcomes.add(refusal.reason)
         return Answer.of(_REFUSED)
-    except VerificationRefused:
+    except VerificationRefused as refusal:
         record.client_id = client_id
         retry_after = failures.count(*key)
+        outcomes.add(refusal.reason if retry_after is None else "limited")
         return Answer.of(_REFUSED if retry_after is None else too_many_failures(retry_after))
+    except Exception as error:
+        outcomes.add(_outcome_of(error))
+        raise
+    outcomes.add("accepted")
     verified = verification.credential
     record.client_id = record.actor = verified.client_id
     record.unit_id = verified.unit_id
     return _accepted(verification)
+
+
+def _outcome_of(error: Exception) -> Outcome:
+    if isinstance(error, Rejected):
+        return "limited"
+    return "unavailable" if isinstance(error, NoPlace | DatabaseUnavailable) else "failed"
 
 
 def basic_credentials(authorization: str) -> tuple[str, str]:

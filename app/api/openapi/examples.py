@@ -118,3 +118,9 @@ UNIT_EVENTS: list[dict[str, Any]] = UnitEventSchema(many=True).dump(
 )
 
 STATUS = {"status": "ok"}
+
+METRICS = """\
+# HELP leadvibe_verifications_total Verifications, by what came of them.
+# TYPE leadvibe_verifications_total counter
+leadvibe_verifications_total{outcome="accepted"} 1027.0
+"""
