@@ -41,7 +41,7 @@ def on_starting(arbiter: "Arbiter") -> None:
 
 def pre_fork(arbiter: "Arbiter", worker: "Worker") -> None:
     """Give the worker its share of that directory."""
-    worker.metrics = arbiter.metrics.share([each.metrics for each in arbiter.WORKERS.values()])
+    worker.metrics = arbiter.metrics.share(each.metrics for each in arbiter.WORKERS.values())
 
 
 def post_worker_init(worker: "Worker") -> None:
@@ -56,7 +56,8 @@ def worker_exit(_: "Arbiter", worker: "Worker") -> None:
 
 def child_exit(_: "Arbiter", worker: "Worker") -> None:
     """Forget the state of a worker that has ended. Its counts stay."""
-    worker.metrics.leave()
+    if worker.metrics is not None:
+        worker.metrics.leave()
 
 
 def on_exit(arbiter: "Arbiter") -> None:

@@ -4,10 +4,11 @@ prometheus-client keeps a file for each process there. gunicorn's hooks call the
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,11 @@ from typing import Self
 from prometheus_client.multiprocess import mark_process_dead
 
 _PREFIX = "leadvibe-metrics-"
+
+_KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax")  # a file for each
+_FILE_BYTES = 256 * 1024  # more than all series of a process need
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,20 @@ class Share:
 
     directory: Path
     number: int
+
+    def prepare(self) -> None:
+        """Make the files that are missing, at their full size. Raises OSError if the disk is full.
+
+        prometheus-client would make them grow as they are written. On a full disk that kills the
+        process, and a reader in another one could find them half made.
+        """
+        for kind in _KINDS:
+            path = self.directory / f"{kind}_{self.number}.db"
+            if not path.exists():
+                unfinished = path.with_suffix(".new")
+                with unfinished.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+                unfinished.rename(path)
 
     def claim(self) -> bool:
         """Claim to be the one that does what one process does for all. False if another one is.
@@ -66,10 +86,19 @@ class MetricsDirectory:
             if lock is not None and path.exists():
                 return cls(path, lock)
 
-    def share(self, taken: Collection[Share]) -> Share:
-        """Return the share with the lowest number that is not taken."""
-        numbers = {each.number for each in taken}
-        return Share(self._path, next(each for each in count() if each not in numbers))
+    def share(self, taken: Iterable[Share | None]) -> Share | None:
+        """Return the share with the lowest number that is not taken, or None if the disk is full.
+
+        A process without a share serves, and shows only its own metrics.
+        """
+        numbers = {each.number for each in taken if each is not None}
+        share = Share(self._path, next(each for each in count() if each not in numbers))
+        try:
+            share.prepare()
+        except OSError as error:
+            _logger.warning("a process cannot share its metrics: %s", error.strerror)
+            return None
+        return share
 
     def remove(self) -> None:
         """Remove the directory, once all workers have ended."""

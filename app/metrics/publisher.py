@@ -59,7 +59,7 @@ class Metrics:
             "verification": workload.verification.places,
             "management": workload.management.places,
             "bcrypt": workload.hashing,
-            "key fetch": workload.key_fetch,
+            "key_fetch": workload.key_fetch,
             "background": workload.background.places,
         }
         self._share: Share | None = None

@@ -182,12 +182,12 @@ def test_places_are_counted_for_each_kind_of_work(app, client):
         with suppress(Exception), places.take():
             pass
         found = read_metrics(client)
-    assert found['leadvibe_places{work="key fetch"}'] == 1
-    assert found['leadvibe_places_in_use{work="key fetch"}'] == 1
-    assert found['leadvibe_places_taken_total{work="key fetch"}'] == 1
-    assert found['leadvibe_places_refused_total{work="key fetch"}'] == 1
+    assert found['leadvibe_places{work="key_fetch"}'] == 1
+    assert found['leadvibe_places_in_use{work="key_fetch"}'] == 1
+    assert found['leadvibe_places_taken_total{work="key_fetch"}'] == 1
+    assert found['leadvibe_places_refused_total{work="key_fetch"}'] == 1
     assert found['leadvibe_places{work="verification"}'] == 4
-    assert read_metrics(client)['leadvibe_places_in_use{work="key fetch"}'] == 0
+    assert read_metrics(client)['leadvibe_places_in_use{work="key_fetch"}'] == 0
 
 
 def test_the_pool_shows_how_many_connections_are_lent(app, client):
