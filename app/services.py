@@ -13,10 +13,11 @@ from app.identity.key_sources import KeyFile, KeySource, KeyUrl
 from app.identity.tokens import TokenVerifier
 from app.metrics.directory import Share
 from app.metrics.publisher import Metrics
-from app.metrics.traffic import Traffic
+from app.metrics.requests import BUCKETS, RequestKind
 from app.places import Workload
 from app.rate_limits import RateLimit
 from app.settings import CredentialSettings, Settings
+from app.tallies import Durations
 
 # Failures share so many counters. A client that fails and shares its counter with a flood gets 429
 # instead of 401: refused either way.
@@ -35,7 +36,7 @@ class Services:
     manager_roles: frozenset[str]  # empty if everyone may change credentials
     verify_failures: RateLimit
     issues: RateLimit
-    traffic: Traffic
+    requests: Durations[RequestKind]
     metrics: Metrics
 
     @classmethod
@@ -45,7 +46,7 @@ class Services:
         database = Database(settings.database_url, connections=workload.connections)
         keys = _key_source(settings, workload)
         credentials = make_credential_service(settings, database, workload)
-        traffic = Traffic()
+        requests: Durations[RequestKind] = Durations(BUCKETS)
         return cls(
             database=database,
             keys=keys,
@@ -66,13 +67,13 @@ class Services:
                 counters=_FAILURE_COUNTERS,
             ),
             issues=RateLimit("issues", settings.issue_limit, settings.ratelimit_storage_url),
-            traffic=traffic,
+            requests=requests,
             metrics=Metrics(
                 database=database,
                 workload=workload,
                 keys=keys,
                 credentials=credentials,
-                traffic=traffic,
+                requests=requests,
             ),
         )
 

@@ -58,26 +58,25 @@ class Durations(Generic[Key]):
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = tuple(bounds)
+        self._bounds = tuple(bounds)
         self._lock = Lock()
-        self._buckets: dict[Key, list[int]] = {}
-        self._seconds: dict[Key, float] = {}
+        self._cells: dict[Key, list[float]] = {}  # the buckets, and the seconds at the end
 
     def add(self, key: Key, seconds: float) -> None:
         """Count what has just taken so many seconds."""
-        bucket = bisect_left(self.bounds, seconds)  # a bound belongs to its bucket
+        bucket = bisect_left(self._bounds, seconds)  # a bound belongs to its bucket
         with self._lock:
-            buckets = self._buckets.get(key)
-            if buckets is None:
-                buckets = self._buckets[key] = [0] * (len(self.bounds) + 1)
-                self._seconds[key] = 0.0
-            buckets[bucket] += 1
-            self._seconds[key] += seconds
+            try:
+                cell = self._cells[key]
+            except KeyError:
+                cell = self._cells[key] = [0] * (len(self._bounds) + 2)
+            cell[bucket] += 1
+            cell[-1] += seconds
 
     def distributions(self) -> Mapping[Key, Distribution]:
         """Return a copy of all distributions since the beginning."""
         with self._lock:
             return {
-                key: Distribution(tuple(buckets), self._seconds[key])
-                for key, buckets in self._buckets.items()
+                key: Distribution(tuple(map(int, cell[:-1])), cell[-1])
+                for key, cell in self._cells.items()
             }

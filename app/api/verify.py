@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from app.api.http.log import RequestRecord
-    from app.metrics.traffic import Outcome
+    from app.metrics.requests import Outcome
     from app.services import Services
 
 ROUTE = "/verify"
@@ -95,7 +95,6 @@ def answer_verification(
     """
     client_id, client_secret = basic_credentials(environ.get("HTTP_AUTHORIZATION", ""))
     failures, key = services.verify_failures, (record.address, client_id)
-    outcomes = services.traffic.verifications
 
     def before_bcrypt() -> None:
         retry_after = failures.check(*key)
@@ -108,18 +107,18 @@ def answer_verification(
             client_id=client_id, client_secret=client_secret, before_bcrypt=before_bcrypt
         )
     except MalformedPair as refusal:
-        outcomes.add(refusal.reason)
+        record.outcome = refusal.reason
         return Answer.of(_REFUSED)
     except VerificationRefused as refusal:
         record.client_id = client_id
         retry_after = failures.count(*key)
-        outcomes.add(refusal.reason if retry_after is None else "limited")
+        record.outcome = refusal.reason if retry_after is None else "limited"
         return Answer.of(_REFUSED if retry_after is None else too_many_failures(retry_after))
     except Exception as error:
-        outcomes.add(_outcome_of(error))
+        record.outcome = _outcome_of(error)
         raise
-    outcomes.add("accepted")
     verified = verification.credential
+    record.outcome = "accepted"
     record.client_id = record.actor = verified.client_id
     record.unit_id = verified.unit_id
     return _accepted(verification)

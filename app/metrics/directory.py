@@ -69,7 +69,8 @@ class MetricsDirectory:
     """A directory for the life of a gunicorn master, in the system's directory for such things.
 
     The master and its workers hold a lock on it. So a new master can tell which directories were
-    left behind by masters that were killed, and removes them.
+    left behind by masters that were killed, and removes them. systemd-tmpfiles, which cleans up
+    what looks old, leaves a locked directory alone.
     """
 
     def __init__(self, path: Path, lock: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter as Counted
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from app.credentials.hashing import BCRYPT_RUNS
 from app.credentials.model import EVENT_NAMES
 from app.database.errors import DatabaseFault, DatabaseUnavailable
+from app.metrics.requests import OUTCOMES
 from app.metrics.series import Series
-from app.metrics.traffic import OUTCOMES
 from app.places import NoPlace
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from app.database.pool import Database
     from app.identity.key_sources import KeySource
     from app.metrics.directory import Share
-    from app.metrics.traffic import RequestKind, Traffic
+    from app.metrics.requests import Outcome, RequestKind
     from app.places import Places, Workload
-    from app.tallies import Distribution
+    from app.tallies import Distribution, Durations
 
 _PUBLISH_SECONDS = 1.0
 _COUNT_SECONDS = 60.0
@@ -49,12 +50,12 @@ class Metrics:
         workload: Workload,
         keys: KeySource,
         credentials: CredentialService,
-        traffic: Traffic,
+        requests: Durations[RequestKind],
     ) -> None:
         self._database = database
         self._keys = keys
         self._credentials = credentials
-        self._traffic = traffic
+        self._requests = requests
         self._places: dict[str, Places] = {
             "verification": workload.verification.places,
             "management": workload.management.places,
@@ -92,22 +93,23 @@ class Metrics:
     def publish(self) -> None:
         """Publish what this process has counted, and its state."""
         with self._lock:
-            self._publish_traffic()
+            self._publish_requests()
             self._publish_places()
             self._publish_database()
             self._publish_keys()
             self._publish_changes()
 
-    def _publish_traffic(self) -> None:
-        for kind, distribution in self._traffic.requests.distributions().items():
-            route, method, status = kind
+    def _publish_requests(self) -> None:
+        outcomes: Counted[Outcome | None] = Counted()
+        for kind, distribution in self._requests.distributions().items():
+            route, method, status, outcome = kind
+            outcomes[outcome] += sum(distribution.buckets)
             new = distribution.since(self._distributions.get(kind))
             self._distributions[kind] = distribution
             self._series.requests.labels(route, method, str(status)).inc(sum(new.buckets))
             self._series.request_seconds.labels(route, method).add(new.buckets, new.seconds)
-        self._advance_each(
-            self._series.verifications, OUTCOMES, self._traffic.verifications.counts()
-        )
+        for each in OUTCOMES:
+            self._advance(self._series.verifications, outcomes[each], each)
 
     def _publish_places(self) -> None:
         series = self._series

@@ -22,7 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from app.metrics.traffic import BUCKETS
+from app.metrics.requests import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

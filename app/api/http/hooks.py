@@ -32,5 +32,5 @@ def _after(response: Response) -> Response:
         response.headers.setdefault(name, value)
     record = request.record
     record.route = request.url_rule.rule if request.url_rule else None
-    record.close(response.status_code, current_app.services.traffic.requests)
+    record.close(response.status_code, current_app.services.requests)
     return response

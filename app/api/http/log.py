@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from app.logs import log_fields
-from app.metrics.traffic import RequestKind
+from app.metrics.requests import Outcome, RequestKind
 from app.tallies import Durations
 
 _logger = logging.getLogger(__name__)
@@ -20,7 +20,8 @@ class RequestRecord:
     """What is told about a request, whichever way it was answered.
 
     `route` is the pattern of the path and never the path, which may contain a secret. `address` is
-    the client's, `client_id` the one that a verification was asked about.
+    the client's, `client_id` the one that a verification was asked about. Its `outcome` is for the
+    metrics only.
     """
 
     request_id: str
@@ -30,13 +31,14 @@ class RequestRecord:
     actor: str | None = None
     unit_id: str | None = None
     client_id: str | None = None
+    outcome: Outcome | None = None
     started_at: float = field(default_factory=perf_counter)
 
     def close(self, status: int, requests: Durations[RequestKind]) -> None:
         """Write the line and count the request, once the answer is known."""
         seconds = perf_counter() - self.started_at
         method = self.method if self.method in _METHODS else _OTHER_METHOD
-        requests.add((self.route or _NO_ROUTE, method, status), seconds)
+        requests.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)
         fields = {
             "request_id": self.request_id,
             "method": self.method,
