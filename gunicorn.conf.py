@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from app import logs, server
+from app.metrics.directory import MetricsDirectory
 from app.settings import SettingsError, settings_of_the_process
 
 if TYPE_CHECKING:
@@ -33,14 +34,35 @@ forwarder_headers = ""  # by default, a SCRIPT_NAME header from this host would 
 logconfig_dict = logs.configuration(settings.log_level)
 
 
+def on_starting(arbiter: "Arbiter") -> None:
+    """Make the directory in which the workers share their metrics."""
+    arbiter.metrics = MetricsDirectory.make()
+
+
+def pre_fork(arbiter: "Arbiter", worker: "Worker") -> None:
+    """Give the worker its share of that directory."""
+    worker.metrics = arbiter.metrics.share(each.metrics for each in arbiter.WORKERS.values())
+
+
 def post_worker_init(worker: "Worker") -> None:
     """Open the services after the fork."""
-    worker.wsgi.services.open()
+    worker.wsgi.services.open(worker.metrics)
 
 
 def worker_exit(_: "Arbiter", worker: "Worker") -> None:
     """Close the services when the worker stops."""
     worker.wsgi.services.close()
+
+
+def child_exit(_: "Arbiter", worker: "Worker") -> None:
+    """Forget the state of a worker that has ended. Its counts stay."""
+    if worker.metrics is not None:
+        worker.metrics.leave()
+
+
+def on_exit(arbiter: "Arbiter") -> None:
+    """Remove the directory when the service has stopped."""
+    arbiter.metrics.remove()
 
 
 server.install()

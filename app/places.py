@@ -12,6 +12,7 @@ _MANAGERS = 2
 _WAITING_MANAGERS = 14
 
 _VERIFICATION_PATIENCE = 0.05
+_BACKGROUND_PATIENCE = 4.0
 
 _BLINK_SECONDS = 0.005
 
@@ -29,9 +30,13 @@ class Places:
     most. If no place has been given back for that long, the work is stuck: nobody waits any more,
     but for a blink, in case it was the process that had no processor. So a busy moment costs a
     short wait, and work that is stuck takes no threads from other kinds.
+
+    `taken`, `waited` and `refused` count callers since the beginning.
     """
 
     def __init__(self, count: int, *, patience: float, waiting: int) -> None:
+        self.count = count
+        self.taken = self.waited = self.refused = 0
         self._free = count
         self._patience = patience
         self._room = waiting
@@ -58,14 +63,22 @@ class Places:
         """How many callers wait now."""
         return len(self._queue)
 
+    @property
+    def in_use(self) -> int:
+        """How many places are taken now."""
+        return self.count - self._free
+
     def _enter(self) -> Lock | None:
         """Take a free place, or join the queue and return what is released when it is our turn."""
         if self._free > 0:
             self._free -= 1
+            self.taken += 1
             self._moved_at = monotonic()
             return None
         if len(self._queue) >= self._room:
+            self.refused += 1
             raise NoPlace
+        self.waited += 1
         turn = Lock()
         turn.acquire()
         self._queue.append(turn)
@@ -78,12 +91,14 @@ class Places:
         with self._lock:
             if turn in self._queue:
                 self._queue.remove(turn)
+                self.refused += 1
                 raise NoPlace
 
     def _pass_on(self) -> None:
         """Hand the place to the caller who has waited longest, or leave it free."""
         self._moved_at = monotonic()
         if self._queue:
+            self.taken += 1
             self._queue.popleft().release()
         else:
             self._free += 1
@@ -129,7 +144,8 @@ class Workload:
             # one keeps a core busy; whoever waits for it has a management place
             hashing=Places(1, patience=1.0, waiting=_ANY),
             key_fetch=Places(1, patience=0, waiting=0),
-            background=Work(Places(1, patience=0, waiting=0), seconds=3.0),
+            # long enough for whoever has the place: nothing that was remembered may be lost
+            background=Work(Places(1, patience=_BACKGROUND_PATIENCE, waiting=_ANY), seconds=3.0),
             verification_threads=verifiers + 1,
             management_threads=_MANAGERS + _WAITING_MANAGERS + 1,
             other_threads=2,

@@ -11,9 +11,13 @@ from app.credentials.service import CredentialService
 from app.database.pool import Database
 from app.identity.key_sources import KeyFile, KeySource, KeyUrl
 from app.identity.tokens import Claims, TokenVerifier
+from app.metrics.directory import Share
+from app.metrics.publisher import Metrics
+from app.metrics.requests import BUCKETS, RequestKind
 from app.places import Workload
 from app.rate_limits import RateLimit
 from app.settings import CredentialSettings, Settings
+from app.tallies import Durations
 
 # Failures share so many counters. A client that fails and shares its counter with a flood gets 429
 # instead of 401: refused either way.
@@ -32,6 +36,8 @@ class Services:
     manager_roles: frozenset[str]  # empty if everyone may change credentials
     verify_failures: RateLimit
     issues: RateLimit
+    requests: Durations[RequestKind]
+    metrics: Metrics
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -39,11 +45,13 @@ class Services:
         workload = Workload.for_verifiers(settings.threads)
         database = Database(settings.database_url, connections=workload.connections)
         keys = _key_source(settings, workload)
+        credentials = make_credential_service(settings, database, workload)
+        requests: Durations[RequestKind] = Durations(BUCKETS)
         return cls(
             database=database,
             keys=keys,
             workload=workload,
-            credentials=make_credential_service(settings, database, workload),
+            credentials=credentials,
             tokens=TokenVerifier(
                 keys,
                 algorithms=settings.jwt_algorithms,
@@ -59,20 +67,33 @@ class Services:
                 counters=_FAILURE_COUNTERS,
             ),
             issues=RateLimit("issues", settings.issue_limit, settings.ratelimit_storage_url),
+            requests=requests,
+            metrics=Metrics(
+                database=database,
+                workload=workload,
+                keys=keys,
+                credentials=credentials,
+                requests=requests,
+            ),
         )
 
     def may_change(self, claims: Claims) -> bool:
         """Tell whether the bearer of a token may change credentials."""
         return not self.manager_roles or not self.manager_roles.isdisjoint(claims.roles)
 
-    def open(self) -> None:
-        """Start to connect to the database and to fetch keys, in the background."""
+    def open(self, share: Share | None = None) -> None:
+        """Start to connect to the database and to fetch keys, in the background.
+
+        With a share, the metrics are those of all processes that share its directory.
+        """
         self.database.open()
         self.keys.open()
         self.credentials.deferred.open()
+        self.metrics.open(share)
 
     def close(self) -> None:
         """Write what is still in memory, and close the connections."""
+        self.metrics.close()
         self.keys.close()
         self.credentials.deferred.close()
         self.database.close()

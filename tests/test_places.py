@@ -94,7 +94,7 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
 @pytest.mark.parametrize(
     ("kind", "count", "patience"),
     [("verification", 4, 0.05), ("management", 2, 0.5), ("hashing", 1, 0.5), ("key_fetch", 1, 0),
-     ("background", 1, 0)],
+     ("background", 1, 4)],
 )  # fmt: skip
 def test_each_kind_of_work_has_its_places_and_its_patience(kind, count, patience):
     """As docs/operations.md says."""

@@ -1,6 +1,8 @@
-"""What an orchestrator asks: is the process alive, and can it serve?"""
+"""What a platform asks: is the process alive, can it serve, and what does it measure?"""
 
 from typing import Any
+
+from flask import Response
 
 from app.api.http import problems
 from app.api.http.application import current_app
@@ -10,6 +12,7 @@ from app.api.openapi import examples
 from app.api.openapi.components import problem_response
 from app.api.schemas.health import HealthSchema
 from app.database.migrations import is_migrated
+from app.metrics.series import CONTENT_TYPE
 from app.places import NoPlace
 
 _OK = {"status": "ok"}
@@ -48,3 +51,15 @@ def readyz() -> dict[str, Any]:
     except NoPlace:
         pass  # busy, which is no reason to send the callers to the other instances
     return _OK
+
+
+@blueprint.route("/metrics")
+@blueprint.doc(operationId="getMetrics", security=[])
+@blueprint.response(200, {"type": "string"}, content_type="text/plain", example=examples.METRICS)
+def metrics() -> Response:
+    """Show the metrics
+
+    All metrics of the service in Prometheus' text format, over all of its processes. They are for
+    operators: do not let the proxy pass this address on to the outside.
+    """
+    return Response(current_app.services.metrics.text(), content_type=CONTENT_TYPE)

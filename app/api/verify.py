@@ -28,7 +28,9 @@ from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
 from app.credentials.errors import MalformedPair, VerificationRefused
 from app.credentials.model import Verification, VerifiedCredential
+from app.database.errors import DatabaseUnavailable
 from app.json_bytes import json_bytes
+from app.places import NoPlace
 from app.times import TIME_PATTERN, format_time
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from app.api.http.log import RequestRecord
+    from app.metrics.requests import Outcome
     from app.services import Services
 
 ROUTE = "/verify"
@@ -103,16 +106,28 @@ def answer_verification(
         verification = services.credentials.verify(
             client_id=client_id, client_secret=client_secret, before_bcrypt=before_bcrypt
         )
-    except MalformedPair:
+    except MalformedPair as refusal:
+        record.outcome = refusal.reason
         return Answer.of(_REFUSED)
-    except VerificationRefused:
+    except VerificationRefused as refusal:
         record.client_id = client_id
         retry_after = failures.count(*key)
+        record.outcome = refusal.reason if retry_after is None else "limited"
         return Answer.of(_REFUSED if retry_after is None else too_many_failures(retry_after))
+    except Exception as error:
+        record.outcome = _outcome_of(error)
+        raise
     verified = verification.credential
+    record.outcome = "accepted"
     record.client_id = record.actor = verified.client_id
     record.unit_id = verified.unit_id
     return _accepted(verification)
+
+
+def _outcome_of(error: Exception) -> Outcome:
+    if isinstance(error, Rejected):
+        return "limited"
+    return "unavailable" if isinstance(error, NoPlace | DatabaseUnavailable) else "failed"
 
 
 def basic_credentials(authorization: str) -> tuple[str, str]:

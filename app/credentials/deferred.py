@@ -28,7 +28,6 @@ class DeferredWrites:
         self._database = database
         self._work = work
         self._lock = Lock()
-        self._writing = Lock()
         self._used: dict[int, str] = {}
         self._digests: dict[int, bytes] = {}
         self._stopping = Event()
@@ -81,11 +80,8 @@ class DeferredWrites:
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        with (
-            self._writing,
-            self._work.places.take(),
-            self._database.connection(self._work.seconds) as connection,
-        ):
+        work = self._work
+        with work.places.take(), self._database.connection(work.seconds) as connection:
             yield connection
 
     def _run(self) -> None:

@@ -1,8 +1,11 @@
 """What the domain refuses, and why."""
 
 from datetime import datetime
+from typing import Literal
 
 from app.times import format_time
+
+Refusal = Literal["malformed", "unknown", "wrong", "expired", "disabled"]
 
 
 class InvalidName(ValueError):
@@ -14,11 +17,22 @@ class InvalidExpiry(ValueError):
 
 
 class VerificationRefused(Exception):
-    """The client ID and client secret are not, or no longer, a valid pair."""
+    """The client ID and client secret are not, or no longer, a valid pair.
+
+    The caller is never told the reason. It is "expired" or "disabled" only for a pair that would be
+    valid otherwise. Revoked credentials are "unknown", since nothing is kept of them.
+    """
+
+    def __init__(self, reason: Refusal) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class MalformedPair(VerificationRefused):
     """They do not even have the format of a pair. No guess at a client secret looks like that."""
+
+    def __init__(self) -> None:
+        super().__init__("malformed")
 
 
 class CredentialNotFound(Exception):

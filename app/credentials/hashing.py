@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Lock, get_native_id
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import bcrypt
 
 from app.credentials.generator import hint_of
 from app.credentials.model import HashedSecret, StoredSecret
 from app.places import NoPlace, Workload
+from app.tallies import Tally
 
 _KEY_ID_LENGTH = 8
 
 # Much more would let it keep the interpreter lock for long when it is about to finish.
 _BCRYPT_NICENESS = 5
+
+BcryptRun = Literal["hash", "compare"]
+BCRYPT_RUNS: tuple[BcryptRun, ...] = get_args(BcryptRun)
 
 T = TypeVar("T")
 
@@ -32,6 +36,7 @@ class Hasher:
 
     def __init__(self, rounds: int, digest_keys: Sequence[bytes], workload: Workload) -> None:
         self._rounds = rounds
+        self.runs: Tally[BcryptRun] = Tally()
         self._keys = {_key_id(key): key for key in digest_keys}
         self._key_id = _key_id(digest_keys[0])
         self._workload = workload
@@ -45,7 +50,8 @@ class Hasher:
 
         Raises NoPlace if bcrypt is too busy.
         """
-        secret_hash = self._run(bcrypt.hashpw, client_secret.encode(), bcrypt.gensalt(self._rounds))
+        salt = bcrypt.gensalt(self._rounds)
+        secret_hash = self._run("hash", bcrypt.hashpw, client_secret.encode(), salt)
         return HashedSecret(
             secret_hash.decode(), self.digest(client_secret), hint_of(client_secret)
         )
@@ -74,11 +80,13 @@ class Hasher:
         One client has one comparison at a time, so that a flood on its ID leaves a place to others.
         """
         with self._comparison(stored.credential.client_id):
-            return self._run(bcrypt.checkpw, client_secret.encode(), stored.secret_hash.encode())
+            stored_hash = stored.secret_hash.encode()
+            return self._run("compare", bcrypt.checkpw, client_secret.encode(), stored_hash)
 
-    def _run(self, function: Callable[..., T], *arguments: bytes) -> T:
+    def _run(self, run: BcryptRun, function: Callable[..., T], *arguments: bytes) -> T:
         """Run one of bcrypt's functions, one at a time in this process. Raises NoPlace."""
         with self._workload.hashing.take():
+            self.runs.add(run)
             return self._executor.submit(function, *arguments).result()
 
     @contextmanager

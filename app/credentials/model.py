@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
-from app.credentials.errors import InvalidName
+from app.credentials.errors import InvalidName, Refusal
 from app.identifiers import BIDIRECTIONAL_OVERRIDES, CONTROL_CHARACTERS, LONE_SURROGATES
 
 NAME_MAX_LENGTH = 50
@@ -18,6 +18,7 @@ Channel = Literal["api", "cli"]
 EventName = Literal[
     "issued", "updated", "disabled", "enabled", "rotated", "secret_ended", "revoked"
 ]
+EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 Order = Literal["desc", "asc"]
 
 Item = TypeVar("Item")
@@ -150,6 +151,14 @@ class DetailedCredential(Credential):
 
 
 @dataclass(frozen=True, slots=True)
+class EndingSecrets:
+    """How many client secrets end soon and have no successor."""
+
+    within_7_days: int
+    within_30_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class HashedSecret:
     """What the database keeps of a client secret."""
 
@@ -160,9 +169,10 @@ class HashedSecret:
 
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """A live client secret as stored, with the credential that it belongs to.
+    """A client secret as stored, with the credential that it belongs to.
 
-    `last_used_is_stale` if its last use was recorded more than a minute ago, or never.
+    `refusal` is why it is refused even if it matches, or None. `last_used_is_stale` if its last use
+    was recorded more than a minute ago, or never.
     """
 
     credential: VerifiedCredential
@@ -171,6 +181,7 @@ class StoredSecret:
     digest: bytes | None = field(repr=False)
     expires_at: datetime | None
     last_used_is_stale: bool
+    refusal: Refusal | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from psycopg.rows import TupleRow, class_row, scalar_row
 from psycopg.sql import SQL
 from psycopg.types.json import Json
 
+from app.credentials.errors import Refusal
 from app.credentials.model import (
     START_OF_TRAIL,
     Caller,
@@ -17,6 +18,7 @@ from app.credentials.model import (
     Credential,
     CredentialFilter,
     DetailedCredential,
+    EndingSecrets,
     Event,
     EventFilter,
     EventName,
@@ -297,23 +299,56 @@ def select_client_secrets(
 _STORED_SECRETS = PreparedSelect("""
     SELECT client_secret_id, secret_hash, digest, extract(epoch FROM expires_at)::float8,
            coalesce(client_secrets.last_used_at < now() - interval '1 minute', true),
+           CASE WHEN disabled_at IS NOT NULL THEN 'disabled'
+                WHEN expires_at <= now() THEN 'expired' END,
            secret_id, unit_id, client_id, name, trust_upstream_consent
     FROM credentials JOIN client_secrets USING (secret_id)
-    WHERE client_id = $1 AND disabled_at IS NULL
-      AND (expires_at IS NULL OR expires_at > now())
+    WHERE client_id = $1
 """)
 
 
 def select_stored_secrets(
     database: Database, *, client_id: str, seconds: float
 ) -> list[StoredSecret]:
-    """Return the live client secrets of an enabled credential: the only read of a verification.
+    """Return the client secrets of the client ID: the only read of a verification.
 
+    Those of a disabled credential and those that have expired are among them, marked as refused.
     `expires_at` comes as a number, since psycopg looks up a time zone for each result with times.
     Raises what `Database.connection` does.
     """
     rows = database.select(_STORED_SECRETS, client_id, seconds=seconds)
     return [_stored_secret(*row) for row in rows]
+
+
+def count_ending_secrets(connection: Connection[TupleRow]) -> EndingSecrets:
+    """Count the client secrets, in all units, that end soon and have no successor: for operators.
+
+    A successor is a client secret of the same credential that lives longer. It looks at no more
+    than the 20,000 that end first, so that it takes less than a second however many there are.
+    """
+    query = """
+        WITH ending AS (
+            SELECT client_secret_id, secret_id, expires_at
+            FROM client_secrets
+            WHERE expires_at > now() AND expires_at <= now() + interval '30 days'
+            ORDER BY expires_at
+            LIMIT 20000
+        )
+        SELECT count(*) FILTER (
+                   WHERE expires_at <= now() + interval '7 days'
+               ) AS within_7_days,
+               count(*) AS within_30_days
+        FROM ending
+        WHERE NOT EXISTS (
+            SELECT FROM client_secrets AS successor
+            WHERE successor.secret_id = ending.secret_id
+              AND (successor.expires_at IS NULL
+                   OR (successor.expires_at, successor.client_secret_id)
+                      > (ending.expires_at, ending.client_secret_id))
+        )
+    """
+    with connection.cursor(row_factory=class_row(EndingSecrets)) as cursor:
+        return cursor.execute(query).fetchone() or EndingSecrets(0, 0)
 
 
 def update_digest(
@@ -635,12 +670,13 @@ def _part(text: str) -> str:
     return f"%{escaped}%"
 
 
-def _stored_secret(
+def _stored_secret(  # noqa: PLR0913, PLR0917  each is a column
     client_secret_id: int,
     secret_hash: str,
     digest: bytes | None,
     expires_at: float | None,
     last_used_is_stale: bool,  # noqa: FBT001  a column
+    refusal: Refusal | None,
     *credential: Any,
 ) -> StoredSecret:
     return StoredSecret(
@@ -650,4 +686,5 @@ def _stored_secret(
         digest,
         None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
         last_used_is_stale,
+        refusal,
     )

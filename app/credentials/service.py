@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from app.credentials.errors import (
     InvalidExpiry,
     LastSecret,
     MalformedPair,
+    Refusal,
     RequestUnderWay,
     SecretLimitReached,
     VerificationRefused,
@@ -37,6 +38,7 @@ from app.credentials.model import (
     Credential,
     CredentialFilter,
     DetailedCredential,
+    EndingSecrets,
     Event,
     EventFilter,
     EventName,
@@ -55,6 +57,7 @@ from app.credentials.model import (
 )
 from app.database.pool import Connection, Database
 from app.places import Workload
+from app.tallies import Tally
 from app.times import format_time
 
 DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
@@ -96,6 +99,7 @@ class CredentialService:
     workload: Workload
     max_credentials: int  # for each unit
     max_secret_days: int | None
+    events_written: Tally[EventName] = field(default_factory=Tally)
 
     def issue(
         self,
@@ -131,6 +135,7 @@ class CredentialService:
                 raise CredentialLimitReached
             issued = IssuedCredential.of(credential, client_secret)
             self._keep_answer(connection, request, issued)
+        self.events_written.add("issued")
         return issued
 
     def find_answer(self, request: RepeatableRequest) -> IssuedCredential | None:
@@ -206,12 +211,11 @@ class CredentialService:
                 return
             _delete_all_but(connection, current, keep=_live_secrets(connection, current))
             repository.update_credential(connection, updated)
-            detail = _changes(current, updated)
-            if detail:
-                repository.insert_event(connection, caller, updated, "updated", detail=detail)
-            if _availability(updated) != _availability(current):
-                event: EventName = "enabled" if updated.enabled else "disabled"
-                repository.insert_event(connection, caller, updated, event, detail={})
+            events = _events_of(current, updated)
+            for event, detail in events.items():
+                repository.insert_event(connection, caller, updated, event, detail=detail)
+        for event in events:
+            self.events_written.add(event)
 
     def rotate(
         self,
@@ -249,6 +253,7 @@ class CredentialService:
             repository.insert_event(connection, caller, credential, "rotated", detail=detail)
             issued = IssuedCredential.of(credential, client_secret)
             self._keep_answer(connection, request, issued)
+        self.events_written.add("rotated")
         return issued
 
     def end_secret(self, caller: Caller, secret_id: str, hint: str) -> None:
@@ -271,6 +276,7 @@ class CredentialService:
             repository.insert_event(
                 connection, caller, credential, "secret_ended", detail={"hint": hint}
             )
+        self.events_written.add("secret_ended")
 
     def revoke(self, caller: Caller, secret_id: str, *, unused_for: int | None = None) -> None:
         """End the credential and its client secrets on every instance. Its trail stays.
@@ -290,6 +296,7 @@ class CredentialService:
                     raise CredentialInUse(last_used_at)
             repository.delete_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             repository.insert_event(connection, caller, credential, "revoked", detail={})
+        self.events_written.add("revoked")
 
     def disable_all(self, caller: Caller) -> int:
         """Disable all credentials of the unit that are enabled, and count them."""
@@ -319,12 +326,25 @@ class CredentialService:
             stored_secrets = repository.select_stored_secrets(
                 self.database, client_id=client_id, seconds=work.seconds
             )
+        reason: Refusal = "wrong" if stored_secrets else "unknown"
         for stored in stored_secrets:
-            if self._matches(client_secret, stored, before_bcrypt):
+            if stored.refusal is not None:
+                if self.hasher.matches_digest(client_secret, stored):
+                    reason = stored.refusal
+            elif self._matches(client_secret, stored, before_bcrypt):
                 if stored.last_used_is_stale:
                     self.deferred.record_use(stored.client_secret_id, stored.credential.secret_id)
                 return Verification(stored.credential, stored.expires_at)
-        raise VerificationRefused
+        raise VerificationRefused(reason)
+
+    def count_ending_secrets(self) -> EndingSecrets:
+        """Count the client secrets, in all units, that end soon and have no successor.
+
+        May take three seconds. Raises NoPlace if background work is busy for longer.
+        """
+        work = self.workload.background
+        with work.places.take(), self.database.connection(work.seconds) as connection:
+            return repository.count_ending_secrets(connection)
 
     def events(
         self, caller: Caller, secret_id: str, *, limit: int = MAX_ITEMS, before: int | None = None
@@ -405,7 +425,9 @@ class CredentialService:
     def _change_unit(self, caller: Caller, event: repository.UnitChange) -> int:
         with self._transaction() as connection:
             repository.lock_unit(connection, unit_id=caller.unit_id)
-            return repository.change_unit(connection, caller, event)
+            changed = repository.change_unit(connection, caller, event)
+        self.events_written.add(event, changed)
+        return changed
 
     def _new_secret(self) -> tuple[str, HashedSecret]:
         """Generate a client secret and hash it, before any connection is held."""
@@ -486,6 +508,19 @@ def _delete_all_but(
     repository.delete_client_secrets(
         connection, unit_id=credential.unit_id, secret_id=credential.secret_id, keep=keep
     )
+
+
+def _events_of(
+    current: LockedCredential, updated: LockedCredential
+) -> dict[EventName, dict[str, Any]]:
+    """Return the events of an update, each with its detail."""
+    events: dict[EventName, dict[str, Any]] = {}
+    detail = _changes(current, updated)
+    if detail:
+        events["updated"] = detail
+    if _availability(updated) != _availability(current):
+        events["enabled" if updated.enabled else "disabled"] = {}
+    return events
 
 
 def _changes(current: LockedCredential, updated: LockedCredential) -> dict[str, Any]:

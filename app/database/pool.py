@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from threading import Lock, Thread
 from time import monotonic, sleep
 
@@ -36,6 +37,16 @@ _SESSION_OPTIONS = "-c statement_timeout=3s -c lock_timeout=500ms"
 
 Connection = BoundedConnection
 
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """How busy the pool is. `waits` counts the callers so far who found no connection ready."""
+
+    size: int
+    in_use: int
+    waits: int
+
+
 _logger = logging.getLogger(__name__)
 
 
@@ -53,6 +64,8 @@ class Database:
         self._parameters = {**parameters, "autocommit": True}
         self._down_until = 0.0
         self._recovering = Lock()
+        self.is_down = False  # from a failed probe until one succeeds
+        self._lent: set[BoundedConnection] = set()
         # Connections that are free, in front of the pool: it takes longer to lend one than the rest
         # of a verification's way to Postgres. Nobody waits for one, since each has its place.
         self._kept: list[BoundedConnection] = []
@@ -147,6 +160,14 @@ class Database:
         if monotonic() < self._down_until:
             raise DatabaseUnavailable("down")
 
+    def pool_state(self) -> PoolState:
+        """Tell how busy the pool is."""
+        return PoolState(
+            size=self._pool.max_size,
+            in_use=len(self._lent),
+            waits=self._pool.get_stats().get("requests_queued", 0),
+        )
+
     def _translated(self, error: psycopg.Error) -> DatabaseUnavailable | DatabaseFault:
         """Return what to raise for the error; if it looks like an outage, start to find out."""
         if not may_pass(error):
@@ -165,20 +186,22 @@ class Database:
                 connection.deadline = deadline
                 return connection
             connection.close()
-            self._pool.putconn(connection)
+            self._give_back(connection)
 
     def _take(self, seconds: float) -> BoundedConnection:
         try:
-            return self._kept.pop()
+            connection = self._kept.pop()
         except IndexError:
             connection = self._pool.getconn(seconds)
             connection.kept_until = monotonic() + _KEEP_SECONDS
-            return connection
+        self._lent.add(connection)
+        return connection
 
     def _give_back(self, connection: BoundedConnection) -> None:
         # not through the pool's own context manager, which would commit: every connection is in
         # autocommit mode, and a verification need not wait for a commit of nothing
         connection.deadline = None
+        self._lent.discard(connection)
         if connection.is_healthy() and monotonic() < connection.kept_until:
             self._kept.append(connection)
             return
@@ -206,7 +229,7 @@ class Database:
         try:
             was_down = False
             while not self._pool.closed and not self._probe():
-                was_down = True
+                was_down = self.is_down = True
                 # the mark ends by itself: if this thread were to die, callers would try again
                 self._down_until = monotonic() + DOWN_SECONDS
                 sleep(_PROBE_PAUSE_SECONDS)
@@ -215,6 +238,7 @@ class Database:
                 self._return_kept()
             self._down_until = 0.0
         finally:
+            self.is_down = False
             self._recovering.release()
 
     def _probe(self) -> bool:

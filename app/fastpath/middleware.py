@@ -42,7 +42,7 @@ class VerifyMiddleware:
             answer = answer_verification(environ, self._services, record)
         except Exception as error:  # noqa: BLE001  every error has its problem document
             answer = Answer.of(problem_of(error, request_id=record.request_id))
-        record.log(answer.status)
+        record.close(answer.status, self._services.requests)
         start_response(
             answer.status_line,
             [*answer.headers, ("X-Request-Id", record.request_id), *COMMON_HEADERS],

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
@@ -33,6 +34,18 @@ class KeysUnavailable(Exception):
     """The JWKS URL cannot be reached, and no cached key matches the token."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fetches:
+    """How the keys have been fetched so far.
+
+    `age` is in seconds, since the last success, or since the start if there was none.
+    """
+
+    succeeded: int
+    failed: int
+    age: float
+
+
 class KeySource(Protocol):
     """A place that keys come from."""
 
@@ -47,6 +60,9 @@ class KeySource(Protocol):
 
         Raises KeysUnavailable if the key may exist but cannot be fetched now.
         """
+
+    def fetches(self) -> Fetches | None:
+        """Tell how the keys have been fetched, or None if they come from a file."""
 
 
 class KeyFile:
@@ -73,6 +89,9 @@ class KeyFile:
     def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
         return choose_key(self._keys, key_id, algorithm)
 
+    def fetches(self) -> None:
+        """Return None: a file is not fetched."""
+
 
 class KeyUrl:
     """Keys from a JWKS URL, which a background thread fetches.
@@ -97,6 +116,8 @@ class KeyUrl:
         self._keys: list[VerificationKey] = []
         self._changed = Condition()
         self._attempts = 0
+        self._successes = self._failures = 0
+        self._made_at = clock()
         self._attempted_at: float | None = None
         self._fetched_at: float | None = None
         self._is_wanted = True
@@ -118,6 +139,10 @@ class KeyUrl:
         if key is None and self._is_failing():
             raise KeysUnavailable(self._url)
         return key
+
+    def fetches(self) -> Fetches:
+        since = self._made_at if self._fetched_at is None else self._fetched_at
+        return Fetches(self._successes, self._failures, self._clock() - since)
 
     def _await_fetch(self) -> None:
         """Ask for the keys, and wait a moment for the attempt to end. Raises KeysUnavailable."""
@@ -144,7 +169,9 @@ class KeyUrl:
         try:
             self._keys = parse_jwks(await _download(self._url), self._algorithms)
             self._fetched_at = self._clock()
+            self._successes += 1
         except Exception as error:  # noqa: BLE001  whatever it is, the next attempt may succeed
+            self._failures += 1
             _logger.warning("JWKS not fetched: %s %s", type(error).__name__, error)
         with self._changed:
             self._attempts += 1

@@ -6,10 +6,11 @@ STORED_SECRETS = """
            extract(epoch FROM expires_at)::float8 AS expires_at,
            coalesce(
                client_secrets.last_used_at < now() - interval '1 minute', true
-           ) AS last_used_is_stale
+           ) AS last_used_is_stale,
+           CASE WHEN disabled_at IS NOT NULL THEN 'disabled'
+                WHEN expires_at <= now() THEN 'expired' END AS refusal
     FROM credentials JOIN client_secrets USING (secret_id)
-    WHERE client_id = %(client_id)s AND disabled_at IS NULL
-      AND (expires_at IS NULL OR expires_at > now())
+    WHERE client_id = %(client_id)s
 """
 
 LISTED_CREDENTIALS = """

@@ -66,6 +66,7 @@ class Operation:
     headers: list[Field]
     answer: list[Field]
     answer_is_list: bool
+    answer_is_text: bool
     answer_example: object
     failures: list[Failure]
 
@@ -84,11 +85,20 @@ class Operation:
             Section("Headers", f"{self.id}.header", [*self.parameters_in("header")]),
             Section("Body", f"{self.id}.request", self.body),
         ]
-        shape = ", an array" if self.answer_is_list else "" if self.answer else ", without a body"
         answer = Section(
-            f"Answer: {self.success}{shape}", f"{self.id}.response", [*self.headers, *self.answer]
+            f"Answer: {self.success}{self._shape}",
+            f"{self.id}.response",
+            [*self.headers, *self.answer],
         )
         return [each for each in request if each.fields] + [answer]
+
+    @property
+    def _shape(self) -> str:
+        if self.answer_is_list:
+            return ", an array"
+        if self.answer_is_text:
+            return ", text"
+        return "" if self.answer else ", without a body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +192,7 @@ class _Reader:
                 self._members(schema["items"] if is_list else schema, f"{anchor}.response"),
             ),
             answer_is_list=is_list,
+            answer_is_text="text/plain" in answer.get("content", {}),
             answer_example=content.get("example"),
             failures=[
                 Failure(code, HTTPStatus(code).phrase, _slugs(response))

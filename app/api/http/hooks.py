@@ -3,7 +3,7 @@
 from flask import Flask, Response
 
 from app.api.http import problems
-from app.api.http.application import request
+from app.api.http.application import current_app, request
 from app.api.http.problems import Rejected
 
 COMMON_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
@@ -32,5 +32,5 @@ def _after(response: Response) -> Response:
         response.headers.setdefault(name, value)
     record = request.record
     record.route = request.url_rule.rule if request.url_rule else None
-    record.log(response.status_code)
+    record.close(response.status_code, current_app.services.requests)
     return response

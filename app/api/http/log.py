@@ -1,20 +1,27 @@
-"""The log line of a request."""
+"""What is told about each request: its log line, and its share of the metrics."""
 
 import logging
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from app.logs import log_fields
+from app.metrics.requests import Outcome, RequestKind
+from app.tallies import Durations
 
 _logger = logging.getLogger(__name__)
+
+_NO_ROUTE = "none"
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_OTHER_METHOD = "other"
 
 
 @dataclass(slots=True, kw_only=True)
 class RequestRecord:
-    """What the log says about a request, whichever way it was answered.
+    """What is told about a request, whichever way it was answered.
 
     `route` is the pattern of the path and never the path, which may contain a secret. `address` is
-    the client's, `client_id` the one that a verification was asked about.
+    the client's, `client_id` the one that a verification was asked about. Its `outcome` is for the
+    metrics only.
     """
 
     request_id: str
@@ -24,16 +31,20 @@ class RequestRecord:
     actor: str | None = None
     unit_id: str | None = None
     client_id: str | None = None
+    outcome: Outcome | None = None
     started_at: float = field(default_factory=perf_counter)
 
-    def log(self, status: int) -> None:
-        """Write the line, once the answer is known."""
+    def close(self, status: int, requests: Durations[RequestKind]) -> None:
+        """Write the line and count the request, once the answer is known."""
+        seconds = perf_counter() - self.started_at
+        method = self.method if self.method in _METHODS else _OTHER_METHOD
+        requests.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)
         fields = {
             "request_id": self.request_id,
             "method": self.method,
             "route": self.route,
             "status": status,
-            "duration_ms": round((perf_counter() - self.started_at) * 1000, 1),
+            "duration_ms": round(seconds * 1000, 1),
             "address": self.address,
             "actor": self.actor,
             "unit": self.unit_id,

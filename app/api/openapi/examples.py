@@ -139,3 +139,9 @@ PARAMETERS: dict[str, Any] = {
     "until": format_time(_ROTATED_AT),
     IDEMPOTENCY_KEY: "0d8d6c5a-6b5f-4a0e-9d43-0e8b0c7b2f10",
 }
+
+METRICS = """\
+# HELP leadvibe_verifications_total Verifications, by what came of them.
+# TYPE leadvibe_verifications_total counter
+leadvibe_verifications_total{outcome="accepted"} 1027.0
+"""

@@ -12,9 +12,9 @@ from tests.api.docs.guide import samples
 from tests.helpers import require
 
 LIFE = (
-    "getHealth", "getReadiness", "listCredentials", "issueCredential", "getCredential", "verify",
-    "updateCredential", "rotateCredential", "verifyByPost", "endClientSecret", "listEvents",
-    "listUnitEvents", "revokeCredential",
+    "getHealth", "getReadiness", "getMetrics", "listCredentials", "issueCredential",
+    "getCredential", "verify", "updateCredential", "rotateCredential", "verifyByPost",
+    "endClientSecret", "listEvents", "listUnitEvents", "revokeCredential",
 )  # fmt: skip
 
 
@@ -76,6 +76,9 @@ def test_the_samples_take_a_credential_through_its_life(run, issuer, member):
     for name in LIFE:
         done = run(name, variables)
         assert done.returncode == 0, done.stderr
+        if name == "getMetrics":
+            assert "leadvibe_build_info" in done.stdout
+            continue
         answers[name] = answer = json.loads(done.stdout) if done.stdout.strip() else None
         if name in ("issueCredential", "rotateCredential"):
             previous = variables.get("CLIENT_SECRET", "")

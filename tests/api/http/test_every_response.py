@@ -2,7 +2,16 @@ import re
 
 import pytest
 
-PATHS = ["/secrets", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/errors", "/nothing"]
+PATHS = [
+    "/secrets",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/docs/errors",
+    "/nothing",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -38,7 +47,7 @@ def test_responses_about_credentials_are_not_cached(client, member):
 
 def test_every_route_except_the_public_ones_requires_authentication(app, client):
     """A route that is added later is covered too."""
-    public = {"/", "/healthz", "/readyz", "/openapi.json", "/llms.txt"}
+    public = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/llms.txt"}
     public |= {"/docs", "/docs/", "/docs.md", "/docs/errors", "/docs/static/<name>"}
     for rule in app.url_map.iter_rules():
         if rule.rule in public:

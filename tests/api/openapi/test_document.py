@@ -264,6 +264,7 @@ def test_every_error_is_a_problem_document_with_examples(document):
         ("verifyByPost", {200, 401, 413, 429, 503}),
         ("getHealth", {200}),
         ("getReadiness", {200, 503}),
+        ("getMetrics", {200}),
     ],
 )
 def test_every_status_of_an_operation_is_documented(document, operation_id, statuses):
@@ -291,6 +292,7 @@ def real_answers(member):
         "listUnitEvents": member.get("/secrets/events"),
         "getHealth": member.get("/healthz"),
         "getReadiness": member.get("/readyz"),
+        "getMetrics": member.get("/metrics"),
         "endClientSecret": member.delete(f"{path}/secrets/{issued.json['client_secret'][-4:]}"),
         "revokeCredential": member.delete(path),
     }
@@ -304,6 +306,10 @@ def test_every_answer_matches_the_document_and_its_example(document, real_answer
         documented = operation["responses"][str(answer.status_code)]
         if answer.status_code == 204:
             assert "content" not in documented
+            continue
+        if answer.mimetype == "text/plain":
+            content = documented["content"]["text/plain"]
+            assert type(content["example"]) is str
             continue
         content = documented["content"]["application/json"]
         assert_described(document, content["schema"], content["example"])

@@ -1,0 +1,176 @@
+"""Once a second, a process publishes what it has counted (ADR 18)."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter as Counted
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+from app.credentials.hashing import BCRYPT_RUNS
+from app.credentials.model import EVENT_NAMES
+from app.database.errors import DatabaseFault, DatabaseUnavailable
+from app.metrics.requests import OUTCOMES
+from app.metrics.series import Series
+from app.places import NoPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from prometheus_client import Counter
+
+    from app.credentials.service import CredentialService
+    from app.database.pool import Database
+    from app.identity.key_sources import KeySource
+    from app.metrics.directory import Share
+    from app.metrics.requests import Outcome, RequestKind
+    from app.places import Places, Workload
+    from app.tallies import Distribution, Durations
+
+_PUBLISH_SECONDS = 1.0
+_COUNT_SECONDS = 60.0
+
+Label = TypeVar("Label", bound=str)
+
+_logger = logging.getLogger(__name__)
+
+
+class Metrics:
+    """Publishes the counts of this process, once a second and whenever somebody asks.
+
+    Nothing that serves a request waits for it. Every minute, one of the processes also counts the
+    client secrets that end soon.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        workload: Workload,
+        keys: KeySource,
+        credentials: CredentialService,
+        requests: Durations[RequestKind],
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._credentials = credentials
+        self._requests = requests
+        self._places: dict[str, Places] = {
+            "verification": workload.verification.places,
+            "management": workload.management.places,
+            "bcrypt": workload.hashing,
+            "key_fetch": workload.key_fetch,
+            "background": workload.background.places,
+        }
+        self._share: Share | None = None
+        self._leads = False
+        self._series = Series()
+        self._published: dict[tuple[Counter, tuple[str, ...]], int] = {}
+        self._distributions: dict[RequestKind, Distribution] = {}
+        self._lock = Lock()
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name="metrics", daemon=True)
+
+    def open(self, share: Share | None = None) -> None:
+        """Start the background thread: after the fork. Without a share, the process is alone."""
+        if share is not None:
+            self._share = share
+            self._series = Series(share)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread, and publish what has happened since."""
+        self._stopping.set()
+        self._thread.join()
+        self.publish()
+
+    def text(self) -> bytes:
+        """Return the metrics of all processes; those of the others are a second old at most."""
+        self.publish()
+        return self._series.text()
+
+    def publish(self) -> None:
+        """Publish what this process has counted, and its state."""
+        with self._lock:
+            self._publish_requests()
+            self._publish_places()
+            self._publish_database()
+            self._publish_keys()
+            self._publish_changes()
+
+    def _publish_requests(self) -> None:
+        outcomes: Counted[Outcome | None] = Counted()
+        for kind, distribution in self._requests.distributions().items():
+            route, method, status, outcome = kind
+            outcomes[outcome] += sum(distribution.buckets)
+            new = distribution.since(self._distributions.get(kind))
+            self._distributions[kind] = distribution
+            self._series.requests.labels(route, method, str(status)).inc(sum(new.buckets))
+            self._series.request_seconds.labels(route, method).add(new.buckets, new.seconds)
+        for each in OUTCOMES:
+            self._advance(self._series.verifications, outcomes[each], each)
+
+    def _publish_places(self) -> None:
+        series = self._series
+        for work, places in self._places.items():
+            series.places.labels(work).set(places.count)
+            series.places_in_use.labels(work).set(places.in_use)
+            self._advance(series.places_taken, places.taken, work)
+            self._advance(series.places_waited, places.waited, work)
+            self._advance(series.places_refused, places.refused, work)
+        self._advance_each(series.bcrypt_runs, BCRYPT_RUNS, self._credentials.hasher.runs.counts())
+
+    def _publish_database(self) -> None:
+        state = self._database.pool_state()
+        self._series.pool_size.set(state.size)
+        self._series.pool_in_use.set(state.in_use)
+        self._advance(self._series.pool_waits, state.waits)
+        self._series.database_down.set(self._database.is_down)
+
+    def _publish_keys(self) -> None:
+        fetches = self._keys.fetches()
+        if fetches is not None:
+            self._series.jwks_age.set(fetches.age)
+            self._advance(self._series.jwks_fetches, fetches.succeeded, "success")
+            self._advance(self._series.jwks_fetches, fetches.failed, "failure")
+
+    def _publish_changes(self) -> None:
+        self._advance_each(
+            self._series.events, EVENT_NAMES, self._credentials.events_written.counts()
+        )
+
+    def _advance_each(
+        self, counter: Counter, known: Iterable[Label], counts: Mapping[Label, int]
+    ) -> None:
+        """Advance the counter for each known label, so that each has a series from the start."""
+        for label in known:
+            self._advance(counter, counts.get(label, 0), label)
+
+    def _advance(self, counter: Counter, total: int, *labels: str) -> None:
+        """Let the counter reach the total of this process. Other processes add theirs."""
+        published = self._published.get((counter, labels), 0)
+        (counter.labels(*labels) if labels else counter).inc(total - published)
+        self._published[counter, labels] = total
+
+    def _run(self) -> None:
+        count_at = monotonic()
+        while not self._stopping.wait(_PUBLISH_SECONDS):
+            self.publish()
+            if monotonic() >= count_at and self._is_the_one():
+                self._count_ending_secrets()
+                count_at = monotonic() + _COUNT_SECONDS
+
+    def _is_the_one(self) -> bool:
+        """Tell whether this process counts for all of them. It then does so until it ends."""
+        self._leads = self._leads or self._share is None or self._share.claim()
+        return self._leads
+
+    def _count_ending_secrets(self) -> None:
+        try:
+            ending = self._credentials.count_ending_secrets()
+        except (DatabaseUnavailable, DatabaseFault, NoPlace):
+            _logger.warning("client secrets that end soon not counted")
+            return
+        self._series.ending_secrets.labels("7").set(ending.within_7_days)
+        self._series.ending_secrets.labels("30").set(ending.within_30_days)

@@ -1,0 +1,150 @@
+"""The series that Prometheus sees: their names, labels and help.
+
+Names follow https://prometheus.io/docs/practices/naming/. No label is a unit, a client or an actor.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from platform import python_version
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from app.metrics.requests import BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Literal
+
+    from app.metrics.directory import Share
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; there are none over processes
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class BulkHistogram(Histogram):
+    """A histogram that takes many observations at once; prometheus-client takes them one by one."""
+
+    def add(self, buckets: Iterable[int], seconds: float) -> None:
+        """Add so many observations to each bucket, and their sum."""
+        self._sum.inc(seconds)
+        for bucket, count in zip(self._buckets, buckets, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+class Series:
+    """All series of a process; with a `share`, of all processes that share its directory."""
+
+    def __init__(self, share: Share | None = None) -> None:
+        self._share = share
+        self._registry = CollectorRegistry()
+        if share is not None:
+            # prometheus-client has no other way to be told
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(share.directory)  # noqa: TID251
+            values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]  # theirs
+                lambda: share.number
+            )
+
+        build = self._gauge(
+            "build_info", "1, with the version of the service and of Python.", "livemax",
+            ("version", "python"),
+        )  # fmt: skip
+        build.labels(version("leadvibe-credentials"), python_version()).set(1)
+        self.requests = self._counter(
+            "http_requests", "Requests answered, by the pattern of their path.",
+            ("route", "method", "status"),
+        )  # fmt: skip
+        self.request_seconds = BulkHistogram(
+            "leadvibe_http_request_duration_seconds",
+            "Time from a request's head to its answer, without the wait for a thread.",
+            ("route", "method"),
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self.verifications = self._counter(
+            "verifications", "Verifications, by what came of them.", ("outcome",)
+        )
+        self.bcrypt_runs = self._counter(
+            "bcrypt_runs", "Runs of bcrypt, to hash a new client secret or to compare.", ("run",)
+        )
+        self.places = self._gauge(
+            "places", "Places for each kind of work, over all processes.", "livesum", ("work",)
+        )
+        self.places_in_use = self._gauge(
+            "places_in_use", "Places that are taken now.", "livesum", ("work",)
+        )
+        self.places_taken = self._counter(
+            "places_taken", "Callers who got a place, at once or after a wait.", ("work",)
+        )
+        self.places_waited = self._counter(
+            "places_waited", "Callers who had to wait for a place.", ("work",)
+        )
+        self.places_refused = self._counter(
+            "places_refused", "Callers who got no place.", ("work",)
+        )
+        self.pool_size = self._gauge(
+            "database_pool_size", "Connections that the pools hold, over all processes.", "livesum"
+        )
+        self.pool_in_use = self._gauge(
+            "database_pool_in_use", "Connections that are lent now.", "livesum"
+        )
+        self.pool_waits = self._counter(
+            "database_pool_waits", "Callers who found no connection ready."
+        )
+        self.database_down = self._gauge(
+            "database_down", "1 if the database is down for at least one process.", "livemax"
+        )
+        self.jwks_fetches = self._counter(
+            "jwks_fetches", "Fetches of the issuer's keys, by result.", ("result",)
+        )
+        self.jwks_age = self._gauge(
+            "jwks_age_seconds",
+            "Seconds since the keys were last fetched, in the process where that is longest ago.",
+            "livemax",
+        )
+        self.events = self._counter(
+            "credential_events", "Events written to the audit trail through this service.",
+            ("event",),
+        )  # fmt: skip
+        self.ending_secrets = self._gauge(
+            "client_secrets_ending",
+            "Client secrets of all units that end within so many days and have no successor.",
+            "livemax",
+            ("within_days",),
+        )
+
+    def text(self) -> bytes:
+        """Return all series in Prometheus' text format."""
+        if self._share is None:
+            return generate_latest(self._registry)
+        registry, directory = CollectorRegistry(), str(self._share.directory)
+        MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]  # theirs
+        return generate_latest(registry)
+
+    def _counter(self, name: str, help_: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"leadvibe_{name}_total", help_, labels, registry=self._registry)
+
+    def _gauge(
+        self,
+        name: str,
+        help_: str,
+        mode: Literal["livesum", "livemax"],
+        labels: Sequence[str] = (),
+    ) -> Gauge:
+        return Gauge(
+            f"leadvibe_{name}", help_, labels, multiprocess_mode=mode, registry=self._registry
+        )

@@ -1,0 +1,82 @@
+"""Plain counts, kept where things happen. `app/metrics` publishes them (ADR 18)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+Key = TypeVar("Key", bound="Hashable")
+
+
+class Tally(Generic[Key]):
+    """Counts by key, from any thread. A key must come from a small set: it is never forgotten."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: dict[Key, int] = {}
+
+    def add(self, key: Key, count: int = 1) -> None:
+        """Count what has just happened."""
+        with self._lock:
+            self._counts[key] = self._counts.get(key, 0) + count
+
+    def counts(self) -> Mapping[Key, int]:
+        """Return a copy of all counts since the beginning."""
+        with self._lock:
+            return self._counts.copy()
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How many durations fell into each bucket, and how many seconds they took together.
+
+    There is one bucket more than bounds, for the durations beyond the last bound.
+    """
+
+    buckets: tuple[int, ...]
+    seconds: float
+
+    def since(self, earlier: Distribution | None) -> Distribution:
+        """Return what has been added to the earlier one."""
+        if earlier is None:
+            return self
+        pairs = zip(self.buckets, earlier.buckets, strict=True)
+        return Distribution(
+            tuple(now - then for now, then in pairs), self.seconds - earlier.seconds
+        )
+
+
+class Durations(Generic[Key]):
+    """Counts durations by key and bucket, from any thread. Keys as in a `Tally`.
+
+    `bounds` are the buckets' upper bounds in seconds, in ascending order.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._lock = Lock()
+        self._cells: dict[Key, list[float]] = {}  # the buckets, and the seconds at the end
+
+    def add(self, key: Key, seconds: float) -> None:
+        """Count what has just taken so many seconds."""
+        bucket = bisect_left(self._bounds, seconds)  # a bound belongs to its bucket
+        with self._lock:
+            try:
+                cell = self._cells[key]
+            except KeyError:
+                cell = self._cells[key] = [0] * (len(self._bounds) + 2)
+            cell[bucket] += 1
+            cell[-1] += seconds
+
+    def distributions(self) -> Mapping[Key, Distribution]:
+        """Return a copy of all distributions since the beginning."""
+        with self._lock:
+            return {
+                key: Distribution(tuple(map(int, cell[:-1])), cell[-1])
+                for key, cell in self._cells.items()
+            }

@@ -1,0 +1,15 @@
+"""Read what /metrics answers."""
+
+from app.metrics.series import CONTENT_TYPE
+
+
+def read_metrics(client):
+    """Return the value of each series, by its name with its labels, as they are written."""
+    answer = client.get("/metrics")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, CONTENT_TYPE)
+    return values_in(answer.text)
+
+
+def values_in(text):
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {series: float(value) for series, value in lines}
