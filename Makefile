@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE_READY := node_modules/.ready
+TOOLS := var/tools
+TOOLS_READY := $(TOOLS)/.ready
 
 # `make check` runs these: fast tests that do not start the service.
 UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
@@ -13,7 +15,7 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage check token bench charts drill lint fmt wording mutants lighthouse screenshots lock clean
+.PHONY: help run test coverage check token bench charts drill lint fmt wording mutants lighthouse screenshots tools lock clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,9 +67,12 @@ lighthouse: $(READY) ## Measure the docs page with Lighthouse; needs Chromium an
 screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
 
+tools: $(TOOLS_READY) ## Install the proxies and linters that tests of examples/ and deploy/ run (700 MB)
+
 lock: $(READY) ## Renew the locked dependencies from setup.cfg, and those of the benchmark's peers
 	@$(BIN)/pip-compile --output-file requirements/production.txt setup.cfg
 	@$(BIN)/pip-compile --extra dev --output-file requirements/development.txt setup.cfg
+	@$(BIN)/pip-compile --output-file requirements/tools.txt requirements/tools.in
 	@for peer in drf_api_key django_oauth_toolkit; do \
 	  $(BIN)/pip-compile --output-file bench/peers/$$peer/requirements.txt bench/peers/$$peer/requirements.in; \
 	done
@@ -82,6 +87,12 @@ $(READY): requirements/development.txt setup.cfg
 	@$(PYTHON) -m venv --clear $(VENV) >&2
 	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r $< >&2
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+$(TOOLS_READY): requirements/tools.txt
+	@echo "Installing into $(TOOLS) …" >&2
+	@$(PYTHON) -m venv --clear $(TOOLS) >&2
+	@$(TOOLS)/bin/pip install -qq --disable-pip-version-check --require-hashes -r $< >&2
 	@touch $@
 
 # Without npm, the tests that need its tools are skipped, with a message.
