@@ -15,10 +15,10 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage check token bench charts drill lint fmt wording mutants lighthouse screenshots tools lock clean
+.PHONY: help run test coverage check token bench charts drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
-	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## Run the service on an embedded Postgres
 	@exec $(BIN)/python -m app.dev.run var
@@ -67,15 +67,30 @@ lighthouse: $(READY) ## Measure the docs page with Lighthouse; needs Chromium an
 screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
 
-tools: $(TOOLS_READY) ## Install the proxies and linters that tests of examples/ and deploy/ run (700 MB)
+tools: $(TOOLS_READY) ## Install what tests of examples/ and deploy/ run: proxies, linters (700 MB)
+
+sbom: $(TOOLS_READY) ## Write var/sbom.json: what the service consists of, with licences (CycloneDX)
+	@$(PYTHON) -m venv --clear --without-pip var/sbom
+	@$(TOOLS)/bin/pip --python var/sbom install -qq --require-hashes -r requirements/production.txt
+	@rm -rf build
+	@$(TOOLS)/bin/pip wheel -qq --no-build-isolation --no-deps --wheel-dir var/sbom/wheels .
+	@$(TOOLS)/bin/pip --python var/sbom install -qq --no-deps var/sbom/wheels/*.whl
+	@$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --output-file var/sbom.json var/sbom
+
+audit: $(READY) $(TOOLS_READY) ## Look for known vulnerabilities in what is locked; needs npm
+	@$(BIN)/python -m tools.audit
 
 lock: $(READY) ## Renew the locked dependencies from setup.cfg, and those of the benchmark's peers
 	@$(BIN)/pip-compile --output-file requirements/production.txt setup.cfg
 	@$(BIN)/pip-compile --extra dev --output-file requirements/development.txt setup.cfg
+	@$(BIN)/pip-compile --output-file requirements/build.txt requirements/build.in
 	@$(BIN)/pip-compile --output-file requirements/tools.txt requirements/tools.in
 	@for peer in drf_api_key django_oauth_toolkit; do \
 	  $(BIN)/pip-compile --output-file bench/peers/$$peer/requirements.txt bench/peers/$$peer/requirements.in; \
 	done
+
+lock-check: $(READY) ## Check the locks: current, and with wheels for every platform
+	@$(BIN)/python -m tools.lock_check
 
 clean: ## Remove the virtual environment, the data and the caches
 	rm -rf $(VENV) node_modules var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
