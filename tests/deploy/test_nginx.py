@@ -78,6 +78,7 @@ def running_nginx(directory, ports):
         )
         text = text.replace("/etc/nginx/tls", str(directory))
         text = text.replace("/var/log/nginx", str(directory))
+        text = text.replace("/etc/nginx/security.txt", f"{directory}/security.txt")
         if name == "nginx.conf":
             temporary = "".join(
                 f"{each}_temp_path {directory}/{each};\n"
@@ -153,6 +154,15 @@ def test_what_is_not_for_people_is_not_found(client, instances):
     for instance in instances:
         routes = {line.get("route") for line in instance.log()}
         assert not {"/verify", "/metrics", "/readyz"} & routes
+
+
+def test_people_find_whom_to_tell_about_a_vulnerability(client, tmp_path):
+    path = "/.well-known/security.txt"
+    assert client.request("GET", path).status == 404
+    (tmp_path / "security.txt").write_text("Contact: mailto:security@example.com\n")
+    answer = client.request("GET", path)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain")
+    assert answer.body.startswith(b"Contact: ")
 
 
 def test_both_instances_serve_and_see_the_address_of_the_client(client, instances, token):
