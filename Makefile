@@ -24,10 +24,10 @@ run: $(READY) ## Run the service on an embedded Postgres
 	@exec $(BIN)/python -m app.dev.run var
 
 test: $(READY) $(NODE_READY) lint ## Run the linters and every test
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that none runs, in eight minutes
-	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
 
 check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 	@$(BIN)/python -m pytest -q -n 2 $(UNIT_TESTS)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -16,6 +15,9 @@ from tests.conftest import environment
 from tests.deploy.image import IMAGE, copied_files, follow
 from tests.server import ROOT, Server, answers, free_port, wait_until
 from tests.tools import tool
+
+# one worker builds the image for all tests of this module
+pytestmark = pytest.mark.xdist_group("image")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and change its root")
 
@@ -34,9 +36,8 @@ def test_nothing_but_what_is_copied_is_sent_to_the_builder():
 
 @pytest.fixture(scope="module")
 def image():
-    directory = Path(tempfile.mkdtemp(prefix="lv-image-"))
-    yield follow(IMAGE / "Dockerfile", directory)
-    shutil.rmtree(directory)
+    with tempfile.TemporaryDirectory(prefix="lv-image-") as directory:
+        yield follow(IMAGE / "Dockerfile", Path(directory))
 
 
 @pytest.fixture
