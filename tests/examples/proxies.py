@@ -31,6 +31,7 @@ class Proxy:
     sets_retry_after_itself: bool = True
     keeps_retry_after_of_503: bool = True
     makes_request_ids: bool = True
+    trusted_proxies: int = 1
 
     def command(self, directory: Path) -> list[str]:
         start = str(directory / Path(self.files[0]).name)
@@ -53,6 +54,7 @@ TRAEFIK = Proxy(
     tells_the_sender_the_expiry=False,
     sets_retry_after_itself=False,
     makes_request_ids=False,
+    trusted_proxies=2,
 )
 ENVOY = Proxy(
     "envoy", ("envoy/envoy.yaml",), methods=("GET", "HEAD", "POST"), keeps_retry_after_of_503=False
@@ -121,9 +123,10 @@ class Backend:
 
 @dataclass
 class Sender:
-    """Sends events through a proxy."""
+    """Sends events through a proxy, from an address that is not the proxy's own."""
 
     port: int
+    address: str = "127.0.0.2"
 
     def __call__(
         self,
@@ -135,7 +138,9 @@ class Sender:
         body=b'{"event": 1}',
         headers=None,
     ):
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
+        connection = HTTPConnection(
+            "127.0.0.1", self.port, timeout=15, source_address=(self.address, 0)
+        )
         try:
             headers = basic(client_id, client_secret) | (headers or {})
             connection.request(method, path, body, headers)

@@ -65,7 +65,7 @@ def test_of_the_headers_only_authorization_reaches_the_service(send_past, verify
         "host": "credentials",
         "authorization": basic("lv_ci_1", "lv_cs_1")["Authorization"],
         "x-request-id": event.headers["x-request-id"],
-        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-for": "127.0.0.2",
     }
     assert re.fullmatch("[0-9a-f]{32}", event.headers["x-request-id"])
     assert event.headers["x-odd-119"] == "x"
