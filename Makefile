@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 READY := $(VENV)/.ready
 NODE_READY := node_modules/.ready
+TOOLS := var/tools
+TOOLS_READY := $(TOOLS)/.ready
 
 # `make check` runs these: fast tests that do not start the service.
 UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
@@ -14,10 +16,10 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run env token test coverage check bench charts drill lint fmt wording mutants lighthouse screenshots lock clean
+.PHONY: help run env token test coverage check bench charts drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
-	@awk -F ': .*## ' '/^[a-z]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUN_READY) ## Run the service on an embedded Postgres; UNIT=unit_emea make run for another unit
 	@exec $(BIN)/python -m app.dev.run var
@@ -29,10 +31,10 @@ token: $(RUN_READY) ## Print a development token; UNIT=unit_emea make token for 
 	@$(BIN)/python -m app.dev.token var
 
 test: $(READY) $(NODE_READY) lint ## Run the linters and every test
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that none runs, in eight minutes
-	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
 
 check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 	@$(BIN)/python -m pytest -q -n 2 $(UNIT_TESTS)
@@ -69,15 +71,33 @@ lighthouse: $(READY) ## Measure the docs page with Lighthouse; needs Chromium an
 screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
 
+tools: $(TOOLS_READY) ## Install what tests of examples/ and deploy/ run: proxies, linters (700 MB)
+
+sbom: $(TOOLS_READY) ## Write var/sbom.json: what the service consists of, with licences (CycloneDX)
+	@$(PYTHON) -m venv --clear --without-pip var/sbom
+	@$(TOOLS)/bin/pip --python var/sbom install -qq --require-hashes -r requirements/production.txt
+	@rm -rf build
+	@$(TOOLS)/bin/pip wheel -qq --no-build-isolation --no-deps --wheel-dir var/sbom/wheels .
+	@$(TOOLS)/bin/pip --python var/sbom install -qq --no-deps var/sbom/wheels/*.whl
+	@$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --output-file var/sbom.json var/sbom
+
+audit: $(READY) $(TOOLS_READY) ## Look for known vulnerabilities in what is locked; needs npm
+	@$(BIN)/python -m tools.audit
+
 lock: $(READY) ## Renew the locked dependencies from setup.cfg, and those of the benchmark's peers
 	@$(BIN)/pip-compile --output-file requirements/production.txt setup.cfg
 	@$(BIN)/pip-compile --extra run --constraint requirements/production.txt \
 	  --output-file requirements/run.txt setup.cfg
 	@$(BIN)/pip-compile --extra run --extra dev --constraint requirements/run.txt \
 	  --output-file requirements/development.txt setup.cfg
+	@$(BIN)/pip-compile --output-file requirements/build.txt requirements/build.in
+	@$(BIN)/pip-compile --output-file requirements/tools.txt requirements/tools.in
 	@for peer in drf_api_key django_oauth_toolkit; do \
 	  $(BIN)/pip-compile --output-file bench/peers/$$peer/requirements.txt bench/peers/$$peer/requirements.in; \
 	done
+
+lock-check: $(READY) ## Check the locks: current, and with wheels for every platform
+	@$(BIN)/python -m tools.lock_check
 
 clean: ## Remove the virtual environment, the data and the caches
 	rm -rf $(VENV) node_modules var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -99,6 +119,12 @@ $(RUN_READY): requirements/run.txt setup.cfg
 
 $(READY): $(RUN_READY) requirements/development.txt
 	@$(call step,Installing the tools of development (300 MB),$(PIP_INSTALL) --require-hashes -r requirements/development.txt)
+	@touch $@
+
+$(TOOLS_READY): requirements/tools.txt
+	@echo "Installing into $(TOOLS) …" >&2
+	@$(PYTHON) -m venv --clear $(TOOLS) >&2
+	@$(TOOLS)/bin/pip install -qq --disable-pip-version-check --require-hashes -r $< >&2
 	@touch $@
 
 # Without npm, the tests that need its tools are skipped, with a message.

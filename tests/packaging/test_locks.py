@@ -38,7 +38,7 @@ def test_a_lock_file_adds_to_a_smaller_one_and_changes_nothing(lock, more):
     assert locked(lock).items() <= locked(more).items()
 
 
-@pytest.mark.parametrize("lock", ["production", "run", "development"])
+@pytest.mark.parametrize("lock", ["production", "run", "development", "tools"])
 def test_a_lock_file_names_no_package_index(lock):
     content = (ROOT / "requirements" / f"{lock}.txt").read_text()
     assert not re.search(r"https?://|--index-url |--find-links ", content)

@@ -1,0 +1,27 @@
+-- The role of the service, with no more rights than it needs. Run it as the owner of the tables
+-- after each migration; running it again does no harm. The password comes from the environment,
+-- because anybody on the machine can read a process's arguments:
+--
+--   SERVICE_PASSWORD=… psql --set ON_ERROR_STOP=1 --file service-role.sql "$OWNERS_DATABASE_URL"
+
+\getenv password SERVICE_PASSWORD
+
+SELECT 'CREATE ROLE credentials_service LOGIN'
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'credentials_service')
+\gexec
+
+-- a statement with the password in it would be logged where log_statement asks for it
+SET log_statement = 'none';
+SET log_min_duration_statement = -1;
+ALTER ROLE credentials_service PASSWORD :'password';
+
+GRANT SELECT, INSERT, DELETE,
+      UPDATE (name, trust_upstream_consent, updated_at, ended_secrets_last_used_at,
+              disabled_at, disabled_with_unit)
+    ON credentials TO credentials_service;
+GRANT SELECT, INSERT, DELETE,
+      UPDATE (digest, last_used_at, expires_at)
+    ON client_secrets TO credentials_service;
+GRANT SELECT, INSERT ON credential_events TO credentials_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_answers TO credentials_service;
+GRANT SELECT ON _yoyo_migration TO credentials_service;

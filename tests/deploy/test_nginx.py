@@ -1,0 +1,205 @@
+"""Debian's nginx with deploy/nginx, TLS and two instances of the service."""
+
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection, HTTPSConnection
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.conftest import environment
+from tests.helpers import require
+from tests.server import ROOT, Answer, free_port, running_server, wait_until
+
+HOST = "credentials.example.com"
+
+
+def make_certificate(directory):
+    """Write a certificate that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        .sign(key, SHA256())
+    )
+    (directory / "fullchain.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (directory / "privkey.pem").write_bytes(private)
+
+
+class Client:
+    """Calls nginx as HOST, and trusts its certificate only."""
+
+    def __init__(self, port, directory):
+        self.port = port
+        self.tls = ssl.create_default_context(cafile=str(directory / "fullchain.pem"))
+
+    def request(self, method, path, body=None, **headers):
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=15)
+        connection = HTTPSConnection(HOST, self.port, context=self.tls)
+        connection.sock = self.tls.wrap_socket(plain, server_hostname=HOST)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            response = connection.getresponse()
+            answered = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, answered, response.read())
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running_nginx(directory, ports):
+    require("nginx", install="apt-get install nginx-light")
+    for name in ("nginx.conf", "upstream.conf"):
+        text = (ROOT / "deploy" / "nginx" / name).read_text()
+        text = re.sub(
+            r"(?<=listen )(80|443)\b|(?<=server 127\.0\.0\.1:)(8001|8002)\b",
+            lambda port: f"{'127.0.0.1:' if port[1] else ''}{ports[int(port[0])]}",
+            text,
+        )
+        text = text.replace("/etc/nginx/tls", str(directory))
+        text = text.replace("/var/log/nginx", str(directory))
+        text = text.replace("/etc/nginx/security.txt", f"{directory}/security.txt")
+        if name == "nginx.conf":
+            temporary = "".join(
+                f"{each}_temp_path {directory}/{each};\n"
+                for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            )
+            user = "user root;\n" if os.geteuid() == 0 else ""
+            text = f"daemon off;\npid {directory}/nginx.pid;\n{user}" + text.replace(
+                "http {", "http {\n" + temporary
+            )
+        (directory / name).write_text(text)
+    process = subprocess.Popen(
+        ["nginx", "-e", f"{directory}/error.log", "-c", f"{directory}/nginx.conf"]
+    )
+    try:
+        wait_until((directory / "nginx.pid").exists, 10)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+@pytest.fixture
+def instances(settings, rows):
+    variables = environment(settings, trusted_proxies=1)
+    with running_server(variables) as first, running_server(variables) as second:
+        yield first, second
+
+
+@pytest.fixture
+def client(instances, tmp_path):
+    make_certificate(tmp_path)
+    port = free_port()
+    plain = free_port()
+    ports = {80: plain, 443: port, 8001: instances[0].port, 8002: instances[1].port}
+    with running_nginx(tmp_path, ports):
+        client = Client(port, tmp_path)
+        client.plain_port = plain
+        yield client
+
+
+@pytest.fixture
+def token(issuer):
+    return {"Authorization": f"Bearer {issuer.sign()}"}
+
+
+def test_people_manage_and_read_over_tls(client, token, tmp_path):
+    issued = client.request(
+        "POST", "/secrets", b'{"name": "x"}', Content_Type="application/json", **token
+    )
+    assert issued.status == 200
+    secret_id = issued.json()["secret_id"]
+    for path in ("/secrets?limit=5", f"/secrets/{secret_id}", f"/secrets/{secret_id}/events"):
+        answer = client.request("GET", path, **token)
+        assert answer.status == 200
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    for path in ("/docs", "/docs/errors", "/docs.md", "/llms.txt", "/openapi.json"):
+        assert client.request("GET", path).status == 200
+    assert client.request("GET", "/").headers["location"].endswith("/docs")
+    assert client.request("GET", "/secrets").status == 401
+    assert client.request("POST", "/secrets", b"x" * 20_000, **token).status == 413
+
+    logged = (tmp_path / "access.log").read_text()
+    assert issued.headers["x-request-id"] in logged
+    assert token["Authorization"].removeprefix("Bearer ") not in logged
+
+
+def test_what_is_not_for_people_is_not_found(client, instances):
+    paths = [
+        "/verify", "/verify/", "//verify", "/./verify", "/docs/../verify", "/%76erify", "/VERIFY",
+        "/secrets/../verify", "/metrics", "/healthz", "/readyz", "/secretsx", "/docs.mdx",
+    ]  # fmt: skip
+    assert [client.request("GET", path).status for path in paths] == [404] * len(paths)
+    for instance in instances:
+        routes = {line.get("route") for line in instance.log()}
+        assert not {"/verify", "/metrics", "/readyz"} & routes
+
+
+def test_people_find_whom_to_tell_about_a_vulnerability(client, tmp_path):
+    path = "/.well-known/security.txt"
+    assert client.request("GET", path).status == 404
+    (tmp_path / "security.txt").write_text("Contact: mailto:security@example.com\n")
+    answer = client.request("GET", path)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain")
+    assert answer.body.startswith(b"Contact: ")
+
+
+def test_both_instances_serve_and_see_the_address_of_the_client(client, instances, token):
+    for _ in range(4):
+        answer = client.request("GET", "/secrets", X_Forwarded_For="203.0.113.7", **token)
+        assert answer.status == 200
+    for instance in instances:
+        lines = [line for line in instance.log() if line.get("route") == "/secrets"]
+        assert {line["address"] for line in lines} == {"127.0.0.1"}
+
+
+def test_no_request_fails_when_an_instance_stops(client, instances, token):
+    first, _ = instances
+    statuses = []
+    for number in range(60):
+        if number == 20:
+            first.process.send_signal(signal.SIGTERM)
+            first.process.wait(40)
+        body = b'{"name": "x"}'
+        headers = {"Content_Type": "application/json"} | token
+        method, sent = ("POST", body) if number % 10 == 0 else ("GET", None)
+        statuses.append(client.request(method, "/secrets", sent, **headers).status)
+    assert set(statuses) == {200}
+
+
+def test_plain_http_leads_to_https(client):
+    connection = HTTPConnection("127.0.0.1", client.plain_port, timeout=15)
+    connection.request("GET", "/docs?x=1", headers={"Host": HOST})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (301, f"https://{HOST}/docs?x=1")
+    connection.close()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1")
+def test_tls_older_than_1_2_is_refused(client):
+    client.tls.set_ciphers("DEFAULT@SECLEVEL=0")  # or OpenSSL itself would refuse
+    client.tls.minimum_version = ssl.TLSVersion.TLSv1
+    client.tls.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        client.request("GET", "/docs")

@@ -1,0 +1,71 @@
+"""deploy/postgres/service-role.sql, run by psql."""
+
+import os
+import subprocess
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from app.database.migrations import migrate
+from tests.conftest import environment, execute
+from tests.helpers import basic, require
+from tests.server import ROOT, running_server
+
+SCRIPT = ROOT / "deploy" / "postgres" / "service-role.sql"
+
+
+@pytest.fixture
+def role(empty_database):
+    """Return the URI of a migrated database, as the service's role."""
+    require("psql", install="apt-get install postgresql-client")
+    migrate(empty_database)
+    for _ in range(2):
+        command = ["psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", SCRIPT, empty_database]
+        subprocess.run(command, env=os.environ | {"SERVICE_PASSWORD": "it's'"}, check=True)
+    yield empty_database.replace("postgres@", "credentials_service@")
+    execute(empty_database, "DROP OWNED BY credentials_service")
+    execute(empty_database, "DROP ROLE credentials_service")
+
+
+def test_the_role_is_all_that_the_service_needs(role, settings, issuer):
+    with running_server(environment(settings, database_url=role)) as server:
+        assert server.request("GET", "/readyz").status == 200
+        token = {"Authorization": f"Bearer {issuer.sign()}", "Content_Type": "application/json"}
+
+        def call(method, path, body=None, **headers):
+            answer = server.request(method, f"/secrets{path}", body, **token, **headers)
+            assert answer.status in {200, 204}, answer.body
+            return answer
+
+        issued = call("POST", "", b'{"name": "x"}', Idempotency_Key=uuid4().hex).json()
+        secret = f"/{issued['secret_id']}"
+        pair = basic(issued["client_id"], issued["client_secret"])
+        assert server.request("GET", "/verify", **pair).status == 200
+        call("PUT", secret, b'{"trust_upstream_consent": true, "name": "y", "enabled": false}')
+        call("PUT", secret, b'{"trust_upstream_consent": true, "enabled": true}')
+        rotated = call("POST", f"{secret}/rotate", b"{}").json()
+        assert server.request("GET", "/verify", **pair).status == 200
+        call("DELETE", f"{secret}/secrets/{issued['client_secret'][-4:]}")
+        assert server.request("GET", "/verify", **pair).status == 401
+        pair = basic(rotated["client_id"], rotated["client_secret"])
+        assert server.request("GET", "/verify", **pair).status == 200
+        call("GET", "")
+        call("GET", secret)
+        call("GET", "/events")
+        call("DELETE", secret)
+        assert [line for line in server.log() if line["level"] != "INFO"] == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM credential_events", "UPDATE credential_events SET actor = 'x'",
+     "UPDATE credentials SET unit_id = 'x'", "TRUNCATE credentials", "DROP TABLE credentials",
+     "UPDATE client_secrets SET secret_hash = 'x'"],
+)  # fmt: skip
+def test_the_role_may_not_rewrite_what_is_written_once(role, statement):
+    with (
+        psycopg.connect(role) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(statement)
