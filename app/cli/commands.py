@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -17,6 +17,7 @@ from app.api.schemas.events import UnitEventSchema
 from app.cli import parameters
 from app.cli.follow import follow_events
 from app.cli.output import print_events, print_record, print_table
+from app.cli.reapply import read_trail, summary
 from app.credentials.errors import (
     AmbiguousHint,
     ClientSecretNotFound,
@@ -35,6 +36,7 @@ from app.credentials.model import (
     Page,
     Place,
 )
+from app.credentials.reapplying import Reapplication
 from app.credentials.service import CredentialService
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
@@ -292,6 +294,26 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
         if only.secret_id is not None and not events:
             service.events(caller, only.secret_id, limit=1)  # is there such a credential at all?
     print_table(UnitEventSchema(many=True), events, as_json=as_json)
+
+
+@main.command("reapply-revocations")
+@parameters.trail
+@parameters.actor
+def reapply_revocations_command(*, trail: TextIO, actor: str) -> None:
+    """After a restore, end again what ended after the backup.
+
+    TRAIL is a file of events as 'events --follow --json' prints them, of any units and oldest
+    first; without it, standard input. Events that the restored trail has are skipped, so the
+    whole trail may be given, and more than once.
+    """
+    events = read_trail(trail)
+    with _service() as service:
+        reapplication = Reapplication(
+            service.database,
+            service.workload.management.seconds,
+            lambda unit_id: _caller(unit_id, actor),
+        )
+        click.echo(summary(reapplication.apply(events)))
 
 
 def _require_one_or_all(secret_id: str | None, *, all_of_unit: bool) -> None:

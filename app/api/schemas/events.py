@@ -36,7 +36,8 @@ class AuditEventSchema(ClosedSchema):
             "description": "issued: `client_id`, `name`, and `expires_at` if the client secret "
             "expires; updated: the old and new value (`from`, `to`) of each changed field; rotated:"
             " `overlap_seconds`, and `expires_at` as above; secret_ended: its `hint`; disabled, "
-            "enabled, revoked: `all` if it was done to the whole unit.",
+            "enabled, revoked: `all` if it was done to the whole unit. `reapplied` names the event "
+            "that was applied again after a restore.",
         },
     )
 
