@@ -58,7 +58,8 @@ class Pair:
     def cut_connections_to_second(self):
         execute(
             self.second,
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'service'",
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE usename = 'service'",
         )
 
     def stop(self):
