@@ -27,6 +27,7 @@ DRILLS: list[Callable[[Cluster], list[Bar]]] = [
     faults.switched_over,
     faults.lost,
     faults.frozen,
+    faults.standby_frozen,
 ]
 
 

@@ -90,6 +90,10 @@ class Callers:
         """Return the verifications that accepted what had ended."""
         return [call for call in self.calls if call.expected == 401 and call.status == 200]
 
+    def not_served(self, what: str) -> int:
+        """Count the calls of that kind that were not answered as expected."""
+        return sum(call.what == what and call.status != call.expected for call in self.calls)
+
     def last_failure_after(self, moment: float) -> float:
         """Return how many seconds after the moment the last call began that was not served."""
         failed = [call.started for call in self.calls if call.status != call.expected]

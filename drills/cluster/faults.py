@@ -15,6 +15,7 @@ _THAWED_SECONDS = 12.0
 _BACK_SECONDS = 5.0
 _SERVICE_SECONDS = 30.0
 _PROMOTION_SECONDS = 40.0  # Patroni's ttl, and what a busy machine adds
+_STANDBY_SECONDS = 20.0
 _STOCK = 40
 
 
@@ -36,6 +37,28 @@ def lost(cluster: Cluster) -> list[Bar]:
 def frozen(cluster: Cluster) -> list[Bar]:
     """The primary's machine is frozen until another one is the primary, and then goes on."""
     return _fail_over(cluster, Machine.freeze, heal=Machine.thaw, heal_under_load=True)
+
+
+def standby_frozen(cluster: Cluster) -> list[Bar]:
+    """The synchronous standby's machine is frozen: commits wait for it, and then for another."""
+    cluster.await_health()
+    issued = [cluster.service.issue() for _ in range(10)]
+    standby = cluster.synchronous_standby()
+    with Callers(cluster.service, issued) as callers:
+        sleep(_QUIET_SECONDS)
+        went_at = monotonic()
+        standby.freeze()
+        sleep(_STANDBY_SECONDS + _AFTER_SECONDS)
+        standby.thaw()
+        sleep(_AFTER_SECONDS)
+    cluster.await_health()
+    return [
+        *_safety(cluster, callers),
+        within(
+            "last failure after the freeze", callers.last_failure_after(went_at), _STANDBY_SECONDS
+        ),
+        none_of("verifications not served", callers.not_served("verify")),
+    ]
 
 
 def _fail_over(
@@ -72,16 +95,13 @@ def _fail_over(
     if heal is not None and not heal_under_load:
         heal(previous)
     cluster.await_health()
-    tries = sum(call.expected == 401 for call in callers.calls)
     return [
-        none_of("acknowledged changes lost", _lost(cluster, callers), len(callers.acknowledged)),
-        none_of("revoked credentials accepted", len(callers.accepted_after_end()), tries),
+        *_safety(cluster, callers),
         within(
             "last failure after the new primary",
             callers.last_failure_after(promoted_at),
             _BACK_SECONDS,
         ),
-        none_of("answers other than 503", len(callers.wrong()), len(callers.calls)),
         within("new primary after", promoted_at - went_at, _PROMOTION_SECONDS),
     ]
 
@@ -94,6 +114,16 @@ def _await_service(cluster: Cluster, issued: Issued) -> None:
 
     if wait_until(serve, _SERVICE_SECONDS) == float("inf"):
         raise CannotRun("the service does not come back")
+
+
+def _safety(cluster: Cluster, callers: Callers) -> list[Bar]:
+    """What must hold whatever happens."""
+    tries = sum(call.expected == 401 for call in callers.calls)
+    return [
+        none_of("acknowledged changes lost", _lost(cluster, callers), len(callers.acknowledged)),
+        none_of("revoked credentials accepted", len(callers.accepted_after_end()), tries),
+        none_of("answers other than 503", len(callers.wrong()), len(callers.calls)),
+    ]
 
 
 def _lost(cluster: Cluster, callers: Callers) -> int:

@@ -6,6 +6,7 @@ refuses to run as root, so if we are root, the database's side runs as Debian's 
 
 import json
 import os
+import random
 import re
 import secrets
 import shutil
@@ -49,6 +50,8 @@ _PATH = f"{os.environ['PATH']}:/usr/sbin"
 _POSTGRES_PROGRAMS = "/usr/lib/postgresql/15/bin"  # Debian 12's
 _NAMES = ("db1", "db2", "db3")
 _ADDRESSES = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
+_MACHINE_PORTS = (5432, 8008, 2379, 2380)
+_SERVER_PORTS = range(20_000, 32_000)  # below those that Linux gives to clients
 _START_SECONDS = 120.0
 _ANSWER_SECONDS = 1.0
 _FIRST_CHECKS_SECONDS = 2.0
@@ -173,6 +176,11 @@ class Cluster:
         """Wait until a machine, another one than the given, is the primary, and return it."""
         return _primary(self.machines, besides)
 
+    def synchronous_standby(self) -> Machine:
+        """Return the machine that confirms commits."""
+        roles = {each["name"]: each["role"] for each in self._members()}
+        return next(each for each in self.machines if roles.get(each.name) == "sync_standby")
+
     def await_health(self) -> None:
         """Wait until there is a primary, a synchronous standby and another one that streams."""
         deadline = monotonic() + _START_SECONDS
@@ -248,9 +256,13 @@ class _Builder:
             name: secrets.token_hex(16)
             for name in ("SUPERUSER", "REPLICATION", "REWIND", "RESTAPI", "OWNER", "SERVICE")
         }
+        # each address of the files, with its port, is another port of this machine
+        stated = [f"{address}:{port}" for address in _ADDRESSES for port in _MACHINE_PORTS]
+        ports = _free_ports(len(stated))
+        self._moved = {each: f"127.0.0.1:{port}" for each, port in zip(stated, ports, strict=True)}
 
     def build(self) -> Cluster:
-        machines = self._machines()
+        machines = [self._machine(*each) for each in zip(_NAMES, _ADDRESSES, strict=True)]
         self._stack.callback(lambda: [each.crash() for each in machines])
         for machine in machines:
             machine.start()
@@ -279,20 +291,6 @@ class _Builder:
             self._url("postgres", "SUPERUSER", haproxy_port),
             self._passwords["RESTAPI"],
         )
-
-    def _machines(self) -> list[Machine]:
-        ports = _free_ports(4 * len(_NAMES))
-        by_machine = [ports[number::3] for number in range(3)]
-        # each address of the files, with its port, is another port of this machine
-        moved = {
-            f"{address}:{port}": f"127.0.0.1:{actual}"
-            for address, actual_ports in zip(_ADDRESSES, by_machine, strict=True)
-            for port, actual in zip((5432, 8008, 2379, 2380), actual_ports, strict=True)
-        }
-        self._moved = moved
-        return [
-            self._machine(name, address) for name, address in zip(_NAMES, _ADDRESSES, strict=True)
-        ]
 
     def _machine(self, name: str, address: str) -> Machine:
         directory = self._directory / name
@@ -467,9 +465,12 @@ class _Builder:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return so many different ports that nobody listens on."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Return so many ports that nobody listens on, and that no client takes while one is down."""
+    found: list[int] = []
+    for port in random.sample(_SERVER_PORTS, len(_SERVER_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
