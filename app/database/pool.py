@@ -159,12 +159,11 @@ class Database:
 
     def _take(self, seconds: float) -> BoundedConnection:
         """Take a connection that was made after the last failover that is known."""
-        until = None
+        until = monotonic() + seconds
         while True:
             try:
                 connection = self._kept.pop()
             except IndexError:
-                until = until or monotonic() + seconds
                 connection = self._pool.getconn(max(0.0, until - monotonic()))
                 connection.kept_until = monotonic() + _KEEP_SECONDS
             if connection.failovers == self._failovers.seen:
