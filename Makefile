@@ -16,10 +16,10 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run env token test coverage check bench charts drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
+.PHONY: help run env token test coverage check bench charts drill cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
-	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUN_READY) ## Run the service on an embedded Postgres; UNIT=unit_emea make run for another unit
 	@exec $(BIN)/python -m app.dev.run var
@@ -47,6 +47,12 @@ charts: $(READY) ## Refresh docs/benchmarks.md and its charts from var/bench.jso
 
 drill: $(READY) ## Break things on purpose, and write var/drill.json; ROOT=… drills another checkout
 	@$(BIN)/python -m drills $(if $(ROOT),--root $(ROOT))
+
+cluster: $(READY) ## Run three Postgres machines and two instances of the service, until Ctrl-C
+	@exec $(BIN)/python -m drills.cluster.run
+
+cluster-drill: $(READY) ## Make the cluster's primary fail, and write var/cluster-drill.json
+	@$(BIN)/python -m drills.cluster
 
 lint: $(READY) ## Check style, types and imports
 	@$(BIN)/ruff check .

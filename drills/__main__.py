@@ -20,9 +20,9 @@ from time import monotonic
 
 import psycopg
 
-from drills import commits, crowds, endings, key_fetches, locks, outages, signals
-from drills.bars import Bar
-from drills.service import CannotRun, Ground, ground, has_pgbouncer
+from drills import commits, crowds, endings, key_fetches, locks, outages, restarts, signals
+from drills.bars import Bar, write_bars
+from drills.service import CannotRun, Ground, ground, is_installed
 
 _HERE = Path(__file__).parent
 _RESULT = _HERE.parent / "var" / "drill.json"
@@ -53,8 +53,14 @@ DRILLS: list[Drill] = [
     crowds.a_large_unit,
     crowds.one_proxy_for_all,
     signals.stop_with_half_a_request,
+    restarts.rolling_restart,
     endings.nothing_works_after_its_end,
 ]
+
+_NEEDS: dict[Drill, str] = {
+    commits.behind_pgbouncer: "pgbouncer",
+    restarts.rolling_restart: "nginx",
+}
 
 
 def main() -> None:
@@ -67,7 +73,7 @@ def main() -> None:
     with ground(arguments.root.resolve()) as place:
         for drill in drills:
             results[drill.__name__] = _run(drill, place)
-    _write(arguments.result, results)
+    write_bars(arguments.result, results)
     print(f"\n{arguments.root.resolve()}, {monotonic() - started:.0f} s\n")
     print(_table(results))
     missed = sum(not bar.is_met for bars in results.values() for bar in bars)
@@ -86,8 +92,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(drill: Drill, place: Ground) -> list[Bar]:
-    if drill is commits.behind_pgbouncer and not has_pgbouncer():
-        print(f"{_title(drill)}: left out, pgbouncer is not installed", flush=True)
+    needed = _NEEDS.get(drill)
+    if needed is not None and not is_installed(needed):
+        print(f"{_title(drill)}: left out, {needed} is not installed", flush=True)
         return []
     bars = _attempt(drill, place)
     missed = [bar for bar in bars if not bar.is_met]
@@ -114,25 +121,6 @@ def _attempt(drill: Drill, place: Ground) -> list[Bar]:
 def _title(drill: Drill) -> str:
     """Return the first line of what the drill says of itself, without its full stop."""
     return (drill.__doc__ or drill.__name__).splitlines()[0].rstrip(".")
-
-
-def _write(file: Path, results: dict[str, list[Bar]]) -> None:
-    """Keep the figures as the table shows them, and as numbers."""
-    document = {
-        name: {
-            bar.name: {
-                "value": None if bar.value == float("inf") else round(bar.value, 4),
-                "limit": bar.limit,
-                "unit": bar.unit,
-                "text": bar.text(),
-                "ok": bar.is_met,
-            }
-            for bar in bars
-        }
-        for name, bars in results.items()
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def _table(results: dict[str, list[Bar]]) -> str:

@@ -1,6 +1,8 @@
 """A bar: what the contract promises, and what was measured."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,25 @@ class Bar:
     def limit_text(self) -> str:
         """Return the bar as the table shows it."""
         return f"{self.name} ≤ {_number(self.limit)}{_unit(self.unit)}"
+
+
+def write_bars(file: Path, results: dict[str, list[Bar]]) -> None:
+    """Keep each drill's figures as the table shows them, and as numbers."""
+    document = {
+        name: {
+            bar.name: {
+                "value": None if bar.value == float("inf") else round(bar.value, 4),
+                "limit": bar.limit,
+                "unit": bar.unit,
+                "text": bar.text(),
+                "ok": bar.is_met,
+            }
+            for bar in bars
+        }
+        for name, bars in results.items()
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def times_quiet(name: str, quiet: float, loaded: float, limit: float = 3) -> Bar:

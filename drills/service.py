@@ -208,14 +208,11 @@ class Issued:
 
 
 @dataclass
-class Service:
-    """The service behind gunicorn, on a port of its own."""
+class Client:
+    """A client of the service at a port, with tokens of the issuer."""
 
     port: int
-    process: "subprocess.Popen[bytes]"
-    output: Path
     issuer: Issuer
-    database: Database
 
     def request(
         self, method: str, path: str, body: Any = None, *, timeout: float = 20, **headers: str
@@ -247,6 +244,15 @@ class Service:
 
     def verify(self, issued: Issued, **headers: str) -> int:
         return self.request("GET", "/verify", **issued.basic, **headers).status
+
+
+@dataclass
+class Service(Client):
+    """The service behind gunicorn, on a port of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    output: Path
+    database: Database
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -348,7 +354,7 @@ class Ground:
         """
         database = database or self.new_database()
         output = self.new_path("service.log")
-        port = free_port()
+        port = int(settings.get("PORT", free_port()))
         environment = {
             "DATABASE_URL": url or database.url(),
             "JWT_ISSUER": ISSUER,
@@ -366,8 +372,8 @@ class Ground:
             environment["JWT_PUBLIC_KEY_FILE"] = str(keys)
         command = [self.root / ".venv" / "bin" / "python", "-m", "gunicorn", "wsgi:app"]
         with running(command, output, cwd=self.root, env=environment | settings) as process:
-            service = Service(port, process, output, self.issuer, database)
-            _await(process, output, lambda: service.request("GET", "/healthz").status == 200)
+            service = Service(port, self.issuer, process, output, database)
+            await_start(process, output, lambda: service.request("GET", "/healthz").status == 200)
             yield service
 
 
@@ -408,13 +414,13 @@ def pgbouncer(ground: Ground, database: Database) -> Iterator[int]:
             return True
 
     with running(command, output, cwd=ground.directory, env={}) as process:
-        _await(process, output, answers)
+        await_start(process, output, answers)
         yield port
 
 
-def has_pgbouncer() -> bool:
-    """Tell whether PgBouncer is installed."""
-    return shutil.which("pgbouncer", path=_search_path()) is not None
+def is_installed(program: str) -> bool:
+    """Tell whether the program is there; Debian has some where only root looks."""
+    return shutil.which(program, path=_search_path()) is not None
 
 
 def _search_path() -> str:
@@ -423,13 +429,15 @@ def _search_path() -> str:
 
 @contextmanager
 def running(
-    command: list[Path | str], output: Path, *, cwd: Path, env: dict[str, str]
+    command: list[Path | str],
+    output: Path,
+    *,
+    cwd: Path,
+    env: dict[str, str],
+    user: str | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server, and end it and its children."""
-    with output.open("wb") as stdout:
-        process = subprocess.Popen(
-            command, cwd=cwd, env=_environment() | env, stdout=stdout, stderr=subprocess.STDOUT
-        )
+    """Run a server, as another user if one is given, and end it and its children."""
+    process = start(command, output, cwd=cwd, env=env, user=user)
     try:
         yield process
     finally:
@@ -446,6 +454,29 @@ def running(
                 child.kill()
 
 
+def start(
+    command: list[Path | str],
+    output: Path,
+    *,
+    cwd: Path,
+    env: dict[str, str],
+    user: str | None = None,
+) -> "subprocess.Popen[bytes]":
+    """Start a server, whose output is added to the file."""
+    with output.open("ab") as stdout:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=_environment() | env,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            start_new_session=True,  # Ctrl-C reaches it through us
+        )
+
+
 def _children(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     try:
         return psutil.Process(process.pid).children(recursive=True)
@@ -453,7 +484,8 @@ def _children(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
         return []
 
 
-def _await(process: "subprocess.Popen[bytes]", output: Path, is_up: Any) -> None:
+def await_start(process: "subprocess.Popen[bytes]", output: Path, is_up: Any) -> None:
+    """Wait until the server is up. Raises CannotRun with what it said."""
     deadline = monotonic() + _START_SECONDS
     while True:
         if process.poll() is not None or monotonic() > deadline:

@@ -77,14 +77,15 @@ def clean_environment() -> dict[str, str]:
 
 
 @contextmanager
-def running_server(settings: dict[str, str]) -> Iterator[Server]:
+def running_server(settings: dict[str, str], *, root: Path = ROOT) -> Iterator[Server]:
+    """Run the service of the checkout at `root`."""
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "stdout"
         port = free_port()
         with output.open("wb") as stdout:
             process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "wsgi:app"],
-                cwd=ROOT,
+                cwd=root,
                 env=clean_environment() | settings | {"PORT": str(port)},
                 stdout=stdout,
                 stderr=subprocess.STDOUT,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -26,6 +26,7 @@ from app.cli.output import (
     print_table,
     secret_file,
 )
+from app.cli.reapply import read_trail, summary
 from app.cli.terminal import confirm, read_secret
 from app.cli.token_check import check_token
 from app.credentials.model import (
@@ -36,6 +37,7 @@ from app.credentials.model import (
     Page,
     Place,
 )
+from app.credentials.reapplying import Reapplication
 from app.credentials.service import CredentialService
 from app.database.migrations import migrate
 from app.database.pool import Database
@@ -344,6 +346,26 @@ def token_check_command(*, as_json: bool) -> None:
     token = read_secret("Token")
     with reported():
         check_token(token, Settings.from_environment(), as_json=as_json)
+
+
+@main.command("reapply-revocations")
+@parameters.trail
+@parameters.actor
+def reapply_revocations_command(*, trail: TextIO, actor: str) -> None:
+    """After a restore, end again what ended after the backup.
+
+    TRAIL is a file of events as 'events --follow --json' prints them, of any units and oldest
+    first; without it, standard input. Events that the restored trail has are skipped, so the
+    whole trail may be given, and more than once.
+    """
+    events = read_trail(trail)
+    with _service() as service:
+        reapplication = Reapplication(
+            service.database,
+            service.workload.management.seconds,
+            lambda unit_id: _caller(unit_id, actor),
+        )
+        click.echo(summary(reapplication.apply(events)))
 
 
 def _require_one_or_all(secret_id: str | None, *, all_of_unit: bool) -> None:

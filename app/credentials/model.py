@@ -212,6 +212,14 @@ class Event:
     detail: dict[str, Any]
 
 
+class EventKey(NamedTuple):
+    """What tells an event from the others of its credential; the time has whole seconds."""
+
+    event: str
+    request_id: str
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class UnitEvent(Event):
     """An entry of a unit's trail.

@@ -21,6 +21,7 @@ from app.credentials.model import (
     EndingSecrets,
     Event,
     EventFilter,
+    EventKey,
     EventName,
     HashedSecret,
     LockedCredential,
@@ -191,6 +192,13 @@ def find_owner(connection: Connection[TupleRow], *, client_id: str) -> tuple[str
     query = "SELECT unit_id, secret_id FROM credentials WHERE client_id = %(client_id)s"
     with connection.cursor() as cursor:
         return cursor.execute(query, {"client_id": client_id}).fetchone()
+
+
+def find_unit(connection: Connection[TupleRow], *, secret_id: str) -> str | None:
+    """Return the `unit_id` of the credential, in any unit: for operators only."""
+    query = "SELECT unit_id FROM credentials WHERE secret_id = %(secret_id)s"
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, {"secret_id": secret_id}).fetchone()
 
 
 def lock_credential(
@@ -469,6 +477,18 @@ def expire_client_secrets(
     connection.execute(query, parameters)
 
 
+def update_expiry(
+    connection: Connection[TupleRow], *, client_secret_id: int, expires_at: datetime
+) -> None:
+    """Let the client secret live until then."""
+    query = """
+        UPDATE client_secrets SET expires_at = %(expires_at)s
+        WHERE client_secret_id = %(client_secret_id)s
+    """
+    parameters = {"client_secret_id": client_secret_id, "expires_at": expires_at}
+    connection.execute(query, parameters)
+
+
 def insert_client_secret(
     connection: Connection[TupleRow],
     *,
@@ -545,6 +565,25 @@ def select_events(
     }
     with connection.cursor(row_factory=class_row(Event)) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def select_event_keys(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
+) -> set[EventKey]:
+    """Return the credential's events, and those of another trail that were applied again here."""
+    query = """
+        SELECT event, request_id, date_trunc('second', at) AS at
+        FROM credential_events
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+        UNION ALL
+        SELECT detail->'reapplied'->>'event', detail->'reapplied'->>'request_id',
+               (detail->'reapplied'->>'at')::timestamptz
+        FROM credential_events
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+          AND detail->'reapplied' IS NOT NULL
+    """
+    with connection.cursor(row_factory=class_row(EventKey)) as cursor:
+        return set(cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall())
 
 
 def select_unit_events(  # noqa: PLR0913  each is a part of the query

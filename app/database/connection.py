@@ -59,6 +59,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     deadline: float | None = None
     gave_up = False
     kept_until: float  # monotonic time
+    failovers = 0  # how many the process had seen when it connected
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

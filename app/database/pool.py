@@ -25,6 +25,7 @@ from app.database.errors import (
     unavailable,
     unreachable,
 )
+from app.database.failovers import Failovers, SupersededPrimary
 
 CHECKOUT_SECONDS = 0.5  # new connections take milliseconds, or fail
 DOWN_SECONDS = 1.0
@@ -66,6 +67,7 @@ class Database:
         self._recovering = Lock()
         self.is_down = False  # from a failed probe until one succeeds
         self._lent: set[BoundedConnection] = set()
+        self._failovers = Failovers()
         # Connections that are free, in front of the pool: it takes longer to lend one than the rest
         # of a verification's way to Postgres. Nobody waits for one, since each has its place.
         self._kept: list[BoundedConnection] = []
@@ -76,6 +78,7 @@ class Database:
                 "prepare_threshold": None,
             },
             connection_class=BoundedConnection,
+            configure=self._admit,
             min_size=connections,
             reconnect_timeout=CONNECT_SECONDS,  # by default a pause grows to minutes
             open=False,
@@ -185,17 +188,26 @@ class Database:
             if not connection.is_stale():
                 connection.deadline = deadline
                 return connection
-            connection.close()
-            self._give_back(connection)
+            self._discard(connection)
 
     def _take(self, seconds: float) -> BoundedConnection:
-        try:
-            connection = self._kept.pop()
-        except IndexError:
-            connection = self._pool.getconn(seconds)
-            connection.kept_until = monotonic() + _KEEP_SECONDS
-        self._lent.add(connection)
-        return connection
+        """Take a connection that was made after the last failover that is known."""
+        until = monotonic() + seconds
+        while True:
+            try:
+                connection = self._kept.pop()
+            except IndexError:
+                connection = self._pool.getconn(max(0.0, until - monotonic()))
+                connection.kept_until = monotonic() + _KEEP_SECONDS
+            self._lent.add(connection)
+            if connection.failovers == self._failovers.seen:
+                return connection
+            self._discard(connection)
+
+    def _discard(self, connection: BoundedConnection) -> None:
+        """Let the pool make another connection instead."""
+        connection.close()
+        self._give_back(connection)
 
     def _give_back(self, connection: BoundedConnection) -> None:
         # not through the pool's own context manager, which would commit: every connection is in
@@ -216,6 +228,16 @@ class Database:
         with suppress(IndexError):
             while True:
                 self._pool.putconn(self._kept.pop())
+
+    def _admit(self, connection: BoundedConnection) -> None:
+        """Close a new connection that leads to a primary from before a failover, and raise."""
+        try:
+            self._failovers.admit(connection)
+        except psycopg.Error as error:
+            connection.close()
+            if isinstance(error, SupersededPrimary):
+                _logger.warning("refused a primary: %s", error)
+            raise
 
     def _recover(self) -> None:
         """Find out in a single background thread whether the database is down, until it is not."""
@@ -245,7 +267,7 @@ class Database:
         """Tell whether a fresh connection works."""
         try:
             with BoundedConnection.connect(**self._parameters) as connection:
-                connection.execute("SELECT 1")
+                self._admit(connection)
         except psycopg.Error:
             return False
         return True

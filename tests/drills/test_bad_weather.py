@@ -13,6 +13,7 @@ from drills.commits import behind_pgbouncer, clock_steps_back
 from drills.crowds import a_large_unit, one_proxy_for_all
 from drills.endings import nothing_works_after_its_end
 from drills.outages import frozen
+from drills.restarts import rolling_restart
 from drills.service import ground
 from drills.signals import reload_with_bad_keys
 from tests.helpers import require
@@ -25,7 +26,9 @@ DRILLS = {
     "one proxy for all": one_proxy_for_all,
     "reload with bad keys": reload_with_bad_keys,
     "the clock steps back": clock_steps_back,
+    "a rolling restart": rolling_restart,
 }
+NEEDED = {"PgBouncer": "pgbouncer", "a rolling restart": "nginx"}
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +39,8 @@ def place():
 
 @pytest.mark.parametrize("name", DRILLS)
 def test_what_one_fault_does_reaches_nobody_else(place, name):
-    if name == "PgBouncer":
-        require("pgbouncer", install="apt-get install pgbouncer")
+    if name in NEEDED:
+        require(NEEDED[name], install="apt-get install nginx-light pgbouncer")
     bars = DRILLS[name](place)
     missed = [bar for bar in bars if not bar.is_met and bar.unit not in {"ms", "x quiet"}]
     assert not missed

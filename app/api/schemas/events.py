@@ -48,6 +48,22 @@ class ConsentChangeSchema(AnswerSchema):
     after = fields.Boolean(required=True, data_key="to", metadata={"description": "The new value."})
 
 
+class ReappliedSchema(AnswerSchema):
+    """The event of the trail that was applied again after a restore."""
+
+    event = fields.String(required=True, metadata={"description": _EVENT, "pattern": _WORD})
+    actor = identifier_field("Who did it then.")
+    at = TimestampField("When it happened then.")
+    request_id = code_field("The X-Request-Id of the request that did it.", REQUEST_ID_PATTERN)
+
+
+def _reapplied() -> fields.Nested:
+    return fields.Nested(
+        ReappliedSchema,
+        metadata={"description": "After a restore: the earlier event that was applied again."},
+    )
+
+
 class UpdatedDetailSchema(AnswerSchema):
     """The fields that changed."""
 
@@ -55,6 +71,7 @@ class UpdatedDetailSchema(AnswerSchema):
     trust_upstream_consent = fields.Nested(
         ConsentChangeSchema, metadata={"description": "`trust_upstream_consent`, if it changed."}
     )
+    reapplied = _reapplied()
 
 
 class RotatedDetailSchema(AnswerSchema):
@@ -72,6 +89,10 @@ class SecretEndedDetailSchema(AnswerSchema):
     """Which client secret ended."""
 
     hint = code_field("Its last four characters.", HINT_PATTERN)
+    expires_at = TimestampField(
+        "When it ends, if that is later: a rotation's overlap was applied again.", required=False
+    )
+    reapplied = _reapplied()
 
 
 class UnitWideDetailSchema(AnswerSchema):
@@ -80,6 +101,7 @@ class UnitWideDetailSchema(AnswerSchema):
     all = fields.Boolean(
         metadata={"description": "True if it was done to the whole unit. Absent if it was not."}
     )
+    reapplied = _reapplied()
 
 
 class EventMembersSchema(AnswerSchema):

@@ -1,0 +1,213 @@
+"""What ended after a backup ends again in the restored database, as a trail kept elsewhere says.
+
+Only what makes a credential less able is done again: revocations, disabled credentials, client
+secrets that ended, and withdrawn consent. What was issued or enabled since is not.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from app.credentials import repository
+from app.credentials.model import (
+    Caller,
+    ClientSecret,
+    EventKey,
+    EventName,
+    LockedCredential,
+)
+from app.database.pool import Connection, Database
+from app.times import format_time
+
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class PastEvent:
+    """An event of a trail that was kept elsewhere. Its time has whole seconds."""
+
+    secret_id: str
+    event: EventName
+    actor: str
+    at: datetime
+    request_id: str
+    detail: dict[str, Any]
+
+    @property
+    def key(self) -> EventKey:
+        """What tells the event from the others of its credential."""
+        return EventKey(self.event, self.request_id, self.at)
+
+    def precedes(self, secret: ClientSecret) -> bool:
+        """Tell whether the client secret was made after the event, so that it was not meant."""
+        return secret.created_at >= self.at + _SECOND
+
+
+@dataclass(slots=True)
+class Reapplied:
+    """How much was done again, and how many credentials the restored database does not know."""
+
+    revoked: int = 0
+    disabled: int = 0
+    secrets_ended: int = 0
+    distrusted: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reapplication:
+    """Applies the endings of a trail again. To do so once more changes nothing.
+
+    `caller` makes the caller of the new events for a unit. Raises what `Database.connection` does;
+    what was done by then stays.
+    """
+
+    database: Database
+    seconds: float
+    caller: Callable[[str], Caller]
+
+    def apply(self, events: Iterable[PastEvent]) -> Reapplied:
+        """Apply what the restored trail lacks of these events, which come in their order."""
+        of_credential: dict[str, list[PastEvent]] = {}
+        for event in events:
+            of_credential.setdefault(event.secret_id, []).append(event)
+        done = Reapplied()
+        for secret_id, its_events in of_credential.items():
+            with self.database.transaction(self.seconds) as connection:
+                self._apply_to(connection, secret_id, its_events, done)
+        return done
+
+    def _apply_to(
+        self, connection: Connection, secret_id: str, events: list[PastEvent], done: Reapplied
+    ) -> None:
+        unit_id = repository.find_unit(connection, secret_id=secret_id)
+        credential = (
+            None
+            if unit_id is None
+            else repository.lock_credential(connection, unit_id=unit_id, secret_id=secret_id)
+        )
+        if credential is None:
+            done.missing += not any(each.event == "revoked" for each in events)
+            return
+        known = repository.select_event_keys(
+            connection, unit_id=credential.unit_id, secret_id=secret_id
+        )
+        work = _Work(connection, self.caller(credential.unit_id), credential, done)
+        work.apply([each for each in events if each.key not in known])
+
+
+@dataclass(slots=True)
+class _Work:
+    """The events of one locked credential."""
+
+    connection: Connection
+    caller: Caller
+    credential: LockedCredential
+    done: Reapplied
+
+    def apply(self, events: list[PastEvent]) -> None:
+        revoked = [each for each in events if each.event == "revoked"]
+        if revoked:
+            repository.delete_credential(
+                self.connection,
+                unit_id=self.credential.unit_id,
+                secret_id=self.credential.secret_id,
+            )
+            self._record("revoked", revoked[-1])
+            self.done.revoked += 1
+            return
+        self._end_secrets(events)
+        self._disable(events)
+        self._distrust(events)
+
+    def _disable(self, events: list[PastEvent]) -> None:
+        changes = [each for each in events if each.event in {"disabled", "enabled"}]
+        if not (changes and changes[-1].event == "disabled" and self.credential.enabled):
+            return
+        with_unit = changes[-1].detail.get("all") is True
+        self._update(replace(self.credential, enabled=False, disabled_with_unit=with_unit))
+        self._record("disabled", changes[-1], **({"all": True} if with_unit else {}))
+        self.done.disabled += 1
+
+    def _distrust(self, events: list[PastEvent]) -> None:
+        field = "trust_upstream_consent"
+        changes = [each for each in events if each.event == "updated" and field in each.detail]
+        if not changes or not self.credential.trust_upstream_consent:
+            return
+        if changes[-1].detail[field] != {"from": True, "to": False}:
+            return
+        self._update(replace(self.credential, trust_upstream_consent=False))
+        self._record("updated", changes[-1], **{field: {"from": True, "to": False}})
+        self.done.distrusted += 1
+
+    def _end_secrets(self, events: list[PastEvent]) -> None:
+        now = datetime.now(UTC)
+        live = repository.select_client_secrets(
+            self.connection,
+            unit_id=self.credential.unit_id,
+            secret_id=self.credential.secret_id,
+        )
+        kept = []
+        for secret in live:
+            ends = [
+                (ends_at, each) for each in events if (ends_at := _end_of(secret, each)) is not None
+            ]
+            if not ends:
+                kept.append(secret)
+                continue
+            ends_at, cause = min(ends, key=lambda end: end[0])
+            if ends_at <= now:
+                self._record("secret_ended", cause, hint=secret.hint)
+                self.done.secrets_ended += 1
+                continue
+            kept.append(secret)
+            if secret.expires_at is None or ends_at < secret.expires_at:
+                repository.update_expiry(
+                    self.connection,
+                    client_secret_id=secret.client_secret_id,
+                    expires_at=ends_at,
+                )
+                self._record(
+                    "secret_ended", cause, hint=secret.hint, expires_at=format_time(ends_at)
+                )
+                self.done.secrets_ended += 1
+        if len(kept) < len(live):
+            repository.delete_client_secrets(
+                self.connection,
+                unit_id=self.credential.unit_id,
+                secret_id=self.credential.secret_id,
+                keep=kept,
+            )
+
+    def _update(self, credential: LockedCredential) -> None:
+        repository.update_credential(self.connection, credential)
+        self.credential = credential
+
+    def _record(self, event: EventName, cause: PastEvent, **detail: Any) -> None:
+        """Add an event of our own, which names the one that it applies again."""
+        reapplied = {
+            "event": cause.event,
+            "actor": cause.actor,
+            "at": format_time(cause.at),
+            "request_id": cause.request_id,
+        }
+        repository.insert_event(
+            self.connection,
+            self.caller,
+            self.credential,
+            event,
+            detail={**detail, "reapplied": reapplied},
+        )
+
+
+def _end_of(secret: ClientSecret, event: PastEvent) -> datetime | None:
+    """Return when the event ended the client secret, or None if it did not."""
+    if event.precedes(secret):
+        return None
+    if event.event == "rotated":
+        overlap = event.detail.get("overlap_seconds")
+        return event.at + timedelta(seconds=overlap if isinstance(overlap, int) else 0)
+    if event.event == "secret_ended" and event.detail.get("hint") == secret.hint:
+        return event.at
+    return None

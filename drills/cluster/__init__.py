@@ -1,0 +1,1 @@
+"""Postgres under Patroni with two instances of the service, and what happens when it fails."""

@@ -1,0 +1,189 @@
+"""A standby is promoted, and the previous primary comes back and believes in itself."""
+
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from app import create_app
+from app.database.connection import BoundedConnection
+from app.database.errors import DatabaseUnavailable
+from app.database.failovers import Failovers
+from app.database.migrations import migrate
+from app.database.pool import Database
+from app.dev.postgres import embedded_postgres
+from tests.conftest import client_of, execute
+from tests.helpers import basic
+from tests.server import wait_until
+
+
+class Pair:
+    """A primary and its standby. `url` names both, the first one first."""
+
+    def __init__(self, directory):
+        self._first, self._second = directory / "first", directory / "second"
+        self._running = {}
+        self.start_first()
+        migrate(self.first)
+        execute(self.first, "CREATE ROLE service LOGIN IN ROLE pg_write_all_data, pg_read_all_data")
+        self.stop_first()
+        subprocess.run(["cp", "-a", self._first, self._second], check=True)
+        self.start_first()
+        with (self._second / "postgresql.auto.conf").open("a") as file:
+            file.write(f"primary_conninfo = 'host={_socket(self.first)} user=postgres'\n")
+        (self._second / "standby.signal").touch()
+        self.second = self._start(self._second)
+        self.url = (
+            f"postgresql://service@/postgres?host={_socket(self.first)},{_socket(self.second)}"
+        )
+
+    def start_first(self):
+        self.first = self._start(self._first)
+
+    def stop_first(self):
+        self._running.pop(self._first).close()
+
+    def fail_over(self):
+        written = value(self.first, "SELECT pg_current_wal_lsn()")
+        behind = f"SELECT pg_last_wal_replay_lsn() < '{written}'"
+        wait_until(lambda: not value(self.second, behind), 10)
+        self.stop_first()
+        execute(self.second, "SELECT pg_promote()")
+
+    def cut_connections_to_second(self):
+        execute(
+            self.second,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE usename = 'service'",
+        )
+
+    def stop(self):
+        for each in reversed(self._running.values()):
+            each.close()
+
+    def _start(self, data):
+        self._running[data] = ExitStack()
+        return self._running[data].enter_context(embedded_postgres(data))
+
+
+def _socket(uri):
+    return psycopg.conninfo.conninfo_to_dict(uri)["host"]
+
+
+def value(uri, query):
+    with psycopg.connect(uri) as connection:
+        return connection.execute(query).fetchone()[0]
+
+
+@pytest.fixture
+def pair():
+    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
+    pair = Pair(directory)
+    yield pair
+    pair.stop()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def member(pair, settings, issuer):
+    app = create_app(replace(settings, database_url=pair.url))
+    app.services.open()
+    yield client_of(app, issuer.sign())
+    app.services.close()
+
+
+def test_a_primary_that_missed_the_failover_is_refused(pair, member):
+    """Otherwise what was revoked since the failover would be accepted again."""
+    issued = member.post("/secrets", json={"name": "x"}).json
+    path = f"/secrets/{issued['secret_id']}"
+
+    def verify():
+        pair = basic(issued["client_id"], issued["client_secret"])
+        return member.get("/verify", headers=pair).status_code
+
+    assert verify() == 200
+    pair.fail_over()
+    wait_until(lambda: verify() == 200, 10)
+    assert member.delete(path).status_code == 204
+    assert verify() == 401
+    pair.start_first()
+    pair.cut_connections_to_second()
+    statuses = {verify() for _ in range(50)}
+    assert statuses <= {401, 503}
+    assert member.get("/readyz").status_code == 503
+    assert member.post("/secrets", json={"name": "x"}).status_code == 503
+    pair.stop_first()
+    wait_until(lambda: verify() == 401, 10)
+    assert member.get("/readyz").status_code == 200
+
+
+def timelines(database, *, connections):
+    """Return the timelines that so many connections lead to, all lent at the same time."""
+    with ExitStack() as stack:
+        lent = [stack.enter_context(database.connection(2)) for _ in range(connections)]
+        return {
+            int(each.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone()[0][:8], 16)
+            for each in lent
+        }
+
+
+def test_connections_from_before_the_failover_are_not_used_again(pair):
+    """As after a freeze: the previous primary still runs, and some connections still lead to it."""
+    second_first = (
+        f"postgresql://service@/postgres?host={_socket(pair.second)},{_socket(pair.first)}"
+    )
+    database = Database(second_first, connections=3)
+    database.open(wait_seconds=5)
+    assert timelines(database, connections=3) == {1}
+    execute(pair.second, "SELECT pg_promote()")
+    assert timelines(database, connections=3) == {1}
+    execute(
+        pair.first,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE usename = 'service' LIMIT 1",
+    )
+
+    def has_noticed():
+        with suppress(DatabaseUnavailable):  # a busy machine may not connect in time
+            return 2 in timelines(database, connections=3)
+
+    wait_until(has_noticed, 10)
+    for _ in range(5):
+        assert timelines(database, connections=3) == {2}
+    database.close()
+
+
+def test_only_primaries_of_one_cluster_are_compared(pair, postgres_uri):
+    """Another cluster is what pg_upgrade makes, or a dump that was restored into a new server."""
+    failovers = Failovers()
+
+    def admit(uri):
+        with BoundedConnection.connect(uri) as connection:
+            failovers.admit(connection)
+
+    admit(pair.first)
+    admit(pair.second)  # a standby
+    assert failovers.seen == 1
+    pair.fail_over()
+    admit(pair.second)
+    assert failovers.seen == 2
+    assert value(postgres_uri, "SELECT timeline_id FROM pg_control_checkpoint()") == 1
+    admit(postgres_uri)
+    admit(postgres_uri)
+    assert failovers.seen == 3
+
+
+def test_a_database_that_does_not_tell_its_timeline_is_used(empty_database):
+    execute(empty_database, "REVOKE EXECUTE ON FUNCTION pg_control_system FROM public")
+    execute(empty_database, "CREATE ROLE ignorant LOGIN")
+    database = Database(empty_database.replace("postgres@", "ignorant@"), connections=1)
+    database.open(wait_seconds=5)
+    with database.connection(2) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("ignorant",)
+    database.close()
+    execute(empty_database, "DROP ROLE ignorant")
