@@ -1,14 +1,26 @@
 """The WSGI application of `make run`: the service, with a development token on its docs page."""
 
-from functools import partial
+from urllib.parse import urlsplit
 
 from app import create_app
+from app.api.http.application import request
 from app.dev.keys import development_token, unit_from_environment
 from app.settings import Settings
 
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
 _settings = Settings.from_environment()
+_unit_id = unit_from_environment()
+
+
+def _token_for_the_reader() -> str | None:
+    """Return a development token, unless a website has its own name lead here (DNS rebinding)."""
+    if urlsplit(f"//{request.headers.get('Host')}").hostname not in _LOOPBACK:
+        return None
+    return development_token(_settings, unit_id=_unit_id)
+
 
 app = create_app(_settings)
 # on any other address, strangers could open the page and read the token
-if _settings.host in {"127.0.0.1", "::1", "localhost"}:
-    app.development_token = partial(development_token, _settings, unit_id=unit_from_environment())
+if _settings.host in _LOOPBACK:
+    app.development_token = _token_for_the_reader

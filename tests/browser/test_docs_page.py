@@ -124,6 +124,25 @@ def test_a_wrong_pair_opens_no_dialog_of_the_browser(page, server):
     allow_errors(page, "401")
 
 
+def test_the_console_fills_in_what_it_has_seen_last(page, server, issuer):
+    open_docs(page, server)
+    issue, verify = (open_console(page, name) for name in ("issueCredential", "verify"))
+    send(issue, token=issuer.sign())
+    again = send(issue)
+    expect(verify.locator("[name=client_id]")).to_have_value(again["client_id"])
+    verify.locator("[name=client_id]").fill("lv_ci_mine")
+    send(issue)
+    expect(verify.locator("[name=client_id]")).to_have_value("lv_ci_mine")
+
+
+def test_the_console_does_not_send_what_is_incomplete(page, server):
+    open_docs(page, server)
+    console = open_console(page, "revokeCredential")
+    console.get_by_role("button", name="Send").click()
+    expect(console.locator("[name=token]")).to_be_focused()
+    expect(console.get_by_role("status")).to_be_empty()
+
+
 def test_the_console_is_fetched_only_when_somebody_asks_for_it(page, server):
     fetched = []
     page.on("request", lambda request: fetched.append(urlsplit(request.url).path))
@@ -205,6 +224,25 @@ def expect_language(page, language):
     shown = page.locator("[data-sample]:visible figcaption")
     assert set(shown.all_text_contents()) == {language}
     assert shown.count() * len(LANGUAGES) == captions.count()
+
+
+def test_another_language_leaves_the_reader_where_they_are(page, server):
+    open_docs(page, server, "/docs#rotateCredential")
+    heading = page.locator("h4[id=rotateCredential]")
+    before = heading.bounding_box()["y"]
+    page.locator(".languages label", has_text="Go").click()
+    assert heading.bounding_box()["y"] == pytest.approx(before, abs=2)
+
+
+def test_the_page_works_in_a_browser_that_keeps_nothing(page, server):
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage',"
+        " { get() { throw new DOMException('denied', 'SecurityError'); } })"
+    )
+    open_docs(page, server)
+    page.locator(".languages label", has_text="Go").click()
+    expect_language(page, "Go")
+    expect(page.get_by_role("button", name="Try it").first).to_be_visible()
 
 
 def test_without_scripts_everything_can_be_read(browser, server):
@@ -315,7 +353,7 @@ def test_the_screenshots_are_taken(page, server, tmp_path):
         "for (const place of document.querySelectorAll('[data-origin]'))"
         " place.textContent = 'http://127.0.0.1:8000'"
     )
-    page.locator("nav").get_by_role("link", name="Issue a credential").click()
+    page.locator("nav").get_by_role("link", name="POST Issue a credential").click()
     page.screenshot(path=directory / "docs-desktop.png")
     page.set_viewport_size(PHONE)
     page.screenshot(path=directory / "docs-phone.png")

@@ -11,16 +11,22 @@ from app.dev.keys import development_keys
 from tests.conftest import environment
 from tests.server import ROOT, clean_environment
 
-SHOW_PAGE = "from app.dev.wsgi import app; print(app.test_client().get('/docs').text)"
+SHOW_PAGE = """
+import sys
+from app.dev.wsgi import app
+
+page = app.test_client().get("/docs", headers={"Host": sys.argv[1]})
+print(page.headers["Cache-Control"], page.headers.get("ETag"), page.text)
+"""
 
 
 @pytest.fixture
 def shown(settings):
     """Return a function that renders the page with the given environment variables."""
 
-    def shown(**variables):
+    def shown(host_name="localhost:8000", **variables):
         return subprocess.check_output(
-            [sys.executable, "-c", SHOW_PAGE],
+            [sys.executable, "-c", SHOW_PAGE, host_name],
             cwd=ROOT,
             env=clean_environment() | environment(settings) | variables,
             text=True,
@@ -40,6 +46,29 @@ def test_a_token_is_offered_only_if_the_service_listens_on_loopback(
     page = shown(HOST=host, JWT_PUBLIC_KEY_FILE=str(keys.public_key_file))
     assert ("development-token" in page) is is_offered
     assert ('value="eyJhbGci' in page) is is_offered
+
+
+@pytest.mark.parametrize(
+    ("host_name", "is_offered"),
+    [
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("localhost", True),
+        ("evil.example:8000", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1@evil.example", False),
+    ],
+)
+def test_a_website_that_leads_its_name_here_gets_no_token(shown, tmp_path, host_name, is_offered):
+    keys = development_keys(tmp_path)
+    page = shown(host_name, HOST="127.0.0.1", JWT_PUBLIC_KEY_FILE=str(keys.public_key_file))
+    assert ("development-token" in page) is is_offered
+
+
+def test_no_cache_may_keep_a_page_with_a_token(shown, tmp_path):
+    keys = development_keys(tmp_path)
+    page = shown(HOST="127.0.0.1", JWT_PUBLIC_KEY_FILE=str(keys.public_key_file))
+    assert "no-store None" in page
 
 
 def test_no_token_is_offered_if_the_keys_belong_to_another_issuer(shown, tmp_path, issuer):

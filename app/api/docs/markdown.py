@@ -47,12 +47,11 @@ def inline_html_of(markdown: str) -> Markup:
     return Markup(_markdown.renderInline(markdown))  # noqa: S704  the renderer escapes
 
 
-def headings_of(markdown: str, level: int) -> list[tuple[str, str]]:
-    """Return the address and the text of each heading of that level."""
+def headings_of(markdown: str) -> list[tuple[int, str, str]]:
+    """Return the level, the address and the text of each heading."""
     return [
-        (str(opening.attrs["id"]), inline.content)
+        (int(opening.tag.removeprefix("h")), str(opening.attrs["id"]), inline.content)
         for opening, inline in _headings(_markdown.parse(markdown))
-        if opening.tag == f"h{level}"
     ]
 
 

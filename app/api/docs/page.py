@@ -1,6 +1,6 @@
 """`/docs`: the guide and the reference for people, and the same as text for programs."""
 
-from functools import cache, lru_cache
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +11,7 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.api.docs import assets, markdown
-from app.api.docs.pages import Pages
+from app.api.docs.pages import Pages, indented
 from app.api.docs.samples import LANGUAGES
 from app.api.http.application import current_app
 from app.api.http.cacheable import cacheable_response
@@ -28,17 +28,8 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
     """Return the blueprint that shows the OpenAPI document to people."""
     docs = Blueprint("docs", __name__, template_folder="templates")
     pages = Pages(spec)
-
-    # In production there is no token, so the page is rendered once.
-    @lru_cache(maxsize=1)
-    def page(token: str | None) -> bytes:
-        return _render(
-            "docs.html", pages=pages, languages=LANGUAGES, html=markdown.html_of, token=token
-        )
-
-    @cache
-    def errors_page() -> bytes:
-        return _render("errors.html", problem_types=PROBLEM_TYPES)
+    page_for_all = cache(partial(_page, pages))
+    errors_page = cache(partial(_errors_page, pages))
 
     @docs.get("/")
     @docs.get("/docs/")
@@ -47,11 +38,14 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
 
     @docs.get("/docs")
     def guide_and_reference() -> Response:
-        return _page(page(current_app.development_token()))
+        token = current_app.development_token()
+        if token is None:
+            return _protected(cacheable_response(page_for_all(), "text/html"))
+        return _protected(Response(_page(pages, token)))  # no cache may keep it
 
     @docs.get("/docs/errors")
     def errors() -> Response:
-        return _page(errors_page())
+        return _protected(cacheable_response(errors_page(), "text/html"))
 
     @docs.get("/docs.md")
     @docs.get("/llms.txt")
@@ -68,14 +62,29 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
     return docs
 
 
+def _page(pages: Pages, token: str | None = None) -> bytes:
+    return _render(
+        "docs.html",
+        pages=pages,
+        languages=LANGUAGES,
+        html=markdown.html_of,
+        indented=indented,
+        token=token,
+    )
+
+
+def _errors_page(pages: Pages) -> bytes:
+    return _render("errors.html", problem_types=PROBLEM_TYPES, statuses=pages.statuses)
+
+
 def _render(template: str, **values: Any) -> bytes:
     return render_template(
         template, asset=assets.asset_name, inline=markdown.inline_html_of, **values
     ).encode()
 
 
-def _page(content: bytes) -> Response:
-    response = cacheable_response(content, "text/html")
+def _protected(response: Response) -> Response:
+    """Let the page do no more than it has to."""
     response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

@@ -1,8 +1,11 @@
 """What the pages say, made once from the OpenAPI document and the guide."""
 
 import json
+import re
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import groupby
+from typing import Any
 
 from apispec import APISpec
 from markupsafe import Markup
@@ -10,6 +13,7 @@ from markupsafe import Markup
 from app.api.docs import markdown
 from app.api.docs.reference import Field, Operation, Reference, read_reference
 from app.api.docs.samples import LANGUAGES, ORIGIN, sample, templates
+from app.api.http import problems
 from app.api.http.problem_types import PROBLEM_TYPES
 from app.api.openapi.document import POLICY
 
@@ -49,16 +53,32 @@ class Pages:
             fields_of=_list_of,
             samples=_samples,
         )
-        return text.encode()
+        # the words behind a fence's language are for the page
+        return re.sub(r"^(```\w+) .*$", r"\1", text, flags=re.MULTILINE).encode()
 
     @cached_property
     def guide_html(self) -> Markup:
         return markdown.html_of(self._guide)
 
     @cached_property
-    def sections(self) -> list[tuple[str, str]]:
-        """The address and the title of each section of the guide."""
-        return markdown.headings_of(self._guide, level=2)
+    def sections(self) -> list[tuple[int, str, str]]:
+        """The level, the address and the title of each section of the guide."""
+        return markdown.headings_of(self._guide)
+
+    @cached_property
+    def statuses(self) -> dict[str, str]:
+        """The statuses that each kind of problem may have, by its slug."""
+        statuses = {
+            (slug, failure.status)
+            for operation in self.reference.operations
+            for failure in operation.failures
+            for slug in failure.slugs
+        }
+        statuses |= {(each.type.slug, each.status) for each in problems.CONSTANTS}
+        return {
+            slug: " or ".join(str(status) for _, status in pairs)
+            for slug, pairs in groupby(sorted(statuses), key=lambda each: each[0])
+        }
 
     @cached_property
     def samples_html(self) -> dict[str, Markup]:
@@ -85,8 +105,13 @@ def _receiver(language: str, name: str) -> str:
     return _fence(language, templates.get_template(f"receivers/{name}").render())
 
 
+def indented(value: Any) -> str:
+    """Return a value as JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def _answer(operation: Operation) -> str:
-    return json.dumps(operation.answer_example, indent=2, ensure_ascii=False)
+    return indented(operation.answer_example)
 
 
 def _fence(language: str, code: str) -> str:

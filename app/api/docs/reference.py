@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
+from werkzeug.http import HTTP_STATUS_CODES
+
 _METHODS = ("get", "post", "put", "delete")
-_AUTHENTICATION = {"bearerAuth": "Bearer token", "basicAuth": "Client ID and client secret"}
+_AUTHENTICATION = {"bearerAuth": "bearer token", "basicAuth": "client ID and client secret"}
 _PROBLEM = "application/problem+json"
 
 
@@ -195,7 +197,7 @@ class _Reader:
             answer_is_text="text/plain" in answer.get("content", {}),
             answer_example=content.get("example"),
             failures=[
-                Failure(code, HTTPStatus(code).phrase, _slugs(response))
+                Failure(code, HTTP_STATUS_CODES[code], _slugs(response))
                 for code, response in sorted(responses.items())
                 if code >= HTTPStatus.BAD_REQUEST
             ],
@@ -223,7 +225,7 @@ class _Reader:
             type=self._type(schema),
             required=source.get("required", False),
             description=source["description"],
-            example=source.get("example"),
+            example=source.get("example", next(iter(schema.get("examples", [])), None)),
             fields=[],
             place=source["in"],
         )

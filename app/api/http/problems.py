@@ -209,3 +209,6 @@ UNAVAILABLE = Problem(
 NOT_READY = Problem(
     problem_types.NOT_MIGRATED, 503, "The database is not migrated", _AFTER_A_SECOND
 )
+
+# Those that are the same each time.
+CONSTANTS = [each for each in globals().values() if isinstance(each, Problem)]

@@ -1,7 +1,8 @@
 // Sends the call that a form describes, and shows the answer below it.
 
 // What was typed or came back, by name, until the page is left. Nothing is stored.
-const known = { token: document.getElementById("development-token")?.value };
+const given = { token: document.getElementById("development-token")?.value ?? "" };
+const known = { ...given };
 const kept = ["token", "secret_id", "client_id", "client_secret"];
 const ready = new WeakSet();
 
@@ -9,24 +10,43 @@ const ready = new WeakSet();
 export function open(form) {
   if (!ready.has(form)) {
     ready.add(form);
+    form.addEventListener("input", ({ target }) => remember(target));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       send(form);
     });
   }
-  for (const input of form.querySelectorAll("input")) {
-    if (kept.includes(input.name)) input.value ||= known[input.name] ?? "";
-  }
+  fill(form);
   form.querySelector("input, textarea, button").focus();
+}
+
+function remember(input) {
+  if (!kept.includes(input.name)) return;
+  input.dataset.edited = input.value;
+  known[input.name] = input.value || (given[input.name] ?? "");
+}
+
+// Fill in what is known, where the reader has not typed something else.
+function fill(form) {
+  for (const input of form.querySelectorAll("input")) {
+    if (kept.includes(input.name) && !input.dataset.edited) input.value = known[input.name] ?? "";
+  }
 }
 
 async function send(form) {
   const place = form.querySelector("[role=status]");
   const button = form.querySelector("[type=submit]");
+  let request;
+  try {
+    request = call(form);
+  } catch (error) {
+    place.textContent = `Not sent: ${error.message}`;
+    return;
+  }
   button.disabled = true;
   place.textContent = "Sending …";
   try {
-    const response = await fetch(...call(form));
+    const response = await fetch(...request);
     show(place, response, await response.text());
   } catch (error) {
     place.textContent = `No answer: ${error.message}`;
@@ -39,37 +59,50 @@ async function send(form) {
 function call(form) {
   const values = { path: {}, query: {}, header: {}, bearer: {}, username: {}, password: {} };
   for (const input of form.querySelectorAll("input")) {
-    if (kept.includes(input.name)) known[input.name] = input.value;
     if (input.value) values[input.dataset.place][input.name] = input.value;
   }
   const headers = new Headers(values.header);
-  const { token } = values.bearer;
-  if (token) headers.set("Authorization", `Bearer ${token}`);
-  const { client_id: id = "", client_secret: secret = "" } = { ...values.username, ...values.password };
-  if (form.elements.client_secret) headers.set("Authorization", `Basic ${btoa(`${id}:${secret}`)}`);
+  if (values.bearer.token) headers.set("Authorization", `Bearer ${values.bearer.token}`);
+  const isBasic = "client_secret" in form.elements;
+  if (isBasic) {
+    headers.set("Authorization", basic(values.username.client_id, values.password.client_secret));
+  }
   const body = form.elements.body?.value;
   if (body !== undefined) headers.set("Content-Type", "application/json");
   const path = form.dataset.path.replace(/\{(\w+)\}/g, (_, name) =>
-    encodeURIComponent(values.path[name] ?? ""),
+    encodeURIComponent(values.path[name]),
   );
   const query = new URLSearchParams(values.query);
   return [
     query.size ? `${path}?${query}` : path,
-    // with Basic, the browser would show a dialog of its own on 401
-    { method: form.dataset.method, headers, body, credentials: form.elements.client_secret ? "omit" : "same-origin" },
+    {
+      method: form.dataset.method,
+      headers,
+      body,
+      // with Basic, the browser would show a dialog of its own on 401
+      credentials: isBasic ? "omit" : "same-origin",
+    },
   ];
+}
+
+// RFC 7617, in UTF-8
+function basic(id, secret) {
+  const bytes = new TextEncoder().encode(`${id}:${secret}`);
+  return `Basic ${btoa(String.fromCharCode(...bytes))}`;
 }
 
 function show(place, response, text) {
   place.textContent = `${response.status} ${response.statusText}`;
+  if (!text) return;
   const answer = document.createElement("pre");
   answer.textContent = text;
   try {
     const value = JSON.parse(text);
     answer.textContent = JSON.stringify(value, null, 2);
     for (const name of kept) if (typeof value[name] === "string") known[name] = value[name];
+    document.querySelectorAll(".console").forEach(fill);
   } catch {
     // not JSON: shown as it came
   }
-  if (text) place.append(answer);
+  place.append(answer);
 }

@@ -21,11 +21,12 @@ async function copy(button, text) {
   try {
     await navigator.clipboard.writeText(text.replace("eyJ…", token));
     announce("Copied");
-    button.dataset.copied = "";
-    setTimeout(() => delete button.dataset.copied, 2000);
+    button.dataset.result = "✓";
   } catch {
     announce("Not copied: the browser does not allow it");
+    button.dataset.result = "✗";
   }
+  setTimeout(() => delete button.dataset.result, 2000);
 }
 
 for (const figure of document.querySelectorAll("figure.code")) {
@@ -42,13 +43,46 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   button.addEventListener("click", () => copy(button, button.dataset.copy));
 }
 
-// The chosen language is kept for the next visit.
-const radios = [...document.querySelectorAll("input[name=language]")];
-const stored = radios.find((radio) => radio.value === localStorage.getItem("language"));
-if (stored) stored.checked = true;
-for (const radio of radios) {
-  radio.addEventListener("change", () => localStorage.setItem("language", radio.value));
+// The chosen language is kept for the next visit, if the browser allows it.
+const languages = document.querySelector(".languages");
+
+function stored() {
+  try {
+    return localStorage.getItem("language");
+  } catch {
+    return null;
+  }
 }
+
+function store(language) {
+  try {
+    localStorage.setItem("language", language);
+  } catch {
+    // it is not kept
+  }
+}
+
+// Another language makes the samples above longer or shorter; the reader stays where they were.
+const headings = [...document.querySelectorAll("main :is(h2, h3, h4, h5)")];
+let place;
+let top;
+
+function notePlace() {
+  const tops = headings.map((heading) => heading.getBoundingClientRect().top);
+  const seen = tops.findIndex((each) => each > 0 && each < innerHeight);
+  const passed = tops.findLastIndex((each) => each <= 0);
+  place = headings[seen >= 0 ? seen : passed];
+  top = place?.getBoundingClientRect().top;
+}
+
+languages?.addEventListener("pointerdown", notePlace);
+languages?.addEventListener("keydown", notePlace);
+languages?.addEventListener("change", ({ target }) => {
+  store(target.value);
+  if (place) scrollBy(0, place.getBoundingClientRect().top - top);
+});
+const chosen = languages?.querySelector(`[value="${CSS.escape(stored() ?? "")}"]`);
+if (chosen) chosen.checked = true;
 
 // The contents show where the reader is.
 const contents = document.getElementById("contents");
@@ -95,7 +129,14 @@ for (const button of document.querySelectorAll("button.try")) {
   button.hidden = false;
   button.addEventListener("click", async () => {
     const form = document.getElementById(button.getAttribute("aria-controls"));
-    const { open } = await import(document.body.dataset.console);
+    let open;
+    try {
+      ({ open } = await import(document.body.dataset.console));
+    } catch {
+      announce("The console cannot be fetched");
+      button.dataset.result = "✗";
+      return;
+    }
     form.hidden = !form.hidden;
     button.setAttribute("aria-expanded", !form.hidden);
     if (!form.hidden) open(form);

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -17,28 +18,37 @@ func verified(handle func(http.ResponseWriter, *http.Request, Sender)) http.Hand
 	return func(response http.ResponseWriter, request *http.Request) {
 		question, _ := http.NewRequest("GET", "http://127.0.0.1:8000/verify", nil)
 		question.Header.Set("Authorization", request.Header.Get("Authorization"))
-		answer, err := client.Do(question)
-		if err != nil {
+		var sender Sender
+		status, header := ask(question, &sender)
+		switch status {
+		case 200:
+			handle(response, request, sender)
+		case 401, 429:
+			for _, name := range []string{"WWW-Authenticate", "Retry-After"} {
+				if value := header.Get(name); value != "" {
+					response.Header().Set(name, value)
+				}
+			}
+			response.WriteHeader(status)
+		default:
 			response.Header().Set("Retry-After", "1")
 			response.WriteHeader(503)
-			return
 		}
-		defer answer.Body.Close()
-		var sender Sender
-		if answer.StatusCode == 200 && json.NewDecoder(answer.Body).Decode(&sender) == nil {
-			handle(response, request, sender)
-			return
-		}
-		for _, name := range []string{"WWW-Authenticate", "Retry-After"} {
-			if value := answer.Header.Get(name); value != "" {
-				response.Header().Set(name, value)
-			}
-		}
-		if answer.StatusCode != 401 && answer.StatusCode != 429 {
-			answer.StatusCode = 503
-		}
-		response.WriteHeader(answer.StatusCode)
 	}
+}
+
+// ask returns the status and the header of an answer, or 0 if there is none that can be read.
+func ask(question *http.Request, sender *Sender) (int, http.Header) {
+	answer, err := client.Do(question)
+	if err != nil {
+		return 0, nil
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body) // to the end, so that the connection can be used again
+	if err != nil || answer.StatusCode == 200 && json.Unmarshal(body, sender) != nil {
+		return 0, nil
+	}
+	return answer.StatusCode, answer.Header
 }
 
 func main() {

@@ -10,13 +10,16 @@ app.use(async (request, response, next) => {
     answer = await fetch("http://127.0.0.1:8000/verify", { headers, signal });
     if (answer.status === 200) request.sender = await answer.json();
   } catch {
-    return response.set("Retry-After", "1").sendStatus(503);
+    answer = undefined;
   }
   if (request.sender) return next();
+  if (![401, 429].includes(answer?.status)) {
+    return response.set("Retry-After", "1").sendStatus(503);
+  }
   for (const name of ["WWW-Authenticate", "Retry-After"]) {
     if (answer.headers.has(name)) response.set(name, answer.headers.get(name));
   }
-  response.sendStatus([401, 429].includes(answer.status) ? answer.status : 503);
+  response.sendStatus(answer.status);
 });
 
 app.post("/events", (request, response) => {

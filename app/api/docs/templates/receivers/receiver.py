@@ -12,14 +12,15 @@ def verify() -> Response | None:
     authorization = request.headers.get("Authorization", "")
     try:
         answer = credentials.get("/verify", headers={"Authorization": authorization})
-    except httpx.HTTPError:
+        if answer.status_code == 200:
+            g.sender = answer.json()
+            return None
+    except (httpx.HTTPError, ValueError):
+        answer = None
+    if answer is None or answer.status_code not in (401, 429):
         return Response(status=503, headers={"Retry-After": "1"})
-    if answer.status_code != 200:
-        status = answer.status_code if answer.status_code in (401, 429) else 503
-        headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
-        return Response(status=status, headers=headers)
-    g.sender = answer.json()
-    return None
+    headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
+    return Response(status=answer.status_code, headers=headers)
 
 
 @app.post("/events")
