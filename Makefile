@@ -14,9 +14,13 @@ TOOLS_READY := $(TOOLS)/.ready
 UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
   tests/test_settings.py tests/test_logs.py
 
+# `make test` leaves these to `make test-long`: they run real proxies, clusters, images and generators.
+LONG_FILES := tests/clients tests/deploy tests/drills tests/examples/test_proxies.py tests/upgrade
+LONG_TEST := tests/gunicorn/test_alike.py::test_both_workers_answer_alike[100000]
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run env token test coverage check bench charts drill cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
+.PHONY: help run env token test test-long coverage check bench charts drill cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +34,11 @@ env: $(RUN_READY) ## Print what puts `credentials` to work on a running service:
 token: $(RUN_READY) ## Print a development token; UNIT=unit_emea make token for another unit
 	@$(BIN)/python -m app.dev.token var
 
-test: $(READY) $(NODE_READY) lint ## Run the linters and every test
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(READY) $(NODE_READY) lint ## Run the linters and every test but the long ones
+	@$(BIN)/python -m pytest -n 2 $(LONG_FILES:%=--ignore=%) --deselect='$(LONG_TEST)'
+
+test-long: $(READY) $(NODE_READY) $(TOOLS_READY) ## Run the long tests: proxies, cluster, image, clients
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(LONG_FILES) '$(LONG_TEST)'
 
 coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that none runs, in eight minutes
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
