@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from app.database.errors import DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
@@ -205,10 +205,11 @@ def _gunicorn() -> Iterator["subprocess.Popen[bytes]"]:
 
 def _await_ready(server: "subprocess.Popen[bytes]", settings: Settings, stop: StopSignal) -> None:
     deadline = monotonic() + _START_SECONDS
+    direct = build_opener(ProxyHandler({}))  # a proxy of the environment cannot reach this machine
     while not stop.received:
         _require_running(server)
         try:
-            urlopen(f"{_address(settings)}/readyz", timeout=1).close()  # noqa: S310  our own address
+            direct.open(f"{_address(settings)}/readyz", timeout=1).close()
         except (URLError, OSError):
             if monotonic() > deadline:
                 raise CannotRun("the service did not become ready") from None

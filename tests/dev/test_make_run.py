@@ -88,6 +88,11 @@ def test_a_signal_during_the_start_stops_every_process(var):
     assert processes_on(var) == []
 
 
+def test_a_proxy_in_the_environment_is_not_asked_whether_the_service_is_ready(var):
+    with running(var, HTTP_PROXY="http://127.0.0.1:9") as run:
+        assert "lv_cs_" in paste(run)
+
+
 def test_a_run_that_was_killed_does_not_block_the_next(var):
     with running(var) as run:
         gunicorn = psutil.Process(run.process.pid).children()
