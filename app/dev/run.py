@@ -26,7 +26,7 @@ from app.dev.keys import (
     development_token,
     unit_from_environment,
 )
-from app.dev.postgres import PostgresFailed, embedded_postgres, postgres_uri
+from app.dev.postgres import PostgresFailed, admit_server, embedded_postgres, postgres_uri
 from app.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -154,11 +154,12 @@ def _postgres(var: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotRun(f"another make run uses the database in {var}") from None
-        with _step("Starting Postgres" if data.exists() else f"Making a database in {data}"):
-            try:
+        try:
+            admit_server(data)  # may print lines, so not in the middle of the step's
+            with _step("Starting Postgres" if data.exists() else f"Making a database in {data}"):
                 stack.enter_context(embedded_postgres(data))
-            except (OSError, PostgresFailed) as error:
-                raise CannotRun(f"the embedded Postgres: {error}") from None
+        except (OSError, PostgresFailed) as error:
+            raise CannotRun(f"the embedded Postgres: {error}") from None
         yield
 
 

@@ -226,6 +226,19 @@ def test_each_step_is_told_with_its_seconds(run):
     assert re.search(r"^LeadVibe Credentials is ready, after \d+\.\d s\.$", printed, re.MULTILINE)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the machine")
+def test_what_root_changes_on_the_machine_is_told_once(tmp_path):
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    told = f"Running as root: letting every user pass through {private} (chmod o+x).\n"
+    with running(private / "var") as run:
+        assert run.printed().count(told) == 1
+        assert run.printed().index(told) < run.printed().index("Making a database in ")
+    assert private.stat().st_mode & 0o777 == 0o701
+    with running(private / "var") as run:
+        assert "Running as root" not in run.printed()
+
+
 def test_a_postgres_that_does_not_start_is_reported_in_one_line(var):
     (var / "postgres").mkdir()
     (var / "postgres" / "PG_VERSION").write_text("9\n")
