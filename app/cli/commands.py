@@ -210,7 +210,7 @@ def end_secret_command(
     *, secret_id: str, hint: str, yes: bool, unit: str, actor: str, as_json: bool
 ) -> None:
     """End one of two live client secrets immediately. HINT is its last four characters."""
-    question = f"End the client secret …{hint} of {secret_id}? It is refused at once."
+    question = f"End the client secret …{hint} of {secret_id}? `/verify` will refuse it immediately."
     confirm(lambda: question, yes=yes)
     with _service(_no_such(unit, secret_id)) as service:
         service.end_secret(_caller(unit, actor), secret_id, hint)
@@ -331,7 +331,7 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
 
 @main.group("token")
 def token_group() -> None:
-    """Find out about bearer tokens."""
+    """Check bearer tokens."""
 
 
 @token_group.command("check")
