@@ -16,7 +16,7 @@ from app.api.schemas.credentials import (
 )
 from app.api.schemas.events import UnitEventSchema
 from app.cli import parameters
-from app.cli.failures import EXIT_STATUSES, NotFound, reported
+from app.cli.failures import EXIT_STATUSES, reported
 from app.cli.follow import follow_events
 from app.cli.output import (
     print_done,
@@ -215,7 +215,7 @@ def end_secret_command(
     with _service(_no_such(unit, secret_id)) as service:
         service.end_secret(_caller(unit, actor), secret_id, hint)
     print_done(
-        f"ended {hint} of {secret_id}",
+        f"Ended the client secret …{hint} of {secret_id}.",
         as_json=as_json,
         done="ended",
         secret_id=secret_id,
@@ -371,13 +371,17 @@ def _no_such(unit: str, secret_id: str | None) -> str:
 
 
 def _print_done(done: str, secret_id: str, *, as_json: bool) -> None:
-    print_done(f"{done} {secret_id}", as_json=as_json, done=done, secret_id=secret_id)
+    print_done(f"{done.capitalize()} {secret_id}.", as_json=as_json, done=done, secret_id=secret_id)
 
 
 def _print_count(done: str, count: int, unit: str, *, as_json: bool) -> None:
-    if not count:
-        raise NotFound(f"The unit {unit} has no credential that could be {done}.")
-    print_done(f"{done} {count}", as_json=as_json, done=done, count=count)
+    credentials = "credential" if count == 1 else "credentials"
+    print_done(
+        f"{done.capitalize()} {count} {credentials} of {unit}.",
+        as_json=as_json,
+        done=done,
+        count=count,
+    )
 
 
 @contextmanager
