@@ -210,7 +210,9 @@ def end_secret_command(
     *, secret_id: str, hint: str, yes: bool, unit: str, actor: str, as_json: bool
 ) -> None:
     """End one of two live client secrets immediately. HINT is its last four characters."""
-    question = f"End the client secret …{hint} of {secret_id}? `/verify` will refuse it immediately."
+    question = (
+        f"End the client secret …{hint} of {secret_id}? `/verify` will refuse it immediately."
+    )
     confirm(lambda: question, yes=yes)
     with _service(_no_such(unit, secret_id)) as service:
         service.end_secret(_caller(unit, actor), secret_id, hint)
