@@ -9,16 +9,13 @@ from typing import Any
 
 import click
 
-from app.api.schemas.credentials import (
-    CredentialSchema,
-    DetailedCredentialSchema,
-    VerifiedCredentialSchema,
-)
+from app.api.schemas.credentials import CredentialSchema, VerifiedCredentialSchema
 from app.api.schemas.events import UnitEventSchema
 from app.cli import parameters
 from app.cli.failures import EXIT_STATUSES, reported
 from app.cli.follow import follow_events
 from app.cli.output import (
+    print_credential,
     print_done,
     print_events,
     print_issued,
@@ -48,6 +45,8 @@ from app.times import format_time
 _CONNECT_SECONDS = 3.0
 
 _EVERYTHING = CredentialFilter()
+
+_SAME_IN_EACH_EVENT = ("secret_id", "client_id", "name")  # of one credential
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUSES)
@@ -80,7 +79,7 @@ def list_command(*, unit: str, as_json: bool, **conditions: Any) -> None:
     with _service() as service:
         credentials = _all_pages(lambda place: service.list(caller, only=only, after=place))
     print_table(
-        CredentialSchema(many=True),
+        CredentialSchema(),
         credentials,
         as_json=as_json,
         if_empty=f"The unit {unit} has no {'such ' if only != _EVERYTHING else ''}credentials.",
@@ -94,7 +93,7 @@ def show_command(*, secret_id: str, unit: str, as_json: bool) -> None:
     """Show a credential with its live client secrets."""
     with _service(_no_such(unit, secret_id)) as service:
         credential = service.get(_caller(unit), secret_id)
-    print_record(DetailedCredentialSchema(), credential, as_json=as_json)
+    print_credential(credential, as_json=as_json)
 
 
 @main.command("whois")
@@ -104,7 +103,7 @@ def whois_command(*, client_id: str, as_json: bool) -> None:
     """Show the credential of a client ID, in any unit."""
     with _service(f"No unit has a credential with the client ID {client_id}.") as service:
         credential = service.whois(client_id)
-    print_record(DetailedCredentialSchema(), credential, as_json=as_json)
+    print_credential(credential, as_json=as_json)
 
 
 @main.command("verify")
@@ -315,16 +314,18 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
     """
     caller = _caller(unit)
     only = EventFilter(**conditions)
+    is_table_of_one = only.secret_id is not None and not as_json
+    schema = UnitEventSchema(exclude=_SAME_IN_EACH_EVENT if is_table_of_one else ())
     no_such = f"The unit {unit} has never had a credential {only.secret_id}."
     with _service(no_such) as service:
         if follow:
-            print_events(follow_events(service, caller, only=only), as_json=as_json)
+            print_events(schema, follow_events(service, caller, only=only), as_json=as_json)
             return
         events = _all_pages(lambda place: service.unit_events(caller, only=only, after=place))
         if only.secret_id is not None and not events:
             service.events(caller, only.secret_id, limit=1)  # is there such a credential at all?
     print_table(
-        UnitEventSchema(many=True),
+        schema,
         events,
         as_json=as_json,
         if_empty=f"The unit {unit} has no such events.",

@@ -244,8 +244,7 @@ def test_events_shows_who_did_what(run, issued_json):
     ]
     table = run("events", issued_json["secret_id"], *UNIT).stdout
     assert table.splitlines()[0].split() == [
-        "secret_id", "client_id", "name", "event", "actor", "via", "address", "at", "request_id",
-        "detail",
+        "event", "actor", "via", "address", "at", "request_id", "detail",
     ]  # fmt: skip
 
 
@@ -255,6 +254,8 @@ def test_events_without_a_credential_shows_the_whole_unit(run, issued_json):
     assert [each["name"] for each in events] == ["another", "CRM backend"]
     assert {each["via"] for each in events} == {"cli"}
     assert {each["address"] for each in events} == {None}
+    table = run("events", *UNIT).stdout
+    assert table.splitlines()[0].split()[:4] == ["secret_id", "client_id", "name", "event"]
 
 
 def test_show_and_whois_show_the_same(run, issued_json, member):
@@ -262,6 +263,20 @@ def test_show_and_whois_show_the_same(run, issued_json, member):
     assert json.loads(shown) == member.get(f"/secrets/{issued_json['secret_id']}").json
     assert run("whois", issued_json["client_id"], "--json").stdout == shown
     assert run("whois", "lv_ci_" + "0" * 20).returncode == 3
+
+
+@pytest.mark.parametrize("command", ["show", "whois"])
+def test_the_client_secrets_of_a_credential_are_a_table_below_it(run, issued_json, rows, command):
+    run("rotate", issued_json["secret_id"], *UNIT)
+    wanted = {"show": (issued_json["secret_id"], *UNIT), "whois": (issued_json["client_id"],)}
+    record, table = run(command, *wanted[command]).stdout.split("\n\n")
+    assert f"name                    {issued_json['name']}" in record.splitlines()
+    header, _, _, previous = table.splitlines()
+    assert header.split() == ["hint", "created_at", "last_used_at", "expires_at"]
+    assert previous.startswith(issued_json["client_secret"][-4:])
+    rows.execute("UPDATE client_secrets SET expires_at = now()")
+    expired = run(command, *wanted[command]).stdout
+    assert expired.endswith("\n\nAll its client secrets have expired.\n")
 
 
 def test_update_changes_the_name_and_the_consent_flag(run, issued_json, member):
