@@ -59,6 +59,7 @@ def pytest_configure_node(node: Any) -> None:
 def new_postgres(**settings: str) -> Iterator[str]:
     """Run a separate Postgres."""
     directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
+    directory.chmod(0o711)  # as root, the server runs as another user
     try:
         with embedded_postgres(directory / "data", **settings) as uri:
             yield uri

@@ -201,8 +201,9 @@ def issue_credential(
 def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
     """Get a credential
 
-    A credential with its live client secrets: two while a rotation overlaps, otherwise one. Use it
-    to see when each was last used, and so whether the previous one is still needed.
+    A credential with its live client secrets: two while a rotation overlaps, none once all have
+    expired, otherwise one. Use it to see when each was last used, and so whether the previous one
+    is still needed.
     """
     return _credentials().get(caller, secret_id)
 
@@ -241,8 +242,9 @@ def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> 
     """Revoke a credential
 
     Ends the credential and its client secrets: once you have the response, no instance verifies
-    it. Use it when a sender leaves or a secret has leaked. The audit trail stays. With
-    `unused_for`, a credential that is still in use is not revoked.
+    it. Use it when a sender leaves. If a client secret has leaked, rotate with `overlap_seconds` 0
+    instead. The audit trail stays. With `unused_for`, a credential that is still in use is not
+    revoked.
     """
     _credentials().revoke(caller, secret_id, **query)
 

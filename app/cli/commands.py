@@ -9,16 +9,13 @@ from typing import Any, TextIO
 
 import click
 
-from app.api.schemas.credentials import (
-    CredentialSchema,
-    DetailedCredentialSchema,
-    VerifiedCredentialSchema,
-)
+from app.api.schemas.credentials import CredentialSchema, VerifiedCredentialSchema
 from app.api.schemas.events import UnitEventSchema
 from app.cli import parameters
-from app.cli.failures import EXIT_STATUSES, NotFound, reported
+from app.cli.failures import EXIT_STATUSES, reported
 from app.cli.follow import follow_events
 from app.cli.output import (
+    print_credential,
     print_done,
     print_events,
     print_issued,
@@ -51,6 +48,8 @@ _CONNECT_SECONDS = 3.0
 
 _EVERYTHING = CredentialFilter()
 
+_SAME_IN_EACH_EVENT = ("secret_id", "client_id", "name")  # of one credential
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUSES)
 @click.version_option(package_name="leadvibe-credentials", message="%(prog)s %(version)s")
@@ -82,7 +81,7 @@ def list_command(*, unit: str, as_json: bool, **conditions: Any) -> None:
     with _service() as service:
         credentials = _all_pages(lambda place: service.list(caller, only=only, after=place))
     print_table(
-        CredentialSchema(many=True),
+        CredentialSchema(),
         credentials,
         as_json=as_json,
         if_empty=f"The unit {unit} has no {'such ' if only != _EVERYTHING else ''}credentials.",
@@ -96,7 +95,7 @@ def show_command(*, secret_id: str, unit: str, as_json: bool) -> None:
     """Show a credential with its live client secrets."""
     with _service(_no_such(unit, secret_id)) as service:
         credential = service.get(_caller(unit), secret_id)
-    print_record(DetailedCredentialSchema(), credential, as_json=as_json)
+    print_credential(credential, as_json=as_json)
 
 
 @main.command("whois")
@@ -106,7 +105,7 @@ def whois_command(*, client_id: str, as_json: bool) -> None:
     """Show the credential of a client ID, in any unit."""
     with _service(f"No unit has a credential with the client ID {client_id}.") as service:
         credential = service.whois(client_id)
-    print_record(DetailedCredentialSchema(), credential, as_json=as_json)
+    print_credential(credential, as_json=as_json)
 
 
 @main.command("verify")
@@ -212,12 +211,14 @@ def end_secret_command(
     *, secret_id: str, hint: str, yes: bool, unit: str, actor: str, as_json: bool
 ) -> None:
     """End one of two live client secrets immediately. HINT is its last four characters."""
-    question = f"End the client secret …{hint} of {secret_id}? It is refused at once."
+    question = (
+        f"End the client secret …{hint} of {secret_id}? `/verify` will refuse it immediately."
+    )
     confirm(lambda: question, yes=yes)
     with _service(_no_such(unit, secret_id)) as service:
         service.end_secret(_caller(unit, actor), secret_id, hint)
     print_done(
-        f"ended {hint} of {secret_id}",
+        f"Ended the client secret …{hint} of {secret_id}.",
         as_json=as_json,
         done="ended",
         secret_id=secret_id,
@@ -315,16 +316,18 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
     """
     caller = _caller(unit)
     only = EventFilter(**conditions)
+    is_table_of_one = only.secret_id is not None and not as_json
+    schema = UnitEventSchema(exclude=_SAME_IN_EACH_EVENT if is_table_of_one else ())
     no_such = f"The unit {unit} has never had a credential {only.secret_id}."
     with _service(no_such) as service:
         if follow:
-            print_events(follow_events(service, caller, only=only), as_json=as_json)
+            print_events(schema, follow_events(service, caller, only=only), as_json=as_json)
             return
         events = _all_pages(lambda place: service.unit_events(caller, only=only, after=place))
         if only.secret_id is not None and not events:
             service.events(caller, only.secret_id, limit=1)  # is there such a credential at all?
     print_table(
-        UnitEventSchema(many=True),
+        schema,
         events,
         as_json=as_json,
         if_empty=f"The unit {unit} has no such events.",
@@ -333,7 +336,7 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
 
 @main.group("token")
 def token_group() -> None:
-    """Find out about bearer tokens."""
+    """Check bearer tokens."""
 
 
 @token_group.command("check")
@@ -393,13 +396,17 @@ def _no_such(unit: str, secret_id: str | None) -> str:
 
 
 def _print_done(done: str, secret_id: str, *, as_json: bool) -> None:
-    print_done(f"{done} {secret_id}", as_json=as_json, done=done, secret_id=secret_id)
+    print_done(f"{done.capitalize()} {secret_id}.", as_json=as_json, done=done, secret_id=secret_id)
 
 
 def _print_count(done: str, count: int, unit: str, *, as_json: bool) -> None:
-    if not count:
-        raise NotFound(f"The unit {unit} has no credential that could be {done}.")
-    print_done(f"{done} {count}", as_json=as_json, done=done, count=count)
+    credentials = "credential" if count == 1 else "credentials"
+    print_done(
+        f"{done.capitalize()} {count} {credentials} of {unit}.",
+        as_json=as_json,
+        done=done,
+        count=count,
+    )
 
 
 @contextmanager

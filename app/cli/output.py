@@ -12,22 +12,35 @@ import click
 from marshmallow import Schema
 from tabulate import tabulate
 
-from app.api.schemas.credentials import IssuedCredentialSchema
-from app.api.schemas.events import UnitEventSchema
-from app.credentials.model import IssuedCredential, UnitEvent
+from app.api.schemas.credentials import DetailedCredentialSchema, IssuedCredentialSchema
+from app.credentials.model import DetailedCredential, IssuedCredential, UnitEvent
 
 
 def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool, if_empty: str) -> None:
     """Print a line for each item, or a JSON array as the API returns it."""
-    rows = schema.dump(items)
+    rows = schema.dump(items, many=True)
     if as_json:
         _print_json(rows)
         return
     if not rows:
         click.echo(if_empty, err=True)
         return
-    table = [[_cell(value) for value in row.values()] for row in rows]
-    click.echo(tabulate(table, headers=list(schema.fields), disable_numparse=True))
+    _print_rows(rows)
+
+
+def print_credential(credential: DetailedCredential, *, as_json: bool) -> None:
+    """Print a credential, and below it a line for each of its live client secrets."""
+    record = DetailedCredentialSchema().dump(credential)
+    if as_json:
+        _print_json(record)
+        return
+    secrets = record.pop("secrets")
+    print_fields(record, as_json=False)
+    click.echo()
+    if secrets:
+        _print_rows(secrets)
+    else:
+        click.echo("All its client secrets have expired.")
 
 
 def print_record(schema: Schema, item: Any, *, as_json: bool) -> None:
@@ -93,9 +106,8 @@ def secret_file(path: Path | None) -> Iterator[Callable[[IssuedCredential], None
         os.close(descriptor)
 
 
-def print_events(events: Iterable[UnitEvent], *, as_json: bool) -> None:
+def print_events(schema: Schema, events: Iterable[UnitEvent], *, as_json: bool) -> None:
     """Print a line for each event as soon as it comes, until nobody reads any more."""
-    schema = UnitEventSchema()
     try:
         for event in events:
             record = schema.dump(event)
@@ -104,6 +116,11 @@ def print_events(events: Iterable[UnitEvent], *, as_json: bool) -> None:
     except BrokenPipeError:
         # so that Python does not try to flush what cannot be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    table = [[_cell(value) for value in row.values()] for row in rows]
+    click.echo(tabulate(table, headers=list(rows[0]), disable_numparse=True))
 
 
 def _print_json(value: Any) -> None:

@@ -117,7 +117,9 @@ unused_for = click.option(
     help="Only if it has not been used for so many seconds.",
 )
 expires_at = click.option(
-    "--expires-at", type=_Time(), help="When the new client secret expires. Default: never."
+    "--expires-at",
+    type=_Time(),
+    help="When the new client secret expires. Default: never, or after MAX_SECRET_DAYS.",
 )
 client_id = click.argument("client_id", type=_ClientId())
 hint = click.argument("hint")
@@ -134,7 +136,9 @@ one_or_all = _options(
 credential_filter = _options(
     click.option("--client-id", type=_ClientId(), help="Only the one with this client ID."),
     click.option("--name", type=_Name(), help="Only those with this text in their name."),
-    click.option("--enabled/--disabled", default=None, help="Only those that are so."),
+    click.option(
+        "--enabled/--disabled", default=None, help="Only enabled, or only disabled, credentials."
+    ),
     click.option(
         "--expiring-before", type=_Time(), help="Only those without a live client secret by then."
     ),

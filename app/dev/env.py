@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
-# What the command line reads. Of identity, that is everything.
+# What the command line reads; all JWT_ variables too.
 _VARIABLES = (
     "BCRYPT_ROUNDS",
     "DATABASE_URL",

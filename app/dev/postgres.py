@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,10 +48,8 @@ def embedded_postgres(data: Path, **settings: str) -> Iterator[str]:
     killed process left running is stopped first. The caller must make sure that no other process
     uses the directory. Raises PostgresFailed.
     """
+    admit_server(data)
     account = _Account.of_the_server()
-    if account.is_stand_in:
-        _let_others_read(_INSTALLED)
-        _let_others_pass(data)
     _stop_leftover(data, account)
     if not data.exists():
         _initialize(data, account)
@@ -59,6 +58,16 @@ def embedded_postgres(data: Path, **settings: str) -> Iterator[str]:
         with _running(data, options, account) as server:
             _await_ready(server, data)
             yield postgres_uri(data)
+
+
+def admit_server(data: Path) -> None:
+    """Let the server run and reach its files, which as root may take changes to the machine.
+
+    Each change is told on standard error before it is made.
+    """
+    if _Account.of_the_server().is_stand_in:
+        _let_others_read(_INSTALLED)
+        _let_others_pass(data)
 
 
 def postgres_uri(data: Path) -> str:
@@ -87,6 +96,7 @@ class _Account:
         with suppress(KeyError):
             user = pwd.getpwnam(_ROOTS_STAND_IN)
             return cls(user.pw_uid, user.pw_gid, is_stand_in=True)
+        _tell(f"adding the user {_ROOTS_STAND_IN}, which runs Postgres")
         _run("useradd", "--system", "--user-group", "--shell", "/bin/false", _ROOTS_STAND_IN)
         return cls.of_the_server()
 
@@ -213,14 +223,24 @@ def _let_others_pass(path: Path) -> None:
     for parent in path.resolve().parents:
         mode = parent.stat().st_mode
         if not mode & stat.S_IXOTH:
+            _tell(f"letting every user pass through {parent} (chmod o+x)")
             parent.chmod(mode | stat.S_IXOTH)
 
 
 def _let_others_read(directory: Path) -> None:
     """Let every user read and run what is in the directory, as `chmod -R o+rX` does."""
     _let_others_pass(directory)
+    wanted = {}
     for path in (directory, *directory.rglob("*")):
         mode = path.stat().st_mode
-        wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
-        if mode != wanted:
-            path.chmod(wanted)
+        readable = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
+        if mode != readable:
+            wanted[path] = readable
+    if wanted:
+        _tell(f"letting every user read {directory} (chmod -R o+rX)")
+    for path, mode in wanted.items():
+        path.chmod(mode)
+
+
+def _tell(change: str) -> None:
+    print(f"Running as root: {change}.", file=sys.stderr, flush=True)

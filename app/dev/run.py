@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from app.database.errors import DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
@@ -26,7 +26,7 @@ from app.dev.keys import (
     development_token,
     unit_from_environment,
 )
-from app.dev.postgres import PostgresFailed, embedded_postgres, postgres_uri
+from app.dev.postgres import PostgresFailed, admit_server, embedded_postgres, postgres_uri
 from app.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -154,11 +154,12 @@ def _postgres(var: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotRun(f"another make run uses the database in {var}") from None
-        with _step("Starting Postgres" if data.exists() else f"Making a database in {data}"):
-            try:
+        try:
+            admit_server(data)  # may print lines, so not in the middle of the step's
+            with _step("Starting Postgres" if data.exists() else f"Making a database in {data}"):
                 stack.enter_context(embedded_postgres(data))
-            except (OSError, PostgresFailed) as error:
-                raise CannotRun(f"the embedded Postgres: {error}") from None
+        except (OSError, PostgresFailed) as error:
+            raise CannotRun(f"the embedded Postgres: {error}") from None
         yield
 
 
@@ -205,10 +206,11 @@ def _gunicorn() -> Iterator["subprocess.Popen[bytes]"]:
 
 def _await_ready(server: "subprocess.Popen[bytes]", settings: Settings, stop: StopSignal) -> None:
     deadline = monotonic() + _START_SECONDS
+    direct = build_opener(ProxyHandler({}))  # a proxy of the environment cannot reach this machine
     while not stop.received:
         _require_running(server)
         try:
-            urlopen(f"{_address(settings)}/readyz", timeout=1).close()  # noqa: S310  our own address
+            direct.open(f"{_address(settings)}/readyz", timeout=1).close()
         except (URLError, OSError):
             if monotonic() > deadline:
                 raise CannotRun("the service did not become ready") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
 import jwt
@@ -18,7 +19,6 @@ _REASONS: Mapping[type[Exception], str] = {
     jwt.InvalidSignatureError: "the signature is not by the issuer's key",
     jwt.InvalidIssuerError: "wrong issuer",
     jwt.InvalidAudienceError: "wrong audience",
-    jwt.ImmatureSignatureError: "not valid yet",
     jwt.DecodeError: "malformed",
 }
 
@@ -65,23 +65,21 @@ class TokenVerifier:
         Raises InvalidToken (TokenExpired if that is all), or KeysUnavailable if no key can be
         fetched.
         """
-        try:
-            return self._claims(token, verify_exp=True)
-        except jwt.ExpiredSignatureError:
-            self._claims(token, verify_exp=False)
-            raise TokenExpired("expired") from None
-
-    def _claims(self, token: str, *, verify_exp: bool) -> Claims:
-        payload = self._decode(token, verify_exp=verify_exp)
-        for name in ("exp", "nbf", "iat"):
-            if name in payload:
-                _require_numeric_date(payload[name])
-        return Claims(
+        payload = self._decode(token)
+        expires_at = _time(payload["exp"])
+        starts = [_time(payload[name]) for name in ("nbf", "iat") if name in payload]
+        now = time()
+        if any(start > now + LEEWAY_SECONDS for start in starts):
+            raise InvalidToken("not valid yet")
+        claims = Claims(
             subject=_identifier(payload["sub"], "sub"),
             unit_id=self._unit(payload),
             unit_ids=self._units(payload),
             roles=self._roles(payload),
         )
+        if expires_at <= now - LEEWAY_SECONDS:  # last, because callers are told this reason
+            raise TokenExpired("expired")
+        return claims
 
     def _unit(self, payload: dict[str, Any]) -> str | None:
         claim = self._paths.unit.find(payload)
@@ -104,7 +102,8 @@ class TokenVerifier:
             raise InvalidToken(f"{self._paths.role} is neither a string nor a list of strings")
         return frozenset(roles)
 
-    def _decode(self, token: str, *, verify_exp: bool) -> dict[str, Any]:
+    def _decode(self, token: str) -> dict[str, Any]:
+        """Return the payload, of which everything but the times has been checked by PyJWT."""
         try:
             header = jwt.get_unverified_header(token)
             algorithm = self._check_header(header)
@@ -117,15 +116,15 @@ class TokenVerifier:
                 algorithms=[algorithm],
                 issuer=self._issuer,
                 audience=self._audience,
-                leeway=LEEWAY_SECONDS,
                 options={
                     "require": ["exp", "iss", "aud", "sub"],
                     "enforce_minimum_key_length": True,
-                    "verify_exp": verify_exp,
+                    # PyJWT calls a time that is not a number malformed, and accepts "1795651500"
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
                 },
             )
-        except jwt.ExpiredSignatureError:
-            raise
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # hostile tokens provoke errors that PyJWT does not wrap
             raise InvalidToken(_reason(error)) from None
@@ -147,12 +146,13 @@ def _reason(error: Exception) -> str:
     return _REASONS.get(type(error), f"malformed ({type(error).__name__})")
 
 
-def _require_numeric_date(value: object) -> None:
-    """Require seconds as a JSON number (RFC 7519, 2); PyJWT also accepts strings, and any size."""
+def _time(value: object) -> float:
+    """Return seconds, which must be a JSON number (RFC 7519, 2) that is a time."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidToken("a time is not a number")
     if not 0 <= value <= _LAST_SECOND:
         raise InvalidToken("a time is out of range")
+    return value
 
 
 def _identifier(value: object, name: str) -> str:

@@ -231,7 +231,7 @@ def test_rotate_keeps_the_previous_secret_for_a_day_by_default(run, issued_json,
 
 def test_revoke_ends_the_credential(run, issued_json, rows):
     done = run("revoke", issued_json["secret_id"], *UNIT, "--yes")
-    assert (done.returncode, done.stdout) == (0, f"revoked {issued_json['secret_id']}\n")
+    assert (done.returncode, done.stdout) == (0, f"Revoked {issued_json['secret_id']}.\n")
     assert not is_live(rows, issued_json["client_secret"])
 
 
@@ -244,8 +244,7 @@ def test_events_shows_who_did_what(run, issued_json):
     ]
     table = run("events", issued_json["secret_id"], *UNIT).stdout
     assert table.splitlines()[0].split() == [
-        "secret_id", "client_id", "name", "event", "actor", "via", "address", "at", "request_id",
-        "detail",
+        "event", "actor", "via", "address", "at", "request_id", "detail",
     ]  # fmt: skip
 
 
@@ -255,6 +254,8 @@ def test_events_without_a_credential_shows_the_whole_unit(run, issued_json):
     assert [each["name"] for each in events] == ["another", "CRM backend"]
     assert {each["via"] for each in events} == {"cli"}
     assert {each["address"] for each in events} == {None}
+    table = run("events", *UNIT).stdout
+    assert table.splitlines()[0].split()[:4] == ["secret_id", "client_id", "name", "event"]
 
 
 def test_show_and_whois_show_the_same(run, issued_json, member):
@@ -264,10 +265,24 @@ def test_show_and_whois_show_the_same(run, issued_json, member):
     assert run("whois", "lv_ci_" + "0" * 20).returncode == 3
 
 
+@pytest.mark.parametrize("command", ["show", "whois"])
+def test_the_client_secrets_of_a_credential_are_a_table_below_it(run, issued_json, rows, command):
+    run("rotate", issued_json["secret_id"], *UNIT)
+    wanted = {"show": (issued_json["secret_id"], *UNIT), "whois": (issued_json["client_id"],)}
+    record, table = run(command, *wanted[command]).stdout.split("\n\n")
+    assert f"name                    {issued_json['name']}" in record.splitlines()
+    header, _, _, previous = table.splitlines()
+    assert header.split() == ["hint", "created_at", "last_used_at", "expires_at"]
+    assert previous.startswith(issued_json["client_secret"][-4:])
+    rows.execute("UPDATE client_secrets SET expires_at = now()")
+    expired = run(command, *wanted[command]).stdout
+    assert expired.endswith("\n\nAll its client secrets have expired.\n")
+
+
 def test_update_changes_the_name_and_the_consent_flag(run, issued_json, member):
     secret_id = issued_json["secret_id"]
     done = run("update", secret_id, *UNIT, "--name", "New", "--trust-upstream-consent")
-    assert (done.returncode, done.stdout) == (0, f"updated {secret_id}\n")
+    assert (done.returncode, done.stdout) == (0, f"Updated {secret_id}.\n")
     shown = member.get(f"/secrets/{secret_id}").json
     assert (shown["name"], shown["trust_upstream_consent"]) == ("New", True)
     run("update", secret_id, *UNIT, "--distrust-upstream-consent")
@@ -303,9 +318,9 @@ def test_end_secret_ends_one_of_two(run, issued_json, rows):
 
 def test_disable_and_enable_one_credential(run, issued_json, rows):
     secret_id = issued_json["secret_id"]
-    assert run("disable", secret_id, *UNIT).stdout == f"disabled {secret_id}\n"
+    assert run("disable", secret_id, *UNIT).stdout == f"Disabled {secret_id}.\n"
     assert not is_live(rows, issued_json["client_secret"])
-    assert run("enable", secret_id, *UNIT).stdout == f"enabled {secret_id}\n"
+    assert run("enable", secret_id, *UNIT).stdout == f"Enabled {secret_id}.\n"
     assert is_live(rows, issued_json["client_secret"])
 
 
@@ -313,14 +328,12 @@ def test_enable_all_wakes_only_what_disable_all_put_to_sleep(run, issued_json, r
     other = json.loads(run("issue", "x", *UNIT, "--json").stdout)
     foreign = json.loads(run("issue", "x", "--unit", "unit_other", "--json").stdout)
     run("disable", other["secret_id"], *UNIT)
-    assert run("disable", "--all", *UNIT, "--yes").stdout == "disabled 1\n"
-    assert run("disable", "--all", *UNIT, "--yes").returncode == 3
+    assert run("disable", "--all", *UNIT, "--yes").stdout == "Disabled 1 credential of unit_demo.\n"
     assert not is_live(rows, issued_json["client_secret"])
     assert is_live(rows, foreign["client_secret"])
-    assert run("enable", "--all", *UNIT).stdout == "enabled 1\n"
+    assert run("enable", "--all", *UNIT).stdout == "Enabled 1 credential of unit_demo.\n"
     assert is_live(rows, issued_json["client_secret"])
     assert not is_live(rows, other["client_secret"])
-    assert run("enable", "--all", *UNIT).returncode == 3
     details = rows("SELECT event, detail FROM credential_events WHERE detail::text LIKE '%%all%%'")
     assert [each["event"] for each in details] == ["disabled", "enabled"]
 
@@ -328,19 +341,30 @@ def test_enable_all_wakes_only_what_disable_all_put_to_sleep(run, issued_json, r
 def test_what_is_disabled_by_itself_stays_so_when_its_unit_is_enabled(run, issued_json, rows):
     run("disable", "--all", *UNIT, "--yes")
     run("disable", issued_json["secret_id"], *UNIT)
-    assert run("enable", "--all", *UNIT).returncode == 3
+    assert run("enable", "--all", *UNIT).stdout == "Enabled 0 credentials of unit_demo.\n"
     assert not is_live(rows, issued_json["client_secret"])
 
 
 def test_revoke_all_revokes_the_unit_with_an_event_for_each(run, issued_json, rows):
     run("issue", "x", *UNIT)
     foreign = json.loads(run("issue", "x", "--unit", "unit_other", "--json").stdout)
-    assert run("revoke", "--all", *UNIT, "--yes").stdout == "revoked 2\n"
+    assert run("revoke", "--all", *UNIT, "--yes").stdout == "Revoked 2 credentials of unit_demo.\n"
     assert rows.count("credentials") == 1
     assert is_live(rows, foreign["client_secret"])
     revoked = rows("SELECT secret_id FROM credential_events WHERE event = 'revoked'")
     assert len({each["secret_id"] for each in revoked}) == 2
-    assert run("revoke", "--all", *UNIT, "--yes").returncode == 3
+
+
+@pytest.mark.parametrize("command", ["disable", "enable", "revoke"])
+def test_a_change_of_a_whole_unit_may_be_repeated(run, issued_json, command):
+    options = (*UNIT, *(() if command == "enable" else ("--yes",)))
+    if command != "enable":
+        run(command, "--all", *options)
+    done = run(command, "--all", *options)
+    words = f"{command.capitalize()}d 0 credentials of unit_demo.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, words, "")
+    as_json = run(command, "--all", *options, "--json")
+    assert json.loads(as_json.stdout) == {"done": f"{command}d", "count": 0}
 
 
 def test_revoke_refuses_what_is_in_use(run, issued_json, rows):
@@ -391,7 +415,7 @@ def test_revoke_asks_a_person_first(run_at_terminal, issued_json, rows):
     assert f"Revoke CRM backend ({issued_json['client_id']}, never used)?" in refused.stderr
     assert is_live(rows, issued_json["client_secret"])
     agreed = run_at_terminal(*revoke, typed="y\n")
-    assert (agreed.returncode, agreed.stdout) == (0, f"revoked {issued_json['secret_id']}\n")
+    assert (agreed.returncode, agreed.stdout) == (0, f"Revoked {issued_json['secret_id']}.\n")
     assert not is_live(rows, issued_json["client_secret"])
 
 
@@ -399,7 +423,7 @@ def test_changes_of_a_whole_unit_ask_a_person_first(run, run_at_terminal, issued
     run("issue", "x", *UNIT)
     disabled = run_at_terminal("disable", "--all", *UNIT, typed="y\n")
     assert "Disable all 2 credentials of unit_demo?" in disabled.stderr
-    assert disabled.stdout == "disabled 2\n"
+    assert disabled.stdout == "Disabled 2 credentials of unit_demo.\n"
     refused = run_at_terminal("revoke", "--all", *UNIT, typed="\n")
     assert "Revoke all 2 credentials of unit_demo?" in refused.stderr
     assert rows.count("credentials") == 2

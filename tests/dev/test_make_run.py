@@ -88,6 +88,11 @@ def test_a_signal_during_the_start_stops_every_process(var):
     assert processes_on(var) == []
 
 
+def test_a_proxy_in_the_environment_is_not_asked_whether_the_service_is_ready(var):
+    with running(var, HTTP_PROXY="http://127.0.0.1:9") as run:
+        assert "lv_cs_" in paste(run)
+
+
 def test_a_run_that_was_killed_does_not_block_the_next(var):
     with running(var) as run:
         gunicorn = psutil.Process(run.process.pid).children()
@@ -219,6 +224,19 @@ def test_each_step_is_told_with_its_seconds(run):
     for step in ("Making a database in .*", "Migrating the database"):
         assert re.search(rf"^{step} … \d+\.\d s$", printed, re.MULTILINE)
     assert re.search(r"^LeadVibe Credentials is ready, after \d+\.\d s\.$", printed, re.MULTILINE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the machine")
+def test_what_root_changes_on_the_machine_is_told_once(tmp_path):
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    told = f"Running as root: letting every user pass through {private} (chmod o+x).\n"
+    with running(private / "var") as run:
+        assert run.printed().count(told) == 1
+        assert run.printed().index(told) < run.printed().index("Making a database in ")
+    assert private.stat().st_mode & 0o777 == 0o701
+    with running(private / "var") as run:
+        assert "Running as root" not in run.printed()
 
 
 def test_a_postgres_that_does_not_start_is_reported_in_one_line(var):

@@ -139,6 +139,12 @@ def test_clocks_may_differ_by_thirty_seconds(verifier, issuer, claim, seconds):
     assert verifier.verify(issuer.sign(**{claim: time() + seconds})).subject == "ada"
 
 
+@pytest.mark.parametrize("claim", ["nbf", "iat"])
+def test_a_token_of_the_future_is_not_valid_yet(verifier, issuer, claim):
+    with pytest.raises(InvalidToken, match="not valid yet"):
+        verifier.verify(issuer.sign(**{claim: time() + 32}))
+
+
 def test_a_token_may_have_several_audiences(verifier, issuer):
     assert verifier.verify(issuer.sign(aud=["another service", AUDIENCE])).subject == "ada"
 
@@ -161,6 +167,30 @@ def test_a_claim_of_the_wrong_type_is_rejected(verifier, issuer, claim, value):
     token = sign_anything(issuer, valid_claims() | {claim: value})
     with pytest.raises(InvalidToken):
         verifier.verify(token)
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("4102444800", "a time is not a number"),
+        ("tomorrow", "a time is not a number"),
+        (["0"], "a time is not a number"),
+        (-1, "a time is out of range"),
+        (float("inf"), "a time is out of range"),
+    ],
+)
+def test_the_reason_tells_what_is_wrong_with_a_time(verifier, issuer, claim, value, reason):
+    with pytest.raises(InvalidToken) as refusal:
+        verifier.verify(sign_anything(issuer, valid_claims() | {claim: value}))
+    assert str(refusal.value) == reason
+
+
+def test_the_signature_is_checked_before_the_times(verifier, issuer):
+    header, _, signature = issuer.sign().split(".")
+    forged = f"{header}.{encode(valid_claims() | {'exp': 'tomorrow'})}.{signature}"
+    with pytest.raises(InvalidToken, match="the signature is not by the issuer's key"):
+        verifier.verify(forged)
 
 
 def sign_anything(issuer, claims):

@@ -90,7 +90,8 @@ class CredentialPageSchema(_PageSchema):
         "Only credentials that will have no live client secret at this time, or have none already."
     )
     unused_since = TimeField(
-        "Only credentials that were last used before this time, or never. To the minute."
+        "Only credentials that were last used before this time, or were never used. "
+        "`last_used_at` is exact to a minute."
     )
 
 
