@@ -14,6 +14,7 @@ from app.credentials.model import Caller
 from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.places import Workload
 from app.times import format_time
+from tests.server import ROOT
 
 if TYPE_CHECKING:
     from tests.conftest import Rows
@@ -76,6 +77,12 @@ def is_live(rows: "Rows", client_secret: str) -> bool:
           AND disabled_at IS NULL
     """
     return bool(rows(query, digest=digest))
+
+
+def service_role() -> str:
+    """Return the statements that make the service's role, without psql's own commands."""
+    script = (ROOT / "deploy" / "postgres" / "service-role.sql").read_text()
+    return "CREATE ROLE credentials_service LOGIN;" + script[script.index("GRANT") :]
 
 
 def require(program: str | Path, *, install: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -354,7 +355,8 @@ def token_check_command(*, as_json: bool) -> None:
 @main.command("reapply-revocations")
 @parameters.trail
 @parameters.actor
-def reapply_revocations_command(*, trail: TextIO, actor: str) -> None:
+@parameters.as_json
+def reapply_revocations_command(*, trail: TextIO, actor: str, as_json: bool) -> None:
     """After a restore, end again what ended after the backup.
 
     TRAIL is a file of events as 'events --follow --json' prints them, of any units and oldest
@@ -368,7 +370,8 @@ def reapply_revocations_command(*, trail: TextIO, actor: str) -> None:
             service.workload.management.seconds,
             lambda unit_id: _caller(unit_id, actor),
         )
-        click.echo(summary(reapplication.apply(events)))
+        reapplied = reapplication.apply(events)
+    print_done(summary(reapplied), as_json=as_json, done="reapplied", **asdict(reapplied))
 
 
 def _require_one_or_all(secret_id: str | None, *, all_of_unit: bool) -> None:

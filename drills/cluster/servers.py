@@ -36,6 +36,7 @@ from drills.service import (
     running,
     start,
 )
+from tests.helpers import service_role
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 
 ROOT = Path(__file__).parents[2]
@@ -378,8 +379,6 @@ class _Builder:
 
     def _make_database(self, superuser_url: str, haproxy_port: int) -> None:
         """Make the roles and the database, as docs/cluster.md says."""
-        guide = (ROOT / "docs" / "operations.md").read_text()
-        (grants,) = re.findall(r"```sql\n(CREATE ROLE.*?)```", guide, re.DOTALL)
         with connect(superuser_url) as connection:
             connection.execute(
                 f"CREATE ROLE credentials_owner LOGIN PASSWORD '{self._passwords['OWNER']}'"
@@ -388,7 +387,7 @@ class _Builder:
         owner = self._url("credentials_owner", "OWNER", haproxy_port)
         migrate(owner)
         with connect(self._url("postgres", "SUPERUSER", haproxy_port)) as connection:
-            connection.execute(grants)
+            connection.execute(service_role())
             connection.execute(
                 f"ALTER ROLE credentials_service PASSWORD '{self._passwords['SERVICE']}'"
             )

@@ -1,7 +1,6 @@
 """Every way in which the database can be unavailable."""
 
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -23,8 +22,8 @@ from app.database.errors import may_pass
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, environment, execute
-from tests.helpers import basic, caller
-from tests.server import ROOT, running_server, wait_until
+from tests.helpers import basic, caller, service_role
+from tests.server import running_server, wait_until
 
 
 class Postgres:
@@ -348,11 +347,9 @@ def test_an_error_passes_or_not_by_its_sqlstate(sqlstate, is_passing):
     assert may_pass(kind("x")) is is_passing
 
 
-def test_the_service_works_with_the_least_role_of_the_operations_guide(postgres, settings, issuer):
-    """The statements are those of docs/operations.md, and every verb is tried."""
-    guide = (ROOT / "docs" / "operations.md").read_text()
-    (grants,) = re.findall(r"```sql\n(CREATE ROLE.*?)```", guide, re.DOTALL)
-    execute(postgres.uri, grants)
+def test_the_service_works_with_its_least_role(postgres, settings, issuer):
+    """The statements are those of deploy/postgres, and every verb is tried."""
+    execute(postgres.uri, service_role())
     url = postgres.uri.replace("//postgres@", "//credentials_service@")
     assert url != postgres.uri
     app = create_app(replace(settings, database_url=url, digest_keys=(b"n" * 32, b"o" * 32)))
