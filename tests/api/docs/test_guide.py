@@ -75,9 +75,10 @@ def test_a_retry_gives_the_same_answer(code, token, rows):
     assert rows.count("credentials") == 1
 
 
-def test_the_trail_streams_events(code, token, issued, service):
+def test_the_trail_streams_events(code, token, issued, service, tmp_path):
     following = subprocess.Popen(
         [sys.executable, "-c", code("Follow the trail", "python")],
+        cwd=tmp_path,
         env=os.environ | token,
         stdout=subprocess.PIPE,
         text=True,
