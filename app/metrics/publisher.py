@@ -70,19 +70,22 @@ class Metrics:
         self._distributions: dict[RequestKind, Distribution] = {}
         self._lock = Lock()
         self._stopping = Event()
-        self._thread = Thread(target=self._run, name="metrics", daemon=True)
+        self._thread: Thread | None = None
 
     def open(self, share: Share | None = None) -> None:
         """Start the background thread: after the fork. Without a share, the process is alone."""
         if share is not None:
             self._share = share
             self._series = Series(share)
+        # not made before, because from Python 3.13 on a fork ends threads that have not started
+        self._thread = Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop the thread, and publish what has happened since."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self.publish()
 
     def text(self) -> bytes:

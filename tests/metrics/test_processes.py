@@ -100,6 +100,7 @@ def test_a_worker_that_is_killed_leaves_no_files_behind(start, issued, tmp_path)
         verify(server, issued, 20)
         wait_until(lambda: read(server)[ACCEPTED] == 20, 5)
         (directory,) = directories(tmp_path)
+        wait_until((directory / "claim").exists, 5)  # made a second after the start
         before = sorted(each.name for each in directory.iterdir())
         for _ in range(3):
             killed = workers(server)[0]
