@@ -1,6 +1,6 @@
 """The WSGI application of `make run`: the service, with a development token on its docs page."""
 
-from urllib.parse import urlsplit
+import re
 
 from app import create_app
 from app.api.http.application import request
@@ -8,6 +8,7 @@ from app.dev.keys import development_token, unit_from_environment
 from app.settings import Settings
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?")
 
 _settings = Settings.from_environment()
 _unit_id = unit_from_environment()
@@ -15,7 +16,7 @@ _unit_id = unit_from_environment()
 
 def _token_for_the_reader() -> str | None:
     """Return a development token, unless a website has its own name lead here (DNS rebinding)."""
-    if urlsplit(f"//{request.headers.get('Host')}").hostname not in _LOOPBACK:
+    if not _LOOPBACK_HOST.fullmatch(request.headers.get("Host", "")):
         return None
     return development_token(_settings, unit_id=_unit_id)
 

@@ -57,6 +57,7 @@ def test_a_token_is_offered_only_if_the_service_listens_on_loopback(
         ("evil.example:8000", False),
         ("localhost.evil.example", False),
         ("127.0.0.1@evil.example", False),
+        ("[", False),
     ],
 )
 def test_a_website_that_leads_its_name_here_gets_no_token(shown, tmp_path, host_name, is_offered):
