@@ -18,11 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-import psycopg
-
 from drills import commits, crowds, endings, key_fetches, locks, outages, restarts, signals
+from drills.attempt import attempt
 from drills.bars import Bar, write_bars
-from drills.service import CannotRun, Ground, ground, is_installed
+from drills.service import Ground, ground, is_installed
 
 _HERE = Path(__file__).parent
 _RESULT = _HERE.parent / "var" / "drill.json"
@@ -105,17 +104,7 @@ def _run(drill: Drill, place: Ground) -> list[Bar]:
 
 
 def _attempt(drill: Drill, place: Ground) -> list[Bar]:
-    started = monotonic()
-    print(_title(drill), flush=True)
-    try:
-        bars = drill(place)
-    except (CannotRun, OSError, ValueError, psycopg.Error) as error:
-        # a service that is broken this badly is a figure too
-        bars = [Bar(f"the drill runs ({type(error).__name__})", 1, 0, note=str(error)[-200:])]
-    for bar in bars:
-        print(f"  {'ok    ' if bar.is_met else 'MISSED'} {bar.limit_text()}: {bar.text()}")
-    print(f"  {monotonic() - started:.0f} s", flush=True)
-    return bars
+    return attempt(_title(drill), lambda: drill(place), missed="MISSED")
 
 
 def _title(drill: Drill) -> str:

@@ -11,10 +11,8 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
-import psycopg
-
+from drills.attempt import attempt
 from drills.bars import Bar, write_bars
 from drills.cluster import faults
 from drills.cluster.servers import Cluster, running_cluster
@@ -54,16 +52,8 @@ def main() -> None:
 
 
 def _run(drill: Callable[[Cluster], list[Bar]], cluster: Cluster) -> list[Bar]:
-    started = monotonic()
-    print(str(drill.__doc__).splitlines()[0], flush=True)
-    try:
-        bars = drill(cluster)
-    except (CannotRun, OSError, ValueError, psycopg.Error) as error:
-        bars = [Bar(f"the drill runs ({type(error).__name__})", 1, 0, note=str(error)[-200:])]
-    for bar in bars:
-        print(f"  {'ok    ' if bar.is_met else 'BROKEN'} {bar.limit_text()}: {bar.text()}")
-    print(f"  {monotonic() - started:.0f} s", flush=True)
-    return bars
+    title = str(drill.__doc__).splitlines()[0]
+    return attempt(title, lambda: drill(cluster), missed="BROKEN")
 
 
 if __name__ == "__main__":
