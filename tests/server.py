@@ -43,7 +43,7 @@ class Server:
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, named)
-            return _read(connection.getresponse())
+            return read_answer(connection.getresponse())
         finally:
             connection.close()
 
@@ -59,7 +59,8 @@ class Server:
         return [json.loads(line) for line in self.output.read_text().splitlines()]
 
 
-def _read(response: HTTPResponse) -> Answer:
+def read_answer(response: HTTPResponse) -> Answer:
+    """Return a response as it is once all of it has come."""
     headers = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, headers, response.read())
 

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.conftest import environment
 from tests.helpers import require
-from tests.server import ROOT, Answer, free_port, running_server, wait_until
+from tests.server import ROOT, free_port, read_answer, running_server, wait_until
 
 HOST = "credentials.example.com"
 
@@ -59,9 +59,7 @@ class Client:
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, named)
-            response = connection.getresponse()
-            answered = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, answered, response.read())
+            return read_answer(connection.getresponse())
         finally:
             connection.close()
 

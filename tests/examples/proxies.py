@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.helpers import basic
-from tests.server import ROOT, Answer, free_port, wait_until
+from tests.server import ROOT, Answer, free_port, read_answer, wait_until
 from tests.tools import tool
 
 EXAMPLES = ROOT / "examples"
@@ -144,9 +144,7 @@ class Sender:
         try:
             headers = basic(client_id, client_secret) | (headers or {})
             connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            answered = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, answered, response.read())
+            return read_answer(connection.getresponse())
         finally:
             connection.close()
 
