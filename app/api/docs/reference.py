@@ -1,15 +1,17 @@
 """The reference: each operation of the OpenAPI document, in the shape that the pages show."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 from werkzeug.http import HTTP_STATUS_CODES
 
+from app.api.http.problems import MEDIA_TYPE
+
 _METHODS = ("get", "post", "put", "delete")
 _AUTHENTICATION = {"bearerAuth": "bearer token", "basicAuth": "client ID and client secret"}
-_PROBLEM = "application/problem+json"
+_TOLD_ONCE = "X-Request-Id"  # in the guide, for every call
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +23,15 @@ class Field:
     type: str
     required: bool
     description: str
-    example: object
     fields: list["Field"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Field):
-    """A field of a request outside its body. `place` is `path`, `query` or `header`."""
+    """A field outside of a body. `place` is `path`, `query` or `header`, or the `response`."""
 
     place: str
+    example: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,6 @@ def read_reference(document: dict[str, Any]) -> Reference:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     document: Mapping[str, Any]
-    shared: frozenset[str] = field(default=frozenset({"X-Request-Id"}))  # told once, in the guide
 
     def operations(self) -> Iterator[Operation]:
         for path, item in self.document["paths"].items():
@@ -177,17 +178,17 @@ class _Reader:
             description=source.get("description", ""),
             scheme=scheme,
             parameters=[
-                self._parameter(each, anchor)
+                self._parameter(each["name"], each, anchor, place=each["in"])
                 for each in parameters
-                if each["name"] not in self.shared
+                if each["name"] != _TOLD_ONCE
             ],
             body=self._members(body.get("schema", {}), f"{anchor}.request"),
             body_example=body.get("example"),
             success=success,
             headers=[
-                self._header(name, self.resolve(each), anchor)
+                self._parameter(name, self.resolve(each), anchor, place="response")
                 for name, each in answer.get("headers", {}).items()
-                if name not in self.shared
+                if name != _TOLD_ONCE
             ],
             answer=_in_order_of(
                 content.get("example"),
@@ -217,28 +218,19 @@ class _Reader:
         content: Mapping[str, Any] = message.get("content", {}).get("application/json", {})
         return content
 
-    def _parameter(self, source: Mapping[str, Any], anchor: str) -> Parameter:
+    def _parameter(
+        self, name: str, source: Mapping[str, Any], anchor: str, *, place: str
+    ) -> Parameter:
         schema = self.resolve(source["schema"])
         return Parameter(
-            name=source["name"],
-            anchor=f"{anchor}.{source['in']}.{source['name']}",
+            name=name,
+            anchor=f"{anchor}.{place}.{name}",
             type=self._type(schema),
             required=source.get("required", False),
             description=source["description"],
+            fields=[],
+            place=place,
             example=source.get("example", next(iter(schema.get("examples", [])), None)),
-            fields=[],
-            place=source["in"],
-        )
-
-    def _header(self, name: str, source: Mapping[str, Any], anchor: str) -> Field:
-        return Field(
-            name=name,
-            anchor=f"{anchor}.response.{name}",
-            type=self._type(self.resolve(source["schema"])),
-            required=source.get("required", False),
-            description=source["description"],
-            example=source.get("example"),
-            fields=[],
         )
 
     def _members(self, schema: Mapping[str, Any], anchor: str) -> list[Field]:
@@ -261,7 +253,6 @@ class _Reader:
             type=self._type(schema),
             required=required,
             description=schema.get("description", ""),
-            example=schema.get("example"),
             fields=self._members(inner, anchor),
         )
 
@@ -336,6 +327,6 @@ def _in_order_of(example: Any, fields: list[Field]) -> list[Field]:
 
 
 def _slugs(response: Mapping[str, Any]) -> list[str]:
-    examples = response["content"][_PROBLEM]["examples"].values()
+    examples = response["content"][MEDIA_TYPE]["examples"].values()
     slugs = [each["value"]["type"].partition("#")[2] for each in examples]
     return list(dict.fromkeys(slugs))

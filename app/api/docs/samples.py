@@ -20,14 +20,13 @@ class Language:
 
     name: str
     code: str
-    template: str
 
 
 LANGUAGES = (
-    Language("curl", "sh", "curl.jinja"),
-    Language("Python", "python", "python.jinja"),
-    Language("JavaScript", "javascript", "javascript.jinja"),
-    Language("Go", "go", "go.jinja"),
+    Language("curl", "sh"),
+    Language("Python", "python"),
+    Language("JavaScript", "javascript"),
+    Language("Go", "go"),
 )
 
 # The templates of text.
@@ -64,7 +63,7 @@ def sample(operation: Operation, language: Language) -> str:
 
     It prints the answer. Or it prints the `detail` of the problem, and fails.
     """
-    return templates.get_template(f"samples/{language.template}").render(
+    return templates.get_template(f"samples/{language.name.lower()}.jinja").render(
         method=operation.method,
         origin=ORIGIN,
         path=re.split(r"\{(\w+)\}", operation.path),  # text and names of variables in turn

@@ -107,7 +107,7 @@ def problem_response(**named_problems: Problem) -> dict[str, Any]:
 class ParameterExamplesPlugin(BasePlugin):
     """Adds an example to the schema of each query parameter and header.
 
-    It is not the parameter's own example, which Swagger UI would send.
+    It is not the parameter's own example, which consoles such as Swagger UI would send.
     """
 
     def operation_helper(
