@@ -10,12 +10,10 @@ from app.api.http import problem_types, problems
 from app.api.http.application import Request, current_app, request
 from app.api.http.input import Blueprint
 from app.api.http.problems import Rejected, unauthenticated
-from app.api.openapi.components import problem_response
+from app.api.openapi.components import ACTIVE_UNIT_COOKIE, problem_response
 from app.credentials.model import Caller
 from app.identifiers import is_identifier
 from app.identity.tokens import Claims, InvalidToken, TokenExpired
-
-ACTIVE_UNIT_COOKIE = "activeOu"
 
 # A second Cookie header: gunicorn joins the two with a comma, which no cookie's name begins with.
 _HIDDEN_COOKIE = re.compile(rf",\s*{ACTIVE_UNIT_COOKIE}\s*=")

@@ -87,6 +87,7 @@ class Operation:
             Section("Path", f"{self.id}.path", [*self.parameters_in("path")]),
             Section("Query", f"{self.id}.query", [*self.parameters_in("query")]),
             Section("Headers", f"{self.id}.header", [*self.parameters_in("header")]),
+            Section("Cookies", f"{self.id}.cookie", [*self.parameters_in("cookie")]),
             Section("Body", f"{self.id}.request", self.body),
         ]
         answer = Section(

@@ -19,6 +19,8 @@ from app.api.schemas.problems import ProblemSchema
 from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
 from app.identifiers import REQUEST_ID_PATTERN
 
+ACTIVE_UNIT_COOKIE = "activeOu"
+
 
 def header(
     description: str, schema: dict[str, Any], example: object, *, required: bool = True
@@ -141,6 +143,20 @@ class RequestIdPlugin(BasePlugin):
         return response
 
 
+class ActiveUnitPlugin(BasePlugin):
+    """Documents the cookie of the active unit with every operation that takes a bearer token."""
+
+    def operation_helper(
+        self,
+        path: str | None = None,  # noqa: ARG002  apispec's signature
+        operations: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        for operation in (operations or {}).values():
+            if {"bearerAuth": []} in operation.get("security", []):
+                operation.setdefault("parameters", []).append("ActiveUnit")
+
+
 _RESPONSES: Mapping[str, dict[str, Any]] = {
     "Forbidden": problem_response(foreign_unit=problems.FOREIGN_UNIT),
     "ChangeForbidden": problem_response(
@@ -180,6 +196,16 @@ def add_components(components: Any) -> None:
             "schema": {"type": "string", "examples": [examples.REQUEST_ID]},
         },
     )
+    components.parameter(
+        "ActiveUnit",
+        "cookie",
+        {
+            "name": ACTIVE_UNIT_COOKIE,
+            "description": "The unit that you act for: one of those that the token lists. Without "
+            "the cookie, it is the token's `unit_id`.",
+            "schema": {"type": "string", "examples": [examples.CREDENTIAL["unit_id"]]},
+        },
+    )
     components.security_scheme(
         "bearerAuth",
         {
@@ -187,8 +213,8 @@ def add_components(components: Any) -> None:
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "For people: a token from your identity provider. The active unit is "
-            "its `unit_id`, or one of its `unit_ids` that the cookie `activeOu` names. The "
-            "operator may have chosen other names for these claims.",
+            f"its `unit_id`, or the one of its `unit_ids` that the cookie `{ACTIVE_UNIT_COOKIE}` "
+            "names. The operator may have chosen other names for these claims.",
         },
     )
     components.security_scheme(

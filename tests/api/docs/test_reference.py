@@ -43,6 +43,16 @@ def test_a_type_says_what_a_value_may_be(reference):
     assert {each.name: each.type for each in secrets.fields}["expires_at"] == "timestamp or null"
 
 
+def test_calls_with_a_bearer_token_and_no_others_take_the_cookie_of_the_active_unit(reference):
+    for group in reference.groups:
+        for operation in group.operations:
+            cookies = [each.name for each in operation.parameters_in("cookie")]
+            expected = ["activeOu"] if operation.scheme == "bearerAuth" else []
+            assert cookies == expected, operation.id
+    titles = [section.title for section in reference.operation("listCredentials").sections()]
+    assert "Cookies" in titles
+
+
 def test_the_success_and_the_failures_of_a_call_are_told_apart(reference):
     revoke = reference.operation("revokeCredential")
     assert (revoke.success, revoke.answer) == (204, [])
