@@ -9,14 +9,14 @@ from random import getrandbits
 # Ranges of characters, for use inside [].
 CONTROL_CHARACTERS = r"\u0000-\u001f\u007f-\u009f"  # Unicode's category Cc
 BIDIRECTIONAL_OVERRIDES = r"\u202a-\u202e\u2066-\u2069"
-LONE_SURROGATES = r"\ud800-\udfff"
+FORBIDDEN_CHARACTERS = CONTROL_CHARACTERS + BIDIRECTIONAL_OVERRIDES  # a terminal interprets them
+LONE_SURROGATES = r"\ud800-\udfff"  # UTF-8 cannot express them
 
 IDENTIFIER_MAX_LENGTH = 255
+IDENTIFIER_RULE = f"1-{IDENTIFIER_MAX_LENGTH} characters, without control characters"
 REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,128}"
 
-_IDENTIFIER = re.compile(
-    f"[^{CONTROL_CHARACTERS}{BIDIRECTIONAL_OVERRIDES}{LONE_SURROGATES}]{{1,{IDENTIFIER_MAX_LENGTH}}}"
-)
+_IDENTIFIER = re.compile(f"[^{FORBIDDEN_CHARACTERS}{LONE_SURROGATES}]{{1,{IDENTIFIER_MAX_LENGTH}}}")
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 
 

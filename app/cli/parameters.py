@@ -18,7 +18,7 @@ from app.credentials.service import (
     MAX_UNUSED_SECONDS,
     MIN_UNUSED_SECONDS,
 )
-from app.identifiers import is_identifier
+from app.identifiers import IDENTIFIER_RULE, is_identifier
 from app.times import parse_time
 
 Command = Callable[..., None]
@@ -39,7 +39,7 @@ class _Identifier(click.ParamType[str]):
 
     def convert(self, value: str, param: Any, ctx: Any) -> str:
         if not is_identifier(value):
-            self.fail("Must be 1-255 characters, without control characters", param, ctx)
+            self.fail(f"Must be {IDENTIFIER_RULE}", param, ctx)
         return value
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from app.identifiers import is_identifier
+from app.identifiers import IDENTIFIER_RULE, is_identifier
 from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.settings import Settings
 
@@ -88,7 +88,7 @@ def unit_from_environment() -> str:
     """Return the unit that UNIT names. Raises InvalidUnit."""
     unit_id = os.environ.get("UNIT", UNIT)
     if not is_identifier(unit_id):
-        raise InvalidUnit("UNIT: Must be 1-255 characters, without control characters.")
+        raise InvalidUnit(f"UNIT: Must be {IDENTIFIER_RULE}.")
     return unit_id
 
 

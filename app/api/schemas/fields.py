@@ -15,22 +15,19 @@ from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validat
 from app.credentials.errors import InvalidName
 from app.credentials.model import NAME_MAX_LENGTH, parse_name
 from app.identifiers import (
-    BIDIRECTIONAL_OVERRIDES,
     CONTROL_CHARACTERS,
+    FORBIDDEN_CHARACTERS,
     IDENTIFIER_MAX_LENGTH,
+    IDENTIFIER_RULE,
     is_identifier,
 )
 from app.times import format_time, parse_time
 
-_IDENTIFIER = f"^[^{CONTROL_CHARACTERS}]+$"
-
-_FORBIDDEN_IN_NAME = CONTROL_CHARACTERS + BIDIRECTIONAL_OVERRIDES
-_NAME_SHOWN = f"^[^{_FORBIDDEN_IN_NAME}]+$"
+_STORED_TEXT = f"^[^{FORBIDDEN_CHARACTERS}]+$"
 _NAME_SENT = (
-    rf"^\s*[^\s{_FORBIDDEN_IN_NAME}]"
-    rf"([^{_FORBIDDEN_IN_NAME}]{{0,{NAME_MAX_LENGTH - 2}}}[^\s{_FORBIDDEN_IN_NAME}])?\s*$"
+    rf"^\s*[^\s{FORBIDDEN_CHARACTERS}]"
+    rf"([^{FORBIDDEN_CHARACTERS}]{{0,{NAME_MAX_LENGTH - 2}}}[^\s{FORBIDDEN_CHARACTERS}])?\s*$"
 )
-
 
 _NAME = (
     f"The credential's display name: 1-{NAME_MAX_LENGTH} characters, after surrounding white space "
@@ -215,10 +212,13 @@ class SwitchField(fields.String):
 class IdentifierField(fields.String):
     """Text in a query that others chose and that `is_identifier` accepts."""
 
-    detail = f"{{name}} must be 1-{IDENTIFIER_MAX_LENGTH} characters"
+    detail = f"{{name}} must be {IDENTIFIER_RULE}"
 
     def __init__(self, description: str) -> None:
-        super().__init__(metadata={"description": description, "pattern": _IDENTIFIER})
+        super().__init__(
+            validate=validate.Length(1, IDENTIFIER_MAX_LENGTH),
+            metadata={"description": description, "pattern": _STORED_TEXT},
+        )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text: str = super()._deserialize(value, attr, data, **kwargs)
@@ -246,12 +246,20 @@ class DigitsField(fields.Integer):
 
 def identifier_field(description: str, *, allow_none: bool = False) -> fields.String:
     """Return a field for text that others chose and that `is_identifier` accepts."""
-    return _text(description, _IDENTIFIER, IDENTIFIER_MAX_LENGTH, allow_none=allow_none)
+    return _stored_text(description, IDENTIFIER_MAX_LENGTH, allow_none=allow_none)
 
 
 def shown_name_field(description: str, **kwargs: Any) -> fields.String:
     """Return a field for the name of a credential in an answer."""
-    return _text(description, _NAME_SHOWN, NAME_MAX_LENGTH, **kwargs)
+    return _stored_text(description, NAME_MAX_LENGTH, **kwargs)
+
+
+def text_field(description: str) -> fields.String:
+    """Return a field for a sentence of ours."""
+    return fields.String(
+        required=True,
+        metadata={"description": description, "pattern": f"^[^{CONTROL_CHARACTERS}]+$"},
+    )
 
 
 def code_field(description: str, pattern: str, *, allow_none: bool = False) -> fields.String:
@@ -264,10 +272,10 @@ def code_field(description: str, pattern: str, *, allow_none: bool = False) -> f
     )
 
 
-def _text(description: str, pattern: str, max_length: int, **kwargs: Any) -> fields.String:
+def _stored_text(description: str, max_length: int, **kwargs: Any) -> fields.String:
     return fields.String(
         required=True,
         **kwargs,
         validate=validate.Length(1, max_length),
-        metadata={"description": description, "pattern": pattern},
+        metadata={"description": description, "pattern": _STORED_TEXT},
     )

@@ -3,7 +3,7 @@
 from marshmallow import fields, validate
 
 from app.api.http.problem_types import PATH
-from app.api.schemas.fields import AnswerSchema, TimestampField, identifier_field
+from app.api.schemas.fields import AnswerSchema, TimestampField, text_field
 
 
 class InputErrorSchema(AnswerSchema):
@@ -17,7 +17,7 @@ class InputErrorSchema(AnswerSchema):
             "format": "json-pointer",
         },
     )
-    detail = identifier_field("What is wrong with it.")
+    detail = text_field("What is wrong with it.")
 
 
 class ProblemSchema(AnswerSchema):
@@ -33,13 +33,13 @@ class ProblemSchema(AnswerSchema):
             "format": "uri-reference",
         },
     )
-    title = identifier_field("The status phrase.")
+    title = text_field("The status phrase.")
     status = fields.Integer(
         required=True,
         validate=validate.Range(400, 599),
         metadata={"description": "The HTTP status."},
     )
-    detail = identifier_field("What went wrong.")
+    detail = text_field("What went wrong.")
     errors = fields.List(
         fields.Nested(InputErrorSchema),
         validate=validate.Length(min=1),

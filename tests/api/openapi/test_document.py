@@ -397,6 +397,14 @@ def test_every_cursor_matches_its_schema(document, member, path):
         assert not OAS31Validator(schema).is_valid(other), other
 
 
+@pytest.mark.parametrize("actor", ["ada", "x" * 255, "x" * 256, "a\u202eb", "a\nb", ""])
+def test_an_actor_suits_the_service_as_it_suits_the_document(document, member, actor):
+    parameters = document["paths"]["/secrets/events"]["get"]["parameters"]
+    [schema] = [each["schema"] for each in parameters if each.get("name") == "actor"]
+    is_accepted = member.get("/secrets/events", query_string={"actor": actor}).status_code == 200
+    assert is_accepted is is_valid(document, schema, actor)
+
+
 @pytest.mark.parametrize(
     ("name", "is_valid_name"),
     [("CRM", True), (" CRM\n", True), ("x" * 50, True), ("\N{FOX FACE}" * 50, True),
