@@ -347,25 +347,25 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, ser
 
 
 def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows):
-    """Valid pairs that need bcrypt are verified during the flood."""
+    """While bcrypt compares one of its secrets, further attempts on a client take no place."""
     attacked = service.issue(caller("u"), name="x")
-    others = [service.issue(caller("u"), name="x") for _ in range(5)]
+    takes_a_second = bcrypt.hashpw(attacked.client_secret.encode(), bcrypt.gensalt(14)).decode()
+    rows.execute("UPDATE client_secrets SET secret_hash = %(slow)s", slow=takes_a_second)
+    other = service.issue(caller("u"), name="x")
     rows.execute("UPDATE client_secrets SET digest = NULL")
     app = app_with(threads=4, verify_failure_limit=0)
-    stop = threading.Event()
+    places = app.services.workload.management.places
 
     def attack():
-        while not stop.wait(0.01):  # as a network would: a loop alone takes the interpreter
-            verify(app.test_client(), attacked, generate_client_secret())
+        return verify(app.test_client(), attacked, generate_client_secret()).status_code
 
-    with ThreadPoolExecutor(3) as pool:
-        for _ in range(3):
-            pool.submit(attack)
-        try:
-            answers = [verify(app.test_client(), each).status_code for each in others]
-        finally:
-            stop.set()
-    assert answers == [200] * 5
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(attack)
+        wait_until(lambda: places.in_use == 1, 5)
+        assert [attack() for _ in range(5)] == [503] * 5
+        assert places.taken == 1
+    assert first.result() == 401
+    assert verify(app.test_client(), other).status_code == 200
 
 
 # Last use
