@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from app import logs, server
 from app.metrics.directory import MetricsDirectory
-from app.settings import SettingsError, settings_of_the_process
+from app.settings import WORKER_CLASSES, SettingsError, settings_of_the_process
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -20,10 +20,7 @@ except SettingsError as error:
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
 workers = settings.web_concurrency
-worker_class = {
-    "fastpath": "app.fastpath.worker.FastWorker",
-    "gthread": "app.server.Worker",
-}[settings.worker_class]
+worker_class = WORKER_CLASSES[settings.worker_class]
 logger_class = "app.server.Logger"
 threads = settings.threads
 graceful_timeout = 10  # twice the longest answer; a half-sent request holds a stop no longer

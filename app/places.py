@@ -11,7 +11,7 @@ from typing import Self
 _MANAGERS = 2
 _WAITING_MANAGERS = 14
 
-_VERIFICATION_PATIENCE = 0.05
+VERIFICATION_PATIENCE = 0.05
 _BACKGROUND_PATIENCE = 4.0
 
 _BLINK_SECONDS = 0.005
@@ -135,7 +135,7 @@ class Workload:
         """
         return cls(
             verification=Work(
-                Places(verifiers, patience=_VERIFICATION_PATIENCE, waiting=_ANY), seconds=0.8
+                Places(verifiers, patience=VERIFICATION_PATIENCE, waiting=_ANY), seconds=0.8
             ),
             # with both waits, the hash and the database, a change is answered within five seconds
             management=Work(

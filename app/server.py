@@ -29,9 +29,8 @@ _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
 VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
 _HEAD_BYTES = 64
 
-_FIRST_BYTES_SECONDS = 5.0  # that a new connection may take to send something
-
-_STALL = struct.pack("ll", 5, 0)  # five seconds, as a struct timeval
+CLIENT_SECONDS = 5  # that a client may take: to begin, to send a request, to receive an answer
+_STALL = struct.pack("ll", CLIENT_SECONDS, 0)  # a struct timeval
 _LINGER_SECONDS = 2.0  # that a connection waits for its client to close it too
 _LINGER_BYTES = 4096
 
@@ -117,7 +116,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             super().enqueue_req(connection)
             return
         limit_stalls(connection.sock)
-        connection.timeout = monotonic() + _FIRST_BYTES_SECONDS
+        connection.timeout = monotonic() + CLIENT_SECONDS
         self.await_bytes(connection, self.on_pending_socket_readable)
 
     def await_bytes(self, connection: TConn, readable: Callable[[TConn, Any], None]) -> None:

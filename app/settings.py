@@ -24,7 +24,10 @@ ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
 DEFAULT_ALGORITHMS = ["RS256", "ES256", "EdDSA"]
-WORKER_CLASSES = ("fastpath", "gthread")
+WORKER_CLASSES = {  # WORKER_CLASS, and what gunicorn calls it
+    "fastpath": "app.fastpath.worker.FastWorker",
+    "gthread": "app.server.Worker",
+}
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _DIGEST_KEY_MIN_BYTES = 32

@@ -6,6 +6,7 @@ The pattern means the same in Python and in JSON Schema (ECMAScript). Match it w
 import re
 from datetime import UTC, datetime
 
+TIME_RULE = "a time such as 2027-01-31T00:00:00Z"
 TIME_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
 _TIME = re.compile(TIME_PATTERN)

@@ -23,7 +23,7 @@ blueprint = Blueprint("Operations", __name__, description="For platform engineer
 
 @blueprint.route("/healthz")
 @blueprint.doc(operationId="getHealth", security=[])
-@blueprint.response(200, HealthSchema, example=examples.STATUS)
+@blueprint.response(200, HealthSchema, example=_OK)
 def healthz() -> dict[str, Any]:
     """Tell whether the process serves
 
@@ -34,7 +34,7 @@ def healthz() -> dict[str, Any]:
 
 @blueprint.route("/readyz")
 @blueprint.doc(operationId="getReadiness", security=[], responses={503: _NOT_READY})
-@blueprint.response(200, HealthSchema, example=examples.STATUS)
+@blueprint.response(200, HealthSchema, example=_OK)
 def readyz() -> dict[str, Any]:
     """Tell whether the service can do its work
 

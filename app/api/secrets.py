@@ -38,8 +38,9 @@ from app.api.schemas.pages import (
     EventPageSchema,
     UnitEventPageSchema,
 )
-from app.api.schemas.repeats import IDEMPOTENCY_KEY, IdempotencyKeySchema
+from app.api.schemas.repeats import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKeySchema
 from app.credentials.answers import RepeatableRequest
+from app.credentials.errors import InvalidExpiry
 from app.credentials.model import (
     Caller,
     Credential,
@@ -68,7 +69,7 @@ _INVALID_FILTER = problem_response(
     bad_cursor=invalid_parameter_of(UnitEventPageSchema(), "cursor"),
     bad_time=invalid_parameter_of(UnitEventPageSchema(), "since"),
 )
-_EXPIRY_IN_THE_PAST = invalid_expiry("Must be in the future, at most 10 years ahead")
+_EXPIRY_IN_THE_PAST = invalid_expiry(str(InvalidExpiry("10 years")))
 _INVALID_NAME = problem_response(
     bad_name=invalid_member(NewCredentialSchema(), "name"),
     bad_expiry=_EXPIRY_IN_THE_PAST,
@@ -124,7 +125,7 @@ def _answer_once(
     if repeatable is not None:
         answer = _credentials().find_answer(repeatable)
         if answer is not None:
-            return answer, {"Idempotency-Replayed": "true"}
+            return answer, {IDEMPOTENCY_REPLAYED: "true"}
     _limit_issues(caller)
     return change(), {}
 

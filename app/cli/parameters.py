@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from app.credentials.errors import InvalidName
 from app.credentials.generator import is_client_id
-from app.credentials.model import EventName, parse_name
+from app.credentials.model import EVENT_NAMES, parse_name
 from app.credentials.service import (
     DEFAULT_OVERLAP_SECONDS,
     MAX_OVERLAP_SECONDS,
@@ -19,7 +19,7 @@ from app.credentials.service import (
     MIN_UNUSED_SECONDS,
 )
 from app.identifiers import IDENTIFIER_RULE, is_identifier
-from app.times import parse_time
+from app.times import TIME_RULE, parse_time
 
 Command = Callable[..., None]
 
@@ -59,7 +59,7 @@ class _Time(click.ParamType[datetime]):
         try:
             return parse_time(value)
         except ValueError:
-            self.fail("Must be a time such as 2027-01-31T00:00:00Z", param, ctx)
+            self.fail(f"Must be {TIME_RULE}", param, ctx)
 
 
 def default_actor() -> str:
@@ -146,9 +146,7 @@ credential_filter = _options(
 )
 event_filter = _options(
     click.argument("secret_id", type=_Identifier(), required=False),
-    click.option(
-        "--event", type=click.Choice(get_args(EventName)), help="Only events of this kind."
-    ),
+    click.option("--event", type=click.Choice(EVENT_NAMES), help="Only events of this kind."),
     click.option("--only-actor", "actor", type=_Identifier(), help="Only what this actor did."),
     click.option("--since", type=_Time(), help="Only events from this time on."),
     click.option("--until", type=_Time(), help="Only events before this time."),

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import click
 
-from app.credentials.model import EventName
+from app.credentials.model import EVENT_NAMES, EventName
 from app.credentials.reapplying import PastEvent, Reapplied
 from app.times import parse_time
 
@@ -43,7 +43,7 @@ def _parsed(record: Any) -> PastEvent:
     detail = record["detail"]
     if not all(isinstance(each, str) for each in texts.values()) or not isinstance(detail, dict):
         raise TypeError
-    if texts["event"] not in get_args(EventName):
+    if texts["event"] not in EVENT_NAMES:
         raise ValueError
     return PastEvent(
         secret_id=texts["secret_id"],

@@ -13,7 +13,10 @@ class InvalidName(ValueError):
 
 
 class InvalidExpiry(ValueError):
-    """The client secret must not expire at that time. The message says what would be allowed."""
+    """The client secret must not expire at that time, but sooner than `latest`: "10 years"."""
+
+    def __init__(self, latest: str) -> None:
+        super().__init__(f"Must be in the future, at most {latest} ahead")
 
 
 class VerificationRefused(Exception):

@@ -36,6 +36,9 @@ from app.credentials.model import (
 from app.database.connection import PreparedSelect
 from app.database.pool import Database
 
+# A last use is recorded at most once in so many seconds, so the true one may be later by that much.
+LAST_USE_SECONDS = 60
+
 ANSWER_SECONDS = 24 * 60 * 60  # how long an answer is kept to be given again
 
 UnitChange = Literal["disabled", "enabled", "revoked"]
@@ -304,15 +307,17 @@ def select_client_secrets(
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
 
 
-_STORED_SECRETS = PreparedSelect("""
+_STORED_SECRETS = PreparedSelect(f"""
     SELECT client_secret_id, secret_hash, digest, extract(epoch FROM expires_at)::float8,
-           coalesce(client_secrets.last_used_at < now() - interval '1 minute', true),
+           coalesce(
+               client_secrets.last_used_at < now() - interval '{LAST_USE_SECONDS} seconds', true
+           ),
            CASE WHEN disabled_at IS NOT NULL THEN 'disabled'
                 WHEN expires_at <= now() THEN 'expired' END,
            secret_id, unit_id, client_id, name, trust_upstream_consent
     FROM credentials JOIN client_secrets USING (secret_id)
     WHERE client_id = $1
-""")
+""")  # noqa: S608  the number is ours
 
 
 def select_stored_secrets(
@@ -390,7 +395,7 @@ def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> N
             UPDATE client_secrets SET last_used_at = now()
             FROM used
             WHERE client_secrets.client_secret_id = used.client_secret_id
-              AND coalesce(last_used_at < now() - interval '1 minute', true)
+              AND coalesce(last_used_at < now() - make_interval(secs => %(seconds)s), true)
         ), erased AS (
             DELETE FROM sealed_answers
             USING used
@@ -404,7 +409,11 @@ def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> N
               WHERE client_secrets.client_secret_id = used.client_secret_id
           )
     """
-    parameters = {"client_secret_ids": list(used), "secret_ids": list(used.values())}
+    parameters = {
+        "client_secret_ids": list(used),
+        "secret_ids": list(used.values()),
+        "seconds": LAST_USE_SECONDS,
+    }
     connection.execute(query, parameters)
 
 

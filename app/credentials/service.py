@@ -68,10 +68,7 @@ MAX_UNUSED_SECONDS = 365 * 24 * 60 * 60
 
 _TEN_YEARS = timedelta(days=3653)  # with three leap days
 
-# A last use is recorded at most once in so many seconds, so the true one may be later by that much.
-_LAST_USE_SECONDS = 60
-
-_MAX_LIVE_SECRETS = 2
+MAX_LIVE_SECRETS = 2
 
 MAX_ITEMS = 1000  # in one answer, however long the list is
 
@@ -237,7 +234,7 @@ class CredentialService:
             self._begin(connection, request)
             credential = _lock(connection, caller, secret_id)
             previous = _live_secrets(connection, credential) if overlap_seconds else []
-            if len(previous) >= _MAX_LIVE_SECRETS:
+            if len(previous) >= MAX_LIVE_SECRETS:
                 raise SecretLimitReached
             _delete_all_but(connection, credential, keep=previous)
             repository.expire_client_secrets(
@@ -290,7 +287,7 @@ class CredentialService:
                     connection,
                     unit_id=caller.unit_id,
                     secret_id=secret_id,
-                    within_seconds=unused_for + _LAST_USE_SECONDS,
+                    within_seconds=unused_for + repository.LAST_USE_SECONDS,
                 )
                 if last_used_at is not None:
                     raise CredentialInUse(last_used_at)
@@ -401,8 +398,7 @@ class CredentialService:
         if asked_for is None:
             return None if days is None else latest.replace(microsecond=0)
         if not now < asked_for <= latest:
-            most = "10 years" if days is None else f"{days} days"
-            raise InvalidExpiry(f"Must be in the future, at most {most} ahead")
+            raise InvalidExpiry("10 years" if days is None else f"{days} days")
         return asked_for
 
     def _begin(self, connection: Connection, request: RepeatableRequest | None) -> None:

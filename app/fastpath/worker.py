@@ -16,15 +16,15 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from app.api.http.problems import MAX_BODY_BYTES
 from app.fastpath.plain import PlainRequests, PlainResponse
-from app.server import VERIFICATION, Worker, limit_stalls
+from app.places import VERIFICATION_PATIENCE
+from app.server import CLIENT_SECONDS, VERIFICATION, Worker, limit_stalls
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _RECEIVE_BYTES = 8192
-_REQUEST_SECONDS = 5.0  # from the first byte of a request to its last
 _TICK_SECONDS = 0.5
-_STUCK_SECONDS = 0.05  # without an answer; as long as a verification waits for a place
+_STUCK_SECONDS = VERIFICATION_PATIENCE  # without an answer
 
 _CONTENT_LENGTH = re.compile(
     rb"\A(?!.*\r\nexpect:).*\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n",
@@ -150,7 +150,7 @@ class FastWorker(Worker):
             super().enqueue_req(connection)
             return
         if not connection.received:
-            connection.timeout = monotonic() + _REQUEST_SECONDS
+            connection.timeout = monotonic() + CLIENT_SECONDS
         connection.take_back()
         is_open = connection.receive()
         if is_open and connection.awaits_more():
@@ -224,7 +224,7 @@ class FastWorker(Worker):
             else:
                 self._leave_lane(connection)
         elif is_open and connection.awaits_more():
-            self._stay(connection, _REQUEST_SECONDS if is_new else None)
+            self._stay(connection, CLIENT_SECONDS if is_new else None)
         elif connection.received:
             self._epoll.unregister(connection.sock)
             self._hand_to_pool(connection)

@@ -5,7 +5,7 @@ STORED_SECRETS = """
            client_secret_id, secret_hash, digest,
            extract(epoch FROM expires_at)::float8 AS expires_at,
            coalesce(
-               client_secrets.last_used_at < now() - interval '1 minute', true
+               client_secrets.last_used_at < now() - interval '60 seconds', true
            ) AS last_used_is_stale,
            CASE WHEN disabled_at IS NOT NULL THEN 'disabled'
                 WHEN expires_at <= now() THEN 'expired' END AS refusal

@@ -15,7 +15,7 @@ from app.api.docs.pages import Pages, indented
 from app.api.docs.samples import LANGUAGES
 from app.api.http.application import current_app
 from app.api.http.cacheable import cacheable_response
-from app.api.http.problem_types import PROBLEM_TYPES
+from app.api.http.problem_types import ERRORS_PATH, PROBLEM_TYPES
 
 # Scripts and styles are our files; the page itself contains none.
 _CONTENT_SECURITY_POLICY = (
@@ -43,7 +43,7 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
             return _protected(cacheable_response(page_for_all(), "text/html"))
         return _protected(Response(_page(pages, token)))  # no cache may keep it
 
-    @docs.get("/docs/errors")
+    @docs.get(ERRORS_PATH)
     def errors() -> Response:
         return _protected(cacheable_response(errors_page(), "text/html"))
 

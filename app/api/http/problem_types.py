@@ -5,7 +5,7 @@ A slug is part of the contract. It is never renamed, and never used for another 
 
 from dataclasses import dataclass
 
-PATH = "/docs/errors"
+ERRORS_PATH = "/docs/errors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class ProblemType:
     @property
     def uri(self) -> str:
         """The `type` of the problem document (RFC 9457, 3.1.1), relative to the service."""
-        return f"{PATH}#{self.slug}"
+        return f"{ERRORS_PATH}#{self.slug}"
 
 
 _AFTER = "Yes, after the seconds in `Retry-After`."

@@ -1,7 +1,7 @@
 """Errors as the caller sees them: problem documents (RFC 9457). There is no Flask in here."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -53,9 +53,7 @@ class Problem:
             "detail": self.detail,
         }
         if self.errors:
-            document["errors"] = [
-                {"pointer": each.pointer, "detail": each.detail} for each in self.errors
-            ]
+            document["errors"] = [asdict(each) for each in self.errors]
         return {**document, **self.extensions}
 
     def body(self) -> bytes:

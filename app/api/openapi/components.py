@@ -16,6 +16,7 @@ from app.api.http.problems import (
 from app.api.openapi import examples
 from app.api.openapi.converter import TIMESTAMP
 from app.api.schemas.problems import ProblemSchema
+from app.api.schemas.repeats import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
 from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
 from app.identifiers import REQUEST_ID_PATTERN
 
@@ -44,8 +45,8 @@ LINK_HEADER = {
 }
 
 REPLAYED_HEADER = {
-    "Idempotency-Replayed": header(
-        "Sent if this is the answer to an earlier request with the same Idempotency-Key.",
+    IDEMPOTENCY_REPLAYED: header(
+        f"Sent if this is the answer to an earlier request with the same {IDEMPOTENCY_KEY}.",
         {"type": "string", "enum": ["true"]},
         "true",
         required=False,

@@ -120,8 +120,6 @@ UNIT_EVENTS: list[dict[str, Any]] = UnitEventSchema(many=True).dump(
     ]
 )
 
-STATUS = {"status": "ok"}
-
 PARAMETERS: dict[str, Any] = {
     "limit": 100,
     "cursor": cursor_of(Cursor(POSITION, mark="")),

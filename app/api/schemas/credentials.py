@@ -31,6 +31,7 @@ from app.credentials.model import (
 )
 from app.credentials.service import (
     DEFAULT_OVERLAP_SECONDS,
+    MAX_LIVE_SECRETS,
     MAX_OVERLAP_SECONDS,
     MAX_UNUSED_SECONDS,
     MIN_UNUSED_SECONDS,
@@ -87,7 +88,7 @@ class _CredentialFields(AnswerSchema):
     secrets = fields.List(
         fields.Nested(ClientSecretSchema),
         required=True,
-        validate=validate.Length(0, 2),
+        validate=validate.Length(0, MAX_LIVE_SECRETS),
         metadata={
             "description": "Its live client secrets: two while a rotation overlaps, none once all "
             "have expired."

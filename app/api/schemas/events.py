@@ -13,11 +13,9 @@ from app.api.schemas.fields import (
     shown_name_field,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, HINT_PATTERN, SECRET_ID_PATTERN
-from app.credentials.model import Channel, EventName
+from app.credentials.model import EVENT_NAMES, Channel, EventName
 from app.credentials.service import MAX_OVERLAP_SECONDS
 from app.identifiers import REQUEST_ID_PATTERN
-
-EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 
 _WORD = "^[a-z_]+$"
 _EVENT = "What happened."

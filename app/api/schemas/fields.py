@@ -21,7 +21,7 @@ from app.identifiers import (
     IDENTIFIER_RULE,
     is_identifier,
 )
-from app.times import format_time, parse_time
+from app.times import TIME_RULE, format_time, parse_time
 
 _STORED_TEXT = f"^[^{FORBIDDEN_CHARACTERS}]+$"
 _NAME_SENT = (
@@ -154,7 +154,7 @@ class TimestampField(fields.String):
 class TimeField(fields.String):
     """A time that callers send: RFC 3339, UTC, whole seconds."""
 
-    detail = "{name} must be a time such as 2027-01-31T00:00:00Z"
+    detail = f"{{name}} must be {TIME_RULE}"
 
     def __init__(self, description: str) -> None:
         super().__init__(metadata={"description": description})
@@ -164,7 +164,7 @@ class TimeField(fields.String):
         try:
             return parse_time(text)
         except ValueError:
-            raise ValidationError("Must be a time such as 2027-01-31T00:00:00Z") from None
+            raise ValidationError(f"Must be {TIME_RULE}") from None
 
 
 class CodeField(fields.String):

@@ -13,7 +13,6 @@ from app.api.http.pagination import (
     read_position,
     read_trail_position,
 )
-from app.api.schemas.events import EVENT_NAMES
 from app.api.schemas.fields import (
     ChoiceField,
     CodeField,
@@ -24,7 +23,7 @@ from app.api.schemas.fields import (
     TimeField,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, SECRET_ID_PATTERN
-from app.credentials.model import Order
+from app.credentials.model import EVENT_NAMES, Order
 from app.credentials.service import MAX_ITEMS
 
 

@@ -2,7 +2,7 @@
 
 from marshmallow import fields, validate
 
-from app.api.http.problem_types import PATH
+from app.api.http.problem_types import ERRORS_PATH
 from app.api.schemas.fields import AnswerSchema, TimestampField, text_field
 
 
@@ -25,7 +25,7 @@ class ProblemSchema(AnswerSchema):
 
     type = fields.String(
         required=True,
-        validate=validate.Regexp(f"^{PATH}#[a-z0-9-]+$"),
+        validate=validate.Regexp(f"^{ERRORS_PATH}#[a-z0-9-]+$"),
         metadata={
             "description": "The kind of problem, for programs to branch on. It is the address of a "
             "page that tells its cause and its remedy. There may be new kinds; treat them by their "

@@ -1,8 +1,9 @@
-"""The header of a request that may be repeated."""
+"""The header of a request that may be repeated, and of the answer that was given before."""
 
 from marshmallow import Schema, fields, validate
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+IDEMPOTENCY_REPLAYED = "Idempotency-Replayed"
 
 
 class _KeyField(fields.String):
