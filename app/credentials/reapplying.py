@@ -7,6 +7,7 @@ secrets that ended, and withdrawn consent. What was issued or enabled since is n
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from app.credentials import repository
@@ -93,12 +94,12 @@ class Reapplication:
         known = repository.select_event_keys(
             connection, unit_id=credential.unit_id, secret_id=secret_id
         )
-        work = _Work(connection, self.caller(credential.unit_id), credential, done)
-        work.apply([each for each in events if each.key not in known])
+        replay = _Replay(connection, self.caller(credential.unit_id), credential, done)
+        replay.apply([each for each in events if each.key not in known])
 
 
 @dataclass(slots=True)
-class _Work:
+class _Replay:
     """The events of one locked credential."""
 
     connection: Connection
@@ -142,36 +143,12 @@ class _Work:
         self.done.distrusted += 1
 
     def _end_secrets(self, events: list[PastEvent]) -> None:
-        now = datetime.now(UTC)
         live = repository.select_client_secrets(
             self.connection,
             unit_id=self.credential.unit_id,
             secret_id=self.credential.secret_id,
         )
-        kept = []
-        for secret in live:
-            ends = [
-                (ends_at, each) for each in events if (ends_at := _end_of(secret, each)) is not None
-            ]
-            if not ends:
-                kept.append(secret)
-                continue
-            ends_at, cause = min(ends, key=lambda end: end[0])
-            if ends_at <= now:
-                self._record("secret_ended", cause, hint=secret.hint)
-                self.done.secrets_ended += 1
-                continue
-            kept.append(secret)
-            if secret.expires_at is None or ends_at < secret.expires_at:
-                repository.update_expiry(
-                    self.connection,
-                    client_secret_id=secret.client_secret_id,
-                    expires_at=ends_at,
-                )
-                self._record(
-                    "secret_ended", cause, hint=secret.hint, expires_at=format_time(ends_at)
-                )
-                self.done.secrets_ended += 1
+        kept = [secret for secret in live if not self._has_ended(secret, events)]
         if len(kept) < len(live):
             repository.delete_client_secrets(
                 self.connection,
@@ -179,6 +156,24 @@ class _Work:
                 secret_id=self.credential.secret_id,
                 keep=kept,
             )
+
+    def _has_ended(self, secret: ClientSecret, events: list[PastEvent]) -> bool:
+        """Tell whether the events ended the client secret. If they end it later, let it expire."""
+        ends = [(end, each) for each in events if (end := _end_of(secret, each)) is not None]
+        if not ends:
+            return False
+        ends_at, cause = min(ends, key=itemgetter(0))
+        if ends_at <= datetime.now(UTC):
+            self._record("secret_ended", cause, hint=secret.hint)
+            self.done.secrets_ended += 1
+            return True
+        if secret.expires_at is None or ends_at < secret.expires_at:
+            repository.update_expiry(
+                self.connection, client_secret_id=secret.client_secret_id, expires_at=ends_at
+            )
+            self._record("secret_ended", cause, hint=secret.hint, expires_at=format_time(ends_at))
+            self.done.secrets_ended += 1
+        return False
 
     def _update(self, credential: LockedCredential) -> None:
         repository.update_credential(self.connection, credential)
