@@ -9,7 +9,6 @@ from app.settings import WORKER_CLASSES, SettingsError, settings_of_the_process
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
-    from gunicorn.workers.base import Worker
 
 try:
     settings = settings_of_the_process()
@@ -17,8 +16,7 @@ except SettingsError as error:
     print(error, file=sys.stderr)  # noqa: T201  logging is not set up yet
     sys.exit(2)
 
-host = f"[{settings.host}]" if ":" in settings.host else settings.host
-bind = f"{host}:{settings.port}"
+bind = settings.bind
 workers = settings.web_concurrency
 worker_class = WORKER_CLASSES[settings.worker_class]
 logger_class = "app.server.Logger"
@@ -32,26 +30,29 @@ logconfig_dict = logs.configuration(settings.log_level)
 
 
 def on_starting(arbiter: "Arbiter") -> None:
-    """Make the directory in which the workers share their metrics."""
+    """Make the directory in which the workers share their metrics.
+
+    It hangs on the arbiter, because gunicorn runs this file again on SIGHUP.
+    """
     arbiter.metrics = MetricsDirectory.make()
 
 
-def pre_fork(arbiter: "Arbiter", worker: "Worker") -> None:
+def pre_fork(arbiter: "Arbiter", worker: "server.Worker") -> None:
     """Give the worker its share of that directory."""
     worker.metrics = arbiter.metrics.share(each.metrics for each in arbiter.WORKERS.values())
 
 
-def post_worker_init(worker: "Worker") -> None:
+def post_worker_init(worker: "server.Worker") -> None:
     """Open the services after the fork."""
     worker.wsgi.services.open(worker.metrics)
 
 
-def worker_exit(_: "Arbiter", worker: "Worker") -> None:
+def worker_exit(_: "Arbiter", worker: "server.Worker") -> None:
     """Close the services when the worker stops."""
     worker.wsgi.services.close()
 
 
-def child_exit(_: "Arbiter", worker: "Worker") -> None:
+def child_exit(_: "Arbiter", worker: "server.Worker") -> None:
     """Forget the state of a worker that has ended. Its counts stay."""
     if worker.metrics is not None:
         worker.metrics.leave()

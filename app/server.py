@@ -23,6 +23,7 @@ from app.api.http import problem_types
 from app.api.http.hooks import COMMON_HEADERS
 from app.api.http.problems import Problem, malformed_http
 from app.identifiers import REQUEST_ID_PATTERN, new_request_id
+from app.metrics.directory import Share
 from app.places import Workload
 
 _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
@@ -72,7 +73,12 @@ class _Pools:
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's threaded worker, with a pool of threads for each kind of work (ADR 10)."""
+    """gunicorn's threaded worker, with a pool of threads for each kind of work (ADR 10).
+
+    `metrics` is its share of the metrics' directory, set before the fork.
+    """
+
+    metrics: Share | None = None
 
     def get_thread_pool(self) -> _Pools:
         return _Pools(Workload.for_verifiers(self.cfg.threads))
@@ -170,10 +176,10 @@ def install() -> None:
 
 
 def _write_problem(client: socket.socket, status: int, _reason: str, _message: str) -> None:
-    is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
+    is_our_fault = status == HTTPStatus.INTERNAL_SERVER_ERROR
     problem = (
         Problem(problem_types.UNEXPECTED, status, "The request cannot be served")
-        if is_ours
+        if is_our_fault
         else malformed_http(status, "The request is not valid HTTP")
     )
     body = problem.body()

@@ -82,6 +82,12 @@ class Settings(CredentialSettings):
     ratelimit_storage_url: str = field(repr=False)
     log_level: str
 
+    @property
+    def bind(self) -> str:
+        """Where the service listens, as a URL has it: IPv6 addresses in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read the variables. Raises one SettingsError for all that are missing or invalid."""

@@ -42,6 +42,15 @@ def test_a_variable_that_is_not_set_has_its_default(environment):
     assert settings.ratelimit_storage_url == "memory://"
 
 
+@pytest.mark.parametrize(
+    ("host", "bind"),
+    [("127.0.0.1", "127.0.0.1:8000"), ("localhost", "localhost:8000"), ("::1", "[::1]:8000")],
+)
+def test_gunicorn_listens_on_host_and_port(environment, host, bind):
+    environment.setenv("HOST", host)
+    assert Settings.from_environment().bind == bind
+
+
 def test_all_missing_variables_are_named_together(environment):
     for name in ("DATABASE_URL", "JWT_PUBLIC_KEY_FILE", "JWT_ISSUER", "JWT_AUDIENCE", "DIGEST_KEY"):
         environment.delenv(name)
