@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from app.database.errors import DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
 from tests.conftest import new_postgres
 from tests.server import ROOT, clean_environment, wait_until
@@ -114,6 +115,12 @@ def test_an_unreachable_database_is_reported_in_one_line():
     assert "Traceback" not in failed.stderr
 
 
+def test_a_database_that_cannot_be_reached_is_told_from_one_that_refuses():
+    with pytest.raises(DatabaseUnavailable) as unavailable:
+        migrate("postgresql://app@127.0.0.1:1/credentials")
+    assert "refused" in unavailable.value.reason
+
+
 def test_without_its_setting_the_command_exits_with_status_2():
     failed = run("")
     assert failed.returncode == 2
@@ -140,5 +147,5 @@ def test_a_read_only_server_is_skipped(empty_database):
 
 
 def test_a_uri_that_libpq_does_not_understand_fails():
-    with pytest.raises(MigrationFailed):
+    with pytest.raises(MigrationFailed, match=r'^invalid URI query parameter: "unknown"$'):
         migrate("postgresql://db/credentials?unknown=1")
