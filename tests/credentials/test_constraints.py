@@ -1,8 +1,12 @@
 """The database itself rejects what the contract forbids, whatever bugs the service has."""
 
+import re
+
 import psycopg
 import pytest
 from psycopg import errors
+
+from app.credentials.model import EVENT_NAMES
 
 CREDENTIAL = {
     "secret_id": "sec_" + "a" * 20,
@@ -129,6 +133,15 @@ def test_an_invalid_event_violates_its_constraint(rows, change, constraint):
     with pytest.raises(psycopg.errors.CheckViolation) as error:
         insert(rows, "credential_events", EVENT | change)
     assert error.value.diag.constraint_name == constraint
+
+
+def test_the_database_and_the_service_know_the_same_events(rows):
+    query = (
+        "SELECT pg_get_constraintdef(oid) AS definition FROM pg_constraint "
+        "WHERE conname = 'credential_events_event_known'"
+    )
+    [constraint] = rows(query)
+    assert set(re.findall("'([a-z_]+)'", constraint["definition"])) == set(EVENT_NAMES)
 
 
 def test_an_index_finds_the_newest_credentials_of_a_unit(rows):
