@@ -10,7 +10,7 @@ SELECT 'CREATE ROLE credentials_service LOGIN'
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'credentials_service')
 \gexec
 
--- a statement with the password in it would be logged where log_statement asks for it
+-- otherwise log_statement might log the statement with the password
 SET log_statement = 'none';
 SET log_min_duration_statement = -1;
 ALTER ROLE credentials_service PASSWORD :'password';
