@@ -18,6 +18,9 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 LONG_FILES := tests/clients tests/deploy tests/drills tests/examples/test_proxies.py tests/upgrade
 LONG_TEST := tests/gunicorn/test_alike.py::test_both_workers_answer_alike[100000]
 
+# Tests of one file may share an image, or a role of the Postgres server, so one process runs a file.
+DIST := -n 2 --dist loadfile
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run env token test test-long coverage check bench charts drill cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
@@ -38,10 +41,10 @@ test: $(READY) $(NODE_READY) lint ## Run the linters and every test but the long
 	@$(BIN)/python -m pytest -n 2 $(LONG_FILES:%=--ignore=%) --deselect='$(LONG_TEST)'
 
 test-long: $(READY) $(NODE_READY) $(TOOLS_READY) ## Run the long tests: proxies, cluster, image, clients
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(LONG_FILES) '$(LONG_TEST)'
+	@$(BIN)/python -m pytest $(DIST) $(LONG_FILES) '$(LONG_TEST)'
 
 coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that no test runs, in eight minutes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	@$(BIN)/python -m pytest $(DIST) --cov --cov-report=term
 
 check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 	@$(BIN)/python -m pytest -q -n 2 $(UNIT_TESTS)
