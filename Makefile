@@ -18,6 +18,9 @@ UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
 LONG_FILES := tests/clients tests/deploy tests/drills tests/examples/test_proxies.py tests/upgrade
 LONG_TEST := tests/gunicorn/test_alike.py::test_both_workers_answer_alike[100000]
 
+# Tests of one file may share an image, or a role of the Postgres server, so one process runs a file.
+DIST := -n 2 --dist loadfile
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run env token test test-long coverage check bench charts drill cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
@@ -28,7 +31,7 @@ help: ## Show this list
 run: $(RUN_READY) ## Run the service on an embedded Postgres; UNIT=unit_emea make run for another unit
 	@exec $(BIN)/python -m app.dev.run var
 
-env: $(RUN_READY) ## Print what puts `credentials` to work on a running service: eval "$(make env)"
+env: $(RUN_READY) ## Print the settings that `credentials` needs for a running service: eval "$(make env)"
 	@$(BIN)/python -m app.dev.env var
 
 token: $(RUN_READY) ## Print a development token; UNIT=unit_emea make token for another unit
@@ -38,10 +41,10 @@ test: $(READY) $(NODE_READY) lint ## Run the linters and every test but the long
 	@$(BIN)/python -m pytest -n 2 $(LONG_FILES:%=--ignore=%) --deselect='$(LONG_TEST)'
 
 test-long: $(READY) $(NODE_READY) $(TOOLS_READY) ## Run the long tests: proxies, cluster, image, clients
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(LONG_FILES) '$(LONG_TEST)'
+	@$(BIN)/python -m pytest $(DIST) $(LONG_FILES) '$(LONG_TEST)'
 
-coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that none runs, in eight minutes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that no test runs, in eight minutes
+	@$(BIN)/python -m pytest $(DIST) --cov --cov-report=term
 
 check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 	@$(BIN)/python -m pytest -q -n 2 $(UNIT_TESTS)
@@ -74,7 +77,7 @@ fmt: $(READY) ## Format the code, and fix what ruff can fix
 wording: $(READY) ## Refresh tests/wording.txt after a change of wording
 	@UPDATE_WORDING=1 $(BIN)/python -m pytest -q tests/test_wording.py
 
-mutants: $(READY) ## Change FILE line by line and see which changes no test notices
+mutants: $(READY) ## Change FILE piece by piece and show which changes no test notices
 	@$(BIN)/python -m tools.mutants $(FILE) --tests "$(TESTS)"
 
 lighthouse: $(READY) ## Measure the docs page with Lighthouse; needs Chromium and Node.js
@@ -84,9 +87,9 @@ lighthouse: $(READY) ## Measure the docs page with Lighthouse; needs Chromium an
 screenshots: $(READY) ## Refresh the screenshots of the docs page in docs/img
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser -k screenshots
 
-tools: $(TOOLS_READY) ## Install what tests of examples/ and deploy/ run: proxies, linters (700 MB)
+tools: $(TOOLS_READY) ## Install the proxies and linters that tests of examples/ and deploy/ run (700 MB)
 
-sbom: $(TOOLS_READY) ## Write var/sbom.json: what the service consists of, with licences (CycloneDX)
+sbom: $(TOOLS_READY) ## Write var/sbom.json: the service's packages and their licences (CycloneDX)
 	@$(PYTHON) -m venv --clear --without-pip var/sbom
 	@$(TOOLS)/bin/pip --python var/sbom install -qq --require-hashes -r requirements/production.txt
 	@rm -rf build
@@ -94,7 +97,7 @@ sbom: $(TOOLS_READY) ## Write var/sbom.json: what the service consists of, with 
 	@$(TOOLS)/bin/pip --python var/sbom install -qq --no-deps var/sbom/wheels/*.whl
 	@$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --output-file var/sbom.json var/sbom
 
-audit: $(READY) $(TOOLS_READY) ## Look for known vulnerabilities in what is locked; needs npm
+audit: $(READY) $(TOOLS_READY) ## Look for known vulnerabilities in the locked dependencies; needs npm
 	@$(BIN)/python -m tools.audit
 
 lock: $(READY) ## Renew the locked dependencies from setup.cfg, and those of the benchmark's peers
@@ -115,7 +118,7 @@ lock-check: $(READY) ## Check the locks: current, and with wheels for every plat
 clean: ## Remove the virtual environment, the data and the caches
 	rm -rf $(VENV) node_modules var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# $(call step,words,command) says what happens, lets it happen, and says how many seconds it took.
+# $(call step,words,command) prints the words, runs the command, and prints how many seconds it took.
 # Set-up prints to standard error, so that a target's standard output contains nothing else.
 step = printf '%s …' '$(1)' >&2; started=$$(date +%s); $(2) >&2 || { echo >&2; exit 1; }; \
   echo " $$(($$(date +%s) - started)) s" >&2
@@ -131,7 +134,7 @@ $(RUN_READY): requirements/run.txt setup.cfg
 	@touch $@
 
 $(READY): $(RUN_READY) requirements/development.txt
-	@$(call step,Installing the tools of development (300 MB),$(PIP_INSTALL) --require-hashes -r requirements/development.txt)
+	@$(call step,Installing the development tools (300 MB),$(PIP_INSTALL) --require-hashes -r requirements/development.txt)
 	@touch $@
 
 $(TOOLS_READY): requirements/tools.txt

@@ -1,6 +1,7 @@
--- The role of the service, with no more rights than it needs. Run it as the owner of the tables
--- after each migration; running it again does no harm. The password comes from the environment,
--- because anybody on the machine can read a process's arguments:
+-- The role of the service, with no more rights than it needs. Run this file after each migration,
+-- as the owner of the tables with CREATEROLE, or as a superuser. Running it again does no harm. The
+-- password comes from the environment, because anybody on the machine can read the arguments of a
+-- process:
 --
 --   SERVICE_PASSWORD=… psql --set ON_ERROR_STOP=1 --file service-role.sql "$OWNERS_DATABASE_URL"
 
@@ -10,9 +11,13 @@ SELECT 'CREATE ROLE credentials_service LOGIN'
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'credentials_service')
 \gexec
 
--- a statement with the password in it would be logged where log_statement asks for it
+-- Postgres' log must not get the statement with the password. Only a superuser can prevent that.
+SELECT current_setting('is_superuser') AS is_superuser
+\gset
+\if :is_superuser
 SET log_statement = 'none';
 SET log_min_duration_statement = -1;
+\endif
 ALTER ROLE credentials_service PASSWORD :'password';
 
 GRANT SELECT, INSERT, DELETE,

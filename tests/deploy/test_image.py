@@ -16,9 +16,6 @@ from tests.deploy.image import IMAGE, copied_files, follow
 from tests.server import ROOT, Server, answers, free_port, wait_until
 from tests.tools import tool
 
-# one worker builds the image for all tests of this module
-pytestmark = pytest.mark.xdist_group("image")
-
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and change its root")
 
 

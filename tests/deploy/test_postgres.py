@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from app.database.migrations import migrate
 from tests.conftest import environment, execute
@@ -16,12 +17,24 @@ SCRIPT = ROOT / "deploy" / "postgres" / "service-role.sql"
 
 
 @pytest.fixture
-def role(empty_database):
+def owner(empty_database):
+    """Return the URI of a migrated database, as its owner, who is not a superuser."""
+    name = conninfo_to_dict(empty_database)["dbname"]
+    execute(empty_database, "CREATE ROLE credentials_owner LOGIN CREATEROLE")
+    execute(empty_database, f"ALTER DATABASE {name} OWNER TO credentials_owner")
+    uri = empty_database.replace("postgres@", "credentials_owner@")
+    migrate(uri)
+    yield uri
+    execute(empty_database, "REASSIGN OWNED BY credentials_owner TO postgres")
+    execute(empty_database, "DROP ROLE credentials_owner")
+
+
+@pytest.fixture
+def role(owner, empty_database):
     """Return the URI of a migrated database, as the service's role."""
     require("psql", install="apt-get install postgresql-client")
-    migrate(empty_database)
-    for _ in range(2):
-        command = ["psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", SCRIPT, empty_database]
+    for uri in (owner, owner, empty_database):
+        command = ["psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", SCRIPT, uri]
         subprocess.run(command, env=os.environ | {"SERVICE_PASSWORD": "it's'"}, check=True)
     yield empty_database.replace("postgres@", "credentials_service@")
     execute(empty_database, "DROP OWNED BY credentials_service")

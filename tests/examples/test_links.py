@@ -9,6 +9,7 @@ from tests.server import ROOT
 PAGES = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "deploy").glob("*.md"),
     *(ROOT / "examples").glob("*.md"),
     *(ROOT / "drills").glob("*.md"),
 ]

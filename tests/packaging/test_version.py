@@ -1,7 +1,8 @@
-"""The version, and the changelog that explains it."""
+"""The version, the changelog that explains it, and the image's tag."""
 
 import configparser
 import re
+from pathlib import Path
 
 from tests.server import ROOT
 
@@ -29,3 +30,9 @@ def test_every_released_version_has_its_date_and_the_newest_comes_first():
     assert versions == sorted(versions, reverse=True)
     dates = [each[4] for each in releases]
     assert dates == sorted(dates, reverse=True)
+
+
+def test_the_image_has_the_version_as_its_tag():
+    files = [each for each in (ROOT / "deploy").rglob("*") if each.is_file()]
+    tags = re.findall(r"leadvibe-credentials:(\d[\w.]*)", "".join(map(Path.read_text, files)))
+    assert set(tags) == {package_version()}

@@ -37,7 +37,7 @@ func verified(handle func(http.ResponseWriter, *http.Request, Sender)) http.Hand
 	}
 }
 
-// ask returns the status and the header of an answer, or 0 if there is none that can be read.
+// ask returns the status and the header of the response, or 0 if it cannot be read.
 func ask(question *http.Request, sender *Sender) (int, http.Header) {
 	answer, err := client.Do(question)
 	if err != nil {
