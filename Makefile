@@ -14,10 +14,6 @@ TOOLS_READY := $(TOOLS)/.ready
 UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
   tests/test_settings.py tests/test_logs.py
 
-# `make test` leaves these to `make test-long`: they run real proxies, clusters, images and generators.
-LONG_FILES := tests/clients tests/deploy tests/drills tests/examples/test_proxies.py tests/upgrade
-LONG_TEST := tests/gunicorn/test_alike.py::test_both_workers_answer_alike[100000]
-
 # Tests of one file may share an image, or a role of the Postgres server, so one process runs a file.
 DIST := -n 2 --dist loadfile
 
@@ -38,10 +34,10 @@ token: $(RUN_READY) ## Print a development token; UNIT=unit_emea make token for 
 	@$(BIN)/python -m app.dev.token var
 
 test: $(READY) $(NODE_READY) lint ## Run the linters and every test but the long ones
-	@$(BIN)/python -m pytest -n 2 $(LONG_FILES:%=--ignore=%) --deselect='$(LONG_TEST)'
+	@$(BIN)/python -m pytest -n 2 -m 'not long'
 
 test-long: $(READY) $(NODE_READY) $(TOOLS_READY) ## Run the long tests: proxies, cluster, image, clients
-	@$(BIN)/python -m pytest $(DIST) $(LONG_FILES) '$(LONG_TEST)'
+	@$(BIN)/python -m pytest $(DIST) -m long
 
 coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that no test runs, in eight minutes
 	@$(BIN)/python -m pytest $(DIST) --cov --cov-report=term

@@ -303,6 +303,7 @@ def test_the_first_tab_stop_skips_the_contents(page, server):
     expect(page.get_by_role("main")).to_be_focused()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["/docs", "/docs/errors"])
 def test_axe_finds_nothing_on_any_width_in_any_theme(browser, server, path):
     require(AXE, install="npm ci")

@@ -1,5 +1,9 @@
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 
 def test_openapi_python_client_makes_a_client_for_this_version_and_later_ones(
     address, run, tmp_path, integrate

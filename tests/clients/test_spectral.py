@@ -1,4 +1,8 @@
+import pytest
+
 from tests.server import ROOT
+
+pytestmark = pytest.mark.long
 
 
 def test_the_document_follows_the_rules_of_spectral(node_tool, address, run):

@@ -5,6 +5,8 @@ import pytest
 
 from tests.clients.conftest import NODE_MODULES
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def project(tmp_path):

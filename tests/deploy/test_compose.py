@@ -10,6 +10,8 @@ import pytest
 from tests.server import ROOT
 from tests.tools import tool
 
+pytestmark = pytest.mark.long
+
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 KNOWN_SETTINGS = set(re.findall(r'"([A-Z][A-Z_]+)"', (ROOT / "app" / "settings.py").read_text()))
 GIVEN = {

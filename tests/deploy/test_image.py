@@ -16,6 +16,8 @@ from tests.deploy.image import IMAGE, copied_files, follow
 from tests.server import ROOT, Server, answers, free_port, wait_until
 from tests.tools import tool
 
+pytestmark = pytest.mark.long
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and change its root")
 
 

@@ -9,6 +9,8 @@ import yaml
 from tests.server import ROOT
 from tests.tools import tool
 
+pytestmark = pytest.mark.long
+
 KNOWN_SETTINGS = set(re.findall(r'"([A-Z][A-Z_]+)"', (ROOT / "app" / "settings.py").read_text()))
 
 

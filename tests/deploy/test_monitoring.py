@@ -16,6 +16,8 @@ from tests.helpers import basic, caller, require, typo_of
 from tests.jwks_server import serving_keys
 from tests.server import ROOT, free_port, running_server, wait_until
 
+pytestmark = pytest.mark.long
+
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 RULES = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}

@@ -21,6 +21,8 @@ from tests.conftest import environment
 from tests.helpers import require
 from tests.server import ROOT, free_port, read_answer, running_server, wait_until
 
+pytestmark = pytest.mark.long
+
 HOST = "credentials.example.com"
 
 

@@ -13,6 +13,8 @@ from tests.conftest import environment, execute
 from tests.helpers import basic, require
 from tests.server import ROOT, running_server
 
+pytestmark = pytest.mark.long
+
 SCRIPT = ROOT / "deploy" / "postgres" / "service-role.sql"
 
 

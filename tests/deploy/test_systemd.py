@@ -14,6 +14,8 @@ from tests.conftest import environment
 from tests.helpers import basic, require
 from tests.server import ROOT, Server, answers, clean_environment, free_port, wait_until
 
+pytestmark = pytest.mark.long
+
 UNITS = ROOT / "deploy" / "systemd"
 SERVICES = ["leadvibe-credentials.service", "leadvibe-credentials-migrate.service"]
 HIGHEST_EXPOSURE = 1.2  # of 10, as systemd-analyze counts

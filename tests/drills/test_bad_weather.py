@@ -18,6 +18,8 @@ from drills.service import ground
 from drills.signals import reload_with_bad_keys
 from tests.helpers import require
 
+pytestmark = pytest.mark.long
+
 DRILLS = {
     "a large unit": partial(a_large_unit, size=3000, seconds=1),
     "a frozen database": partial(frozen, seconds=3),

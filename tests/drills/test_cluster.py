@@ -7,6 +7,8 @@ import pytest
 from drills.cluster.faults import killed
 from drills.cluster.servers import INSTALL, missing_programs, running_cluster
 
+pytestmark = pytest.mark.long
+
 
 def test_no_acknowledged_change_is_lost_when_the_primary_is_killed():
     if missing := missing_programs():

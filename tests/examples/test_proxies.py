@@ -14,6 +14,8 @@ from tests.examples.proxies import ENVOY
 from tests.helpers import basic, caller, time_in
 from tests.server import Answer, free_port, running_server
 
+pytestmark = pytest.mark.long
+
 
 def test_a_valid_pair_reaches_ingestion_with_the_unit_and_the_consent_flag(send, issued, ingestion):
     assert send(issued.client_id, issued.client_secret).status == 202

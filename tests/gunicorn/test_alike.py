@@ -99,7 +99,7 @@ def conversations(author, requests):
         yield conversation
 
 
-@pytest.mark.parametrize("requests", [10_000, 100_000])
+@pytest.mark.parametrize("requests", [10_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_both_workers_answer_alike(settings, service, issuer, requests):
     issued = [service.issue(caller(), name="x") for _ in range(3)]
     pairs = [(each.client_id, each.client_secret) for each in issued]

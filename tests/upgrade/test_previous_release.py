@@ -14,6 +14,8 @@ from tests.conftest import environment
 from tests.helpers import basic
 from tests.server import ROOT, clean_environment, running_server
 
+pytestmark = pytest.mark.long
+
 # After a release, set this to its tag.
 PREVIOUS_RELEASE = "c0a3f221862630241f1b51af7d9bb268d3dd605b"
 
