@@ -1,4 +1,4 @@
-"""The header of a request that may be repeated."""
+"""The schema of the Idempotency-Key, the header of a request that may be repeated."""
 
 from marshmallow import Schema, fields, validate
 
