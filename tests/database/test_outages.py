@@ -18,7 +18,7 @@ import pytest
 
 from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
-from app.database.errors import may_pass
+from app.database.errors import is_transient
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, environment, execute
@@ -336,15 +336,15 @@ def test_what_is_given_up_is_cancelled_at_the_server(postgres, member):
 
 
 @pytest.mark.parametrize(
-    ("sqlstate", "is_passing"),
+    ("sqlstate", "expected"),
     [("08006", True), ("08P01", True), ("25006", True), ("25P03", True), ("25P04", True),
      ("40P01", True), ("42P01", True), ("53100", True), ("53300", True), ("55P03", True),
      ("57014", True), ("57P01", True), ("23514", False), ("42501", False), ("42601", False),
      ("26000", False), ("42P05", False), ("22001", False)],
 )  # fmt: skip
-def test_an_error_passes_or_not_by_its_sqlstate(sqlstate, is_passing):
+def test_the_sqlstate_says_whether_an_error_is_transient(sqlstate, expected):
     kind = psycopg.errors.lookup(sqlstate)
-    assert may_pass(kind("x")) is is_passing
+    assert is_transient(kind("x")) is expected
 
 
 def test_the_service_works_with_its_least_role(postgres, settings, issuer):
