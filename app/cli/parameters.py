@@ -92,7 +92,7 @@ _actor = click.option(
     type=_Identifier(),
     default=default_actor,
     show_default="cli:<your user name>",
-    help="Who does it, for the audit trail.",
+    help="The actor to record in the audit trail.",
 )
 
 name = click.argument("name", type=_Name())

@@ -141,7 +141,7 @@ PARAMETERS: dict[str, Any] = {
 }
 
 METRICS = """\
-# HELP leadvibe_verifications_total Verifications, by what came of them.
+# HELP leadvibe_verifications_total Verifications, by outcome.
 # TYPE leadvibe_verifications_total counter
 leadvibe_verifications_total{outcome="accepted"} 1027.0
 """

@@ -113,7 +113,7 @@ class EventMembersSchema(AnswerSchema):
 
 
 class UnitEventMembersSchema(AnswerSchema):
-    """What an event of a unit's trail has besides: its credential, and how it was done."""
+    """What an event in a unit's trail adds: its credential, and how it was done."""
 
     secret_id = pattern_field("The credential.", SECRET_ID_PATTERN)
     client_id = pattern_field("Its client ID.", CLIENT_ID_PATTERN, allow_none=True)
