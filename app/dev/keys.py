@@ -1,4 +1,4 @@
-"""Keys and tokens for development. Only a service on this machine accepts them."""
+"""Keys and tokens for development. Only a service with the same keys directory accepts them."""
 
 import base64
 import os
@@ -41,7 +41,7 @@ class InvalidUnit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DevelopmentKeys:
-    """The key pair that signs and checks tokens, and the DIGEST_KEY, as base64."""
+    """The key pair of tokens, and the DIGEST_KEY in base64."""
 
     private_key: bytes
     public_key_file: Path
@@ -72,7 +72,7 @@ class DevelopmentKeys:
 
 
 def development_keys(directory: Path) -> DevelopmentKeys:
-    """Return the keys in the directory. Missing keys are made first."""
+    """Return the keys in the directory, after making those that are missing."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_key = _read_or_write(directory / _PRIVATE_KEY, _new_private_key())
     public_key = load_pem_private_key(private_key, password=None).public_key()
@@ -93,7 +93,7 @@ def unit_from_environment() -> str:
 
 
 def development_token(settings: Settings, *, unit_id: str) -> str | None:
-    """Return a token that the service accepts, or None if it does not use development keys."""
+    """Return a token that the service accepts, or None if it does not use the development keys."""
     public_key_file = settings.jwt_keys
     if not isinstance(public_key_file, Path) or public_key_file.name != _PUBLIC_KEY:
         return None
@@ -122,9 +122,9 @@ def _new_private_key() -> bytes:
 
 
 def _read_or_write(path: Path, content: bytes) -> bytes:
-    """Return the file's content; if there is none yet, write it, readable only by its owner.
+    """Return the file's content. If there is no file yet, write it, readable only by its owner.
 
-    A hard link exists with its whole content or not at all, so two processes agree on one key.
+    A hard link appears with its whole content or not at all, so two processes agree on one key.
     """
     if not path.exists():
         draft = path.with_name(f"{path.name}.{os.getpid()}")
