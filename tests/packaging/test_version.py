@@ -1,4 +1,4 @@
-"""The version, and the changelog that explains it."""
+"""The version matches the changelog."""
 
 import configparser
 import re

@@ -185,7 +185,7 @@ def test_a_malformed_cursor_of_a_trail_is_rejected(member, trail_path, cursor):
     assert member.get(f"{trail_path}?cursor={cursor}").status_code == 400
 
 
-def test_pages_part_credentials_of_the_same_microsecond(member, issue, rows):
+def test_a_page_may_end_between_credentials_of_the_same_microsecond(member, issue, rows):
     issue(5)
     rows.execute("UPDATE credentials SET created_at = '2025-06-01T10:00:00.000001Z'")
     shown = joined(all_pages(member, "/secrets?limit=2"))
