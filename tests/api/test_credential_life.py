@@ -302,7 +302,7 @@ def test_the_trail_begins_with_the_issued_event(issued_json, trail):
     assert event["detail"] == {"client_id": issued_json["client_id"], "name": "CRM backend"}
 
 
-def test_the_first_page_has_the_event_with_the_highest_id(issued_json, rows, trail):
+def test_the_first_page_shows_even_the_highest_event_id(issued_json, rows, trail):
     rows.execute(
         "INSERT INTO credential_events (event_id, secret_id, unit_id, event, actor, request_id) "
         "OVERRIDING SYSTEM VALUE "

@@ -75,7 +75,7 @@ def test_the_user_is_that_of_the_image(pods):
     assert [pod["securityContext"]["runAsUser"] for pod in pods] == [int(user)] * 2
 
 
-def test_each_probe_has_its_own_endpoint(deployment):
+def test_the_probes_use_the_right_endpoints(deployment):
     (container,) = deployment["template"]["spec"]["containers"]
     asked = {
         each: container[each]["httpGet"]["path"]

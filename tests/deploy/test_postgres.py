@@ -63,7 +63,7 @@ def test_the_role_has_every_privilege_that_the_service_needs(role, settings, iss
      "UPDATE credentials SET unit_id = 'x'", "TRUNCATE credentials", "DROP TABLE credentials",
      "UPDATE client_secrets SET secret_hash = 'x'"],
 )  # fmt: skip
-def test_the_role_may_not_change_data_that_is_written_once(role, statement):
+def test_the_role_may_not_change_protected_data(role, statement):
     with (
         psycopg.connect(role) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
