@@ -65,4 +65,4 @@ def on_exit(arbiter: "Arbiter") -> None:
     arbiter.metrics.remove()
 
 
-server.install()
+server.install_problem_documents()

@@ -165,7 +165,7 @@ class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn sh
         super().unread(data)
 
 
-def install() -> None:
+def install_problem_documents() -> None:
     """Replace gunicorn's answer to malformed HTTP, which is HTML and quotes the invalid line."""
     parser.SocketUnreader = _RememberingUnreader
     gunicorn.util.write_error = _write_problem

@@ -119,11 +119,13 @@ def _unverified_fields(token: str) -> dict[str, Any]:
         return {}
     header = {name: content.header.get(name) for name in ("alg", "kid", "typ")}
     claims = {name: content.claims.get(name) for name in ("iss", "aud", "sub")}
-    times = {name: _time(content.claims[name]) for name in _TIMES if name in content.claims}
+    times = {
+        name: _readable_time(content.claims[name]) for name in _TIMES if name in content.claims
+    }
     return {**header, **claims, **times}
 
 
-def _time(value: Any) -> Any:
+def _readable_time(value: Any) -> Any:
     """Return a NumericDate in the service's format; return any other value unchanged."""
     try:
         return format_time(datetime.fromtimestamp(value, UTC))

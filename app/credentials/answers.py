@@ -48,7 +48,7 @@ class RepeatableRequest:
     @property
     def content(self) -> bytes:
         """The verb and the arguments in a canonical form, whatever the JSON looked like."""
-        arguments = {name: _plain(value) for name, value in self.arguments.items()}
+        arguments = {name: _json_value(value) for name, value in self.arguments.items()}
         return json.dumps([self.verb, arguments], sort_keys=True).encode()
 
 
@@ -70,7 +70,7 @@ class AnswerSeal:
         """Encrypt the answer (AES-256-GCM), and bind it to the request's content."""
         key_hash, sealing_key = _derive(self._digest_keys[0], request)
         nonce = os.urandom(_NONCE_BYTES)
-        members = {name: _plain(value) for name, value in asdict(answer).items()}
+        members = {name: _json_value(value) for name, value in asdict(answer).items()}
         sealed = AESGCM(sealing_key).encrypt(nonce, json.dumps(members).encode(), request.content)
         return SealedAnswer(key_hash, nonce + sealed)
 
@@ -99,5 +99,5 @@ def _derive(digest_key: bytes, request: RepeatableRequest) -> tuple[bytes, bytes
     return derived[:_KEY_HASH_BYTES], derived[_KEY_HASH_BYTES:]
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value

@@ -153,7 +153,7 @@ def select_credentials(
     """
     parameters = {
         **asdict(only),
-        "name": None if only.name is None else _part(only.name),
+        "name": None if only.name is None else _like_pattern(only.name),
         "unit_id": unit_id,
         "created_at": after.created_at if after else "infinity",
         "secret_id": after.secret_id if after else "",
@@ -704,7 +704,7 @@ def delete_old_answers(connection: Connection[TupleRow]) -> None:
     connection.execute(query, {"seconds": ANSWER_SECONDS})
 
 
-def _part(text: str) -> str:
+def _like_pattern(text: str) -> str:
     """Return the LIKE pattern of every text that contains this one."""
     escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"

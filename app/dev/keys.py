@@ -65,9 +65,9 @@ class DevelopmentKeys:
             "iat": now,
             "exp": now + _TOKEN_SECONDS,
         }
-        _put(payload, claims.unit, unit_id)
+        _set_claim(payload, claims.unit, unit_id)
         if claims.role is not None:
-            _put(payload, claims.role, role)
+            _set_claim(payload, claims.role, role)
         return jwt.encode(payload, self.private_key, algorithm="EdDSA")
 
 
@@ -109,7 +109,7 @@ def development_token(settings: Settings, *, unit_id: str) -> str | None:
     )
 
 
-def _put(payload: dict[str, Any], path: ClaimPath, value: str) -> None:
+def _set_claim(payload: dict[str, Any], path: ClaimPath, value: str) -> None:
     *parents, name = path.names
     for parent in parents:
         payload = payload.setdefault(parent, {})

@@ -32,8 +32,9 @@ _CONTENT_LENGTH = re.compile(
 )
 _REQUEST_LINE = re.compile(rb"(?:\r\n)?[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 
-_ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
-_AT_ONCE = _ONCE | select.EPOLLOUT
+_READABLE_ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+# A socket is nearly always writable, so a thread of the lane looks at it immediately.
+_READY_NOW = _READABLE_ONCE | select.EPOLLOUT
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
@@ -157,7 +158,7 @@ class FastWorker(Worker):
             self.await_bytes(connection, self.on_pending_socket_readable)
         elif VERIFICATION.match(connection.received):
             self._lane[connection.sock.fileno()] = connection
-            self._epoll.register(connection.sock, _AT_ONCE)
+            self._epoll.register(connection.sock, _READY_NOW)
         else:
             self._hand_to_pool(connection)
 
@@ -271,7 +272,7 @@ class FastWorker(Worker):
             connection.timeout = monotonic() + seconds
         descriptor = connection.sock.fileno()
         self._lane[descriptor] = connection
-        self._epoll.modify(descriptor, _ONCE)
+        self._epoll.modify(descriptor, _READABLE_ONCE)
 
     def _leave_lane(self, connection: Connection) -> None:
         with suppress(OSError, ValueError):  # not registered any more, or closed

@@ -66,8 +66,8 @@ class TokenVerifier:
         key can be fetched.
         """
         payload = self._decode(token)
-        expires_at = _time(payload["exp"])
-        starts = [_time(payload[name]) for name in ("nbf", "iat") if name in payload]
+        expires_at = _numeric_date(payload["exp"])
+        starts = [_numeric_date(payload[name]) for name in ("nbf", "iat") if name in payload]
         now = time()
         if any(start > now + LEEWAY_SECONDS for start in starts):
             raise InvalidToken("not valid yet")
@@ -146,7 +146,7 @@ def _reason(error: Exception) -> str:
     return _REASONS.get(type(error), f"malformed ({type(error).__name__})")
 
 
-def _time(value: object) -> float:
+def _numeric_date(value: object) -> float:
     """Return a NumericDate (RFC 7519, 2) in seconds. Raises InvalidToken if it is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidToken("a time is not a number")

@@ -50,7 +50,7 @@ class Pages:
             reference=self.reference,
             problem_types=PROBLEM_TYPES,
             answer=_answer,
-            fields_of=_list_of,
+            fields_of=_markdown_list,
             samples=_samples,
         )
         # captions are for the HTML page only
@@ -118,12 +118,12 @@ def _fence(language: str, code: str) -> str:
     return f"```{language}\n{code}\n```"
 
 
-def _list_of(fields: Iterable[Field], indent: str = "") -> str:
+def _markdown_list(fields: Iterable[Field], indent: str = "") -> str:
     """Return fields as a Markdown list; the members of a field are a list below it."""
     lines = []
     for each in fields:
         required = ", required" if each.required else ""
         lines.append(f"{indent}- `{each.name}` ({each.type}{required}): {each.description}")
         if each.fields:
-            lines.append(_list_of(each.fields, f"{indent}  "))
+            lines.append(_markdown_list(each.fields, f"{indent}  "))
     return "\n".join(lines)
