@@ -1,17 +1,17 @@
-"""gunicorn's settings, from the service's. `gunicorn wsgi:app` reads them in this directory."""
+"""gunicorn's configuration, made from the service's settings. `gunicorn wsgi:app` reads it here."""
 
 import sys
 from typing import TYPE_CHECKING
 
 from app import logs, server
 from app.metrics.directory import MetricsDirectory
-from app.settings import WORKER_CLASSES, SettingsError, settings_of_the_process
+from app.settings import WORKER_CLASSES, SettingsError, process_settings
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
 
 try:
-    settings = settings_of_the_process()
+    settings = process_settings()
 except SettingsError as error:
     print(error, file=sys.stderr)  # noqa: T201  logging is not set up yet
     sys.exit(2)
@@ -21,11 +21,11 @@ workers = settings.web_concurrency
 worker_class = WORKER_CLASSES[settings.worker_class]
 logger_class = "app.server.Logger"
 threads = settings.threads
-graceful_timeout = 10  # twice the longest answer; a half-sent request holds a stop no longer
-preload_app = True  # errors show before a worker starts, and workers share the code's memory
+graceful_timeout = 10  # seconds: twice the longest answer, and a limit for half-sent requests
+preload_app = True  # errors show before workers start, and workers share the code's memory
 control_socket_disable = True
-secure_scheme_headers = {}  # by default, two that disagree are a 400 from a trusted address
-forwarder_headers = ""  # by default, a SCRIPT_NAME header from this host would move our URLs
+secure_scheme_headers = {}  # by default, contradicting ones from a trusted address are a 400
+forwarder_headers = ""  # by default, a SCRIPT_NAME header from this host changes our paths
 logconfig_dict = logs.configuration(settings.log_level)
 
 
@@ -53,7 +53,7 @@ def worker_exit(_: "Arbiter", worker: "server.Worker") -> None:
 
 
 def child_exit(_: "Arbiter", worker: "server.Worker") -> None:
-    """Forget the state of a worker that has ended. Its counts stay."""
+    """Remove the gauges of a worker that has ended. Its counters stay."""
     if worker.metrics is not None:
         worker.metrics.leave()
 
@@ -63,4 +63,4 @@ def on_exit(arbiter: "Arbiter") -> None:
     arbiter.metrics.remove()
 
 
-server.install()
+server.install_problem_documents()

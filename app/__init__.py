@@ -1,4 +1,4 @@
-"""LeadVibe Credentials: issues and checks the API credentials of the lead platform."""
+"""LeadVibe Credentials: issues and verifies the API credentials of the lead platform."""
 
 import logging.config
 from typing import TYPE_CHECKING
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None) -> Application:
-    """Make the service, by default from the environment. Raises SettingsError.
+    """Make the application, by default from environment variables. Raises SettingsError.
 
-    Open its `services` once the process has forked.
+    Call `services.open()` after the process has forked.
     """
     settings = settings or Settings.from_environment()
     logging.config.dictConfig(logs.configuration(settings.log_level))

@@ -1,6 +1,6 @@
-"""Identifiers that others choose: units, actors and request IDs.
+"""Identifiers that other systems choose: units, actors and request IDs.
 
-The patterns mean the same in Python and in JSON Schema (ECMAScript). Match them whole.
+The patterns mean the same in Python and in JSON Schema (ECMAScript). Use them with `fullmatch`.
 """
 
 import re
@@ -21,10 +21,10 @@ _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)
 
 
 def is_identifier(text: str) -> bool:
-    """Tell whether the text may name an actor or a unit: it is stored and logged as it is.
+    """Tell whether the text may name an actor or a unit. It is stored and logged unchanged.
 
-    1-255 code points, without control characters, bidirectional overrides and lone surrogates: a
-    terminal would interpret them, or Postgres reject them.
+    1-255 code points, without control characters, bidirectional overrides or lone surrogates: a
+    terminal would interpret them, or Postgres would reject them.
     """
     return _IDENTIFIER.fullmatch(text) is not None
 

@@ -1,4 +1,4 @@
-"""JSON as we write it: compact, in UTF-8, members in their order."""
+"""JSON as the service writes it: compact, in UTF-8, with members in their given order."""
 
 import json
 from typing import Any
@@ -9,8 +9,8 @@ import orjson
 def json_bytes(value: Any) -> bytes:
     """Return the value as JSON.
 
-    orjson refuses what it cannot write in UTF-8, such as a lone surrogate that a caller has sent,
-    and integers over 64 bits. The standard library escapes the one and writes the other.
+    orjson rejects integers over 64 bits, and lone surrogates, which a caller may send but UTF-8
+    cannot encode. The standard library writes both: it escapes surrogates.
     """
     try:
         text: bytes = orjson.dumps(value)

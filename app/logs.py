@@ -1,6 +1,6 @@
 """Log lines: JSON on standard output, or readable text on a terminal.
 
-A record's values besides its message are in one attribute: `extra={"fields": {…}}`.
+Pass the values besides the message in one attribute: `extra={"fields": {…}}`.
 """
 
 import logging
@@ -14,7 +14,7 @@ from typing import Any
 
 from app.json_bytes import json_bytes
 
-# What no line of ours shows, logging need not find out (see "Optimization" in its documentation).
+# Do not collect what our lines never show (see "Optimization" in the documentation of logging).
 logging._srcfile = ""  # noqa: SLF001  documented there
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
@@ -22,7 +22,7 @@ _STANDARD_OUTPUT = 1
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """Return the `logging.config` dictionary of every process, including gunicorn's own."""
+    """Return the `logging.config` dictionary for every process, including gunicorn's master."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -51,14 +51,14 @@ def configuration(level: str) -> dict[str, Any]:
 def log_fields(logger: logging.Logger, message: str, fields: dict[str, Any]) -> None:
     """Log at INFO, as `logger.info(message, extra={"fields": fields})` does.
 
-    Where only JSON on standard output is wanted, it takes a third of the time. The logger must not
-    have handlers or filters of its own.
+    If JSON on standard output is the only log, this takes a third of the time. The logger must not
+    have its own handlers or filters.
     """
     if not logger.isEnabledFor(logging.INFO):
         return
     handlers = logging.root.handlers
     if len(handlers) == 1 and isinstance(handlers[0].formatter, _JsonFormatter):
-        with suppress(OSError):  # a log never ends a request
+        with suppress(OSError):  # logging never ends a request
             _write(_json_line(time(), "INFO", logger.name, message, fields))
     else:
         logger.info(message, extra={"fields": fields})
@@ -71,28 +71,28 @@ def _write(line: str) -> None:
 
 
 class _StandardOutput(logging.Handler):
-    """Writes each line by one system call, and without a lock.
+    """Writes each line in one system call, and without a lock.
 
-    A thread that waits in `write` would make all others wait for the lock. The system keeps lines
-    apart by itself, in a pipe up to 4 KiB (pipe(7)).
+    With a lock, a thread that waits in `write` would make all others wait. The kernel keeps lines
+    apart anyway; in a pipe, lines of up to 4 KiB (pipe(7)).
     """
 
     def createLock(self) -> None:  # noqa: N802  logging's name
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        self.emit(record)  # there are no filters; from Python 3.13 on, `handle` insists on a lock
+        self.emit(record)  # there are no filters; from Python 3.13 on, `handle` requires a lock
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             _write(self.format(record))
-        except Exception:  # noqa: BLE001  as every handler does: a log never ends a request
+        except Exception:  # noqa: BLE001  as in every handler: logging never ends a request
             self.handleError(record)
 
 
 class _QuotedInputFilter(logging.Filter):
-    """Remove requests that gunicorn quotes: a header's value or a URL may contain a secret."""
+    """Removes requests that gunicorn quotes: a header or a URL may contain a secret."""
 
     _PREFIXES = ("Invalid request from ip=", "Error handling request")
 

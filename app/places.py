@@ -1,4 +1,4 @@
-"""Places for work, so that no kind of work can starve another (ADR 10)."""
+"""Limit each kind of work to its own places, so that none can starve another (ADR 10)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from threading import Lock
 from time import monotonic
 from typing import Self
 
-_MANAGERS = 2
-_WAITING_MANAGERS = 14
+_MANAGEMENT_PLACES = 2
+_MANAGEMENT_WAITING = 14
 
 VERIFICATION_PATIENCE = 0.05
 _BACKGROUND_PATIENCE = 4.0
 
 _BLINK_SECONDS = 0.005
 
-_ANY = 1_000_000  # waiters: as many as there are threads
+_UNLIMITED = 1_000_000  # more callers than there are threads
 
 
 class NoPlace(Exception):
@@ -24,14 +24,14 @@ class NoPlace(Exception):
 
 
 class Places:
-    """So many places for one kind of work, and a waiting room: a bulkhead.
+    """A bulkhead: `count` places for one kind of work, and a queue for `waiting` callers.
 
-    If all places are taken, a caller waits for at most `patience` seconds, and `waiting` callers at
-    most. If no place has been given back for that long, the work is stuck: nobody waits any more,
-    but for a blink, in case it was the process that had no processor. So a busy moment costs a
-    short wait, and work that is stuck takes no threads from other kinds.
+    If all places are taken, a caller waits for at most `patience` seconds. If no place has been
+    given back for that long, the work is stuck, and callers wait only for a blink, in case the
+    process itself had no processor. So a busy moment costs a short wait, and stuck work takes no
+    threads from other kinds.
 
-    `taken`, `waited` and `refused` count callers since the beginning.
+    `taken`, `waited` and `refused` count callers since the start.
     """
 
     def __init__(self, count: int, *, patience: float, waiting: int) -> None:
@@ -39,13 +39,13 @@ class Places:
         self.taken = self.waited = self.refused = 0
         self._free = count
         self._patience = patience
-        self._room = waiting
+        self._max_waiting = waiting
         self._queue: deque[Lock] = deque()
-        self._moved_at = monotonic()
+        self._changed_at = monotonic()  # when a place was last taken or given back
         self._lock = Lock()
 
     def take(self) -> Self:
-        """Hold a place, in a `with` statement. Raises NoPlace."""
+        """Hold a place during a `with` statement. Raises NoPlace."""
         return self
 
     def __enter__(self) -> None:
@@ -69,13 +69,13 @@ class Places:
         return self.count - self._free
 
     def _enter(self) -> Lock | None:
-        """Take a free place, or join the queue and return what is released when it is our turn."""
+        """Take a free place, or join the queue and return a lock that is released at our turn."""
         if self._free > 0:
             self._free -= 1
             self.taken += 1
-            self._moved_at = monotonic()
+            self._changed_at = monotonic()
             return None
-        if len(self._queue) >= self._room:
+        if len(self._queue) >= self._max_waiting:
             self.refused += 1
             raise NoPlace
         self.waited += 1
@@ -85,7 +85,7 @@ class Places:
         return turn
 
     def _wait(self, turn: Lock) -> None:
-        patience = max(_BLINK_SECONDS, self._moved_at + self._patience - monotonic())
+        patience = max(_BLINK_SECONDS, self._changed_at + self._patience - monotonic())
         if turn.acquire(timeout=patience):
             return
         with self._lock:
@@ -96,7 +96,7 @@ class Places:
 
     def _pass_on(self) -> None:
         """Hand the place to the caller who has waited longest, or leave it free."""
-        self._moved_at = monotonic()
+        self._changed_at = monotonic()
         if self._queue:
             self.taken += 1
             self._queue.popleft().release()
@@ -128,26 +128,28 @@ class Workload:
 
     @classmethod
     def for_verifiers(cls, verifiers: int) -> Self:
-        """Plan a process in which so many threads verify at once.
+        """Plan a process in which at most `verifiers` threads verify at once.
 
-        Each kind has a thread for every place and every seat in its waiting room, and one more,
-        which refuses callers at once when all others are stuck.
+        Management has a thread for every place and every caller that may wait. Each kind has one
+        thread more, which refuses callers at once when all others are stuck.
         """
         return cls(
             verification=Work(
-                Places(verifiers, patience=VERIFICATION_PATIENCE, waiting=_ANY), seconds=0.8
+                Places(verifiers, patience=VERIFICATION_PATIENCE, waiting=_UNLIMITED), seconds=0.8
             ),
-            # with both waits, the hash and the database, a change is answered within five seconds
+            # both waits, bcrypt and the database together take less than five seconds
             management=Work(
-                Places(_MANAGERS, patience=0.5, waiting=_WAITING_MANAGERS), seconds=2.5
+                Places(_MANAGEMENT_PLACES, patience=0.5, waiting=_MANAGEMENT_WAITING), seconds=2.5
             ),
-            # one keeps a core busy; whoever waits for it has a management place
-            hashing=Places(1, patience=1.0, waiting=_ANY),
+            # one run keeps a core busy; each caller that waits for it holds a management place
+            hashing=Places(1, patience=1.0, waiting=_UNLIMITED),
             key_fetch=Places(1, patience=0, waiting=0),
-            # long enough for whoever has the place: nothing that was remembered may be lost
-            background=Work(Places(1, patience=_BACKGROUND_PATIENCE, waiting=_ANY), seconds=3.0),
+            # longer than the work that holds the place may take, so that no pending write is lost
+            background=Work(
+                Places(1, patience=_BACKGROUND_PATIENCE, waiting=_UNLIMITED), seconds=3.0
+            ),
             verification_threads=verifiers + 1,
-            management_threads=_MANAGERS + _WAITING_MANAGERS + 1,
+            management_threads=_MANAGEMENT_PLACES + _MANAGEMENT_WAITING + 1,
             other_threads=2,
-            connections=verifiers + _MANAGERS + 1,
+            connections=verifiers + _MANAGEMENT_PLACES + 1,
         )

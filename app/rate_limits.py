@@ -1,4 +1,4 @@
-"""How often something may happen in a minute, counted by the `limits` library (ADR 7)."""
+"""Limit how often something may happen in a minute, with the `limits` library (ADR 7)."""
 
 import hashlib
 import logging
@@ -19,11 +19,11 @@ _logger = logging.getLogger(__name__)
 
 
 class RateLimit:
-    """Counts events by a key, in windows of a minute; `per_minute` of them are within the limit.
+    """Allows `per_minute` events of each key in every window of a minute; 0 disables the limit.
 
-    0 disables the limit. While the storage is unreachable nothing is counted: the limit saves work,
-    and is not what keeps anybody out. With `counters`, so many are shared by all keys, so that a
-    flood of made-up keys does not fill the memory.
+    While the storage is unreachable, nothing is limited: the limit saves work, but access does not
+    depend on it. With `counters`, all keys share that many counters, so that a flood of made-up
+    keys does not fill the memory.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class RateLimit:
         return self._ask(lambda limiter: limiter.hit(self._item, *self._identifiers(key)), key)
 
     def check(self, *key: str) -> int | None:
-        """Count nothing. Return None, or once the limit is reached the seconds until it ends."""
+        """Return what `count` would return for the next event, without counting it."""
         return self._ask(lambda limiter: limiter.test(self._item, *self._identifiers(key)), key)
 
     def _ask(

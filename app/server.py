@@ -1,4 +1,4 @@
-"""What gunicorn does in our way: a pool of threads for each kind of work, and its own answers."""
+"""Changes to gunicorn: threads for each kind of work, and problem documents for malformed HTTP."""
 
 import re
 import socket
@@ -30,9 +30,9 @@ _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
 VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
 _HEAD_BYTES = 64
 
-CLIENT_SECONDS = 5  # that a client may take: to begin, to send a request, to receive an answer
+CLIENT_SECONDS = 5  # how long a client may send nothing, send one request, or read nothing
 _STALL = struct.pack("ll", CLIENT_SECONDS, 0)  # a struct timeval
-_LINGER_SECONDS = 2.0  # that a connection waits for its client to close it too
+_LINGER_SECONDS = 2.0  # how long a connection waits for its client to close it too
 _LINGER_BYTES = 4096
 
 _REQUEST_ID = re.compile(
@@ -41,7 +41,7 @@ _REQUEST_ID = re.compile(
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's logger, without the access log that `logconfig_dict` would switch on."""
+    """gunicorn's logger, without the access log that `logconfig_dict` would turn on."""
 
     access_log_enabled = False
 
@@ -49,7 +49,8 @@ class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn ships 
 class _Pools:
     """A pool of threads for each kind of work, so that no kind waits for the threads of another.
 
-    The kind is guessed from the first bytes of a request. A wrong guess only costs the separation.
+    The first bytes of a request tell its kind. A request that is misjudged is still served, only by
+    the threads of another kind.
     """
 
     def __init__(self, workload: Workload) -> None:
@@ -58,7 +59,7 @@ class _Pools:
         self._others = ThreadPoolExecutor(workload.other_threads, "others")
 
     def submit(self, handle: Callable[[TConn], Any], connection: TConn) -> "Future[Any]":
-        """Have the connection's next request handled."""
+        """Let a thread handle the connection's next request."""
         head = _peek(connection)
         if VERIFICATION.match(head):
             return self._verification.submit(handle, connection)
@@ -67,7 +68,7 @@ class _Pools:
         return self._others.submit(handle, connection)
 
     def shutdown(self, *, wait: bool = True) -> None:
-        """Accept no more requests."""
+        """Stop accepting requests."""
         for pool in (self._verification, self._management, self._others):
             pool.shutdown(wait=wait)
 
@@ -93,7 +94,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     def leave(self, connection: TConn) -> None:
         """Close the connection once its client has, or after two seconds (RFC 9112, 9.6).
 
-        gunicorn's own way waits for the client in the main thread, where nobody else is served.
+        gunicorn itself would wait for the client in the main thread, which then serves nobody else.
         """
         try:
             connection.sock.shutdown(socket.SHUT_WR)
@@ -104,7 +105,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.await_bytes(connection, self._drain)
 
     def _drain(self, connection: TConn, client: socket.socket) -> None:
-        """Read and forget what the client still sends: closing on it could lose the answer."""
+        """Discard what the client still sends: closing with unread bytes could lose the answer."""
         with suppress(OSError):
             if client.recv(_LINGER_BYTES):
                 return
@@ -117,7 +118,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         connection.close()
 
     def enqueue_req(self, connection: TConn) -> None:
-        """Handle the next request, once its first bytes are there to tell its kind."""
+        """Handle the next request once its first bytes are there, which tell its kind."""
         if connection.initialized or connection.data_ready:
             super().enqueue_req(connection)
             return
@@ -139,19 +140,19 @@ def limit_stalls(client: socket.socket) -> None:
 
 
 def _peek(connection: TConn) -> bytes:
-    """Return the first bytes of the next request, as far as they are there."""
+    """Return the first bytes of the next request that have arrived, without consuming them."""
     if connection.parser is not None:
         buffered: bytes = connection.parser.unreader.buf.getvalue()
         if buffered:
             return buffered[:_HEAD_BYTES]
     try:
         head: bytes = connection.sock.recv(_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:  # nothing there, or nobody; or TLS, which cannot be peeked into
+    except OSError:  # nothing has arrived, the client is gone, or TLS, which cannot be peeked into
         return b""
     return head
 
 
-# What each connection has read of its request: gunicorn forgets the one that it cannot parse.
+# What has been read of the request on each connection: gunicorn discards one that it cannot parse.
 _REMEMBERED_BYTES = 16 * 1024
 _read_of_request: WeakKeyDictionary[socket.socket, bytes] = WeakKeyDictionary()
 
@@ -164,13 +165,13 @@ class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn sh
         return data
 
     def unread(self, data: bytes) -> None:
-        """Take back what belongs to the next request."""
+        """Take back bytes of the next request, and so forget the previous one."""
         _read_of_request.pop(self.sock, None)
         super().unread(data)
 
 
-def install() -> None:
-    """Replace gunicorn's answer to malformed HTTP: it is HTML, and quotes the invalid line."""
+def install_problem_documents() -> None:
+    """Replace gunicorn's answer to malformed HTTP, which is HTML and quotes the invalid line."""
     parser.SocketUnreader = _RememberingUnreader
     gunicorn.util.write_error = _write_problem
 

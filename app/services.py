@@ -1,4 +1,4 @@
-"""What a process of the service holds."""
+"""The objects that a process of the service holds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ from app.rate_limits import RateLimit
 from app.settings import CredentialSettings, Settings
 from app.tallies import Durations
 
-# Failures share so many counters. A client that fails and shares its counter with a flood gets 429
-# instead of 401: refused either way.
+# All failures share this many counters. A client that fails and shares its counter with a flood
+# gets 429 instead of 401, so it is refused either way.
 _FAILURE_COUNTERS = 4096
 
 
@@ -41,7 +41,7 @@ class Services:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Make the services. They are closed at first: a connection must not cross the fork."""
+        """Make the services, still closed: a connection must not cross the fork."""
         workload = Workload.for_verifiers(settings.threads)
         database = Database(settings.database_url, connections=workload.connections)
         keys = _key_source(settings, workload)
@@ -78,11 +78,11 @@ class Services:
         )
 
     def may_change(self, claims: Claims) -> bool:
-        """Tell whether the bearer of a token may change credentials."""
+        """Tell whether the token's bearer may change credentials."""
         return not self.manager_roles or not self.manager_roles.isdisjoint(claims.roles)
 
     def open(self, share: Share | None = None) -> None:
-        """Start to connect to the database and to fetch keys, in the background.
+        """Start the background work: connect to the database and fetch keys.
 
         With a share, the metrics are those of all processes that share its directory.
         """
@@ -92,7 +92,7 @@ class Services:
         self.metrics.open(share)
 
     def close(self) -> None:
-        """Write what is still in memory, and close the connections."""
+        """Stop the background work, write what is pending, and close the connections."""
         self.metrics.close()
         self.keys.close()
         self.credentials.deferred.close()

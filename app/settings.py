@@ -44,7 +44,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialSettings:
-    """The settings that work on credentials needs, and so all that the command line reads."""
+    """The settings that work on credentials needs. Most commands read only these."""
 
     database_url: str = field(repr=False)
     digest_keys: tuple[bytes, ...] = field(repr=False)
@@ -104,7 +104,7 @@ class Settings(CredentialSettings):
         )
         settings = cls(
             **_domain_values(env),
-            jwt_keys=key_file or jwks_url or "",  # one of them, or the problems below say so
+            jwt_keys=key_file or jwks_url or "",  # exactly one of them: checked below
             jwt_issuer=env.str("JWT_ISSUER", validate=_NOT_EMPTY),
             jwt_audience=env.str("JWT_AUDIENCE", validate=_NOT_EMPTY),
             jwt_algorithms=tuple(
@@ -144,11 +144,11 @@ class Settings(CredentialSettings):
 
 
 @cache
-def settings_of_the_process() -> Settings:
+def process_settings() -> Settings:
     """Read the environment once for the life of the process. Raises SettingsError.
 
-    gunicorn reads its configuration again on SIGHUP. What has become invalid since must not end a
-    service that runs.
+    gunicorn reads its configuration again on SIGHUP. A setting that has become invalid since, such
+    as the key file, must not end a running service.
     """
     return Settings.from_environment()
 
@@ -162,7 +162,7 @@ def database_url_from_environment() -> str:
 
 
 def _environment() -> environs.Env:
-    env = environs.Env(eager=False)  # collects problems until it is sealed
+    env = environs.Env(eager=False)  # collects problems until `seal` is called
     env.add_parser("digest_keys", _parse_digest_keys)
     env.add_parser("claim", _parse_claim)
     env.add_parser("log_level_name", _parse_log_level)
@@ -211,7 +211,7 @@ def _key_problems(
 
 
 def _claim_problems(claims: ClaimPaths) -> dict[str, list[str]]:
-    """Require a claim for each meaning, or a person who assigns units could make managers."""
+    """Require different claims, or somebody who may only assign units could appoint managers."""
     named = {
         "JWT_UNIT_CLAIM": claims.unit,
         "JWT_UNITS_CLAIM": claims.units,
@@ -251,13 +251,13 @@ def _check_storage_url(url: str) -> None:
 
 
 def _is_url(text: str, *schemes: str) -> bool:
-    """Tell whether the text is a URL with one of the schemes, and names a server."""
+    """Tell whether the text is a URL with one of the schemes and a server."""
     try:
         parts = urlsplit(text)
-        names_a_server = bool(parts.hostname) and parts.port != 0
+        has_server = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False  # an invalid host or port
-    return parts.scheme in schemes and names_a_server and not re.search(r"\s", text)
+    return parts.scheme in schemes and has_server and not re.search(r"\s", text)
 
 
 def _check_host(host: str) -> None:
@@ -297,7 +297,7 @@ def _parse_digest_keys(text: str) -> tuple[bytes, ...]:
 
 def _parse_digest_key(text: str) -> bytes:
     try:
-        # openssl wraps its lines
+        # `openssl rand -base64` wraps long lines
         key = base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
         raise ValidationError("Must be base64.") from None

@@ -1,4 +1,4 @@
-"""Plain counts, kept where things happen. `app/metrics` publishes them (ADR 18)."""
+"""Plain counters, kept where things happen. `app/metrics` publishes them (ADR 18)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ Key = TypeVar("Key", bound="Hashable")
 
 
 class Tally(Generic[Key]):
-    """Counts by key, from any thread. A key must come from a small set: it is never forgotten."""
+    """Counts by key, from any thread. Keys must come from a small set, because all are kept."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._counts: dict[Key, int] = {}
 
     def add(self, key: Key, count: int = 1) -> None:
-        """Count what has just happened."""
+        """Count one or more events."""
         with self._lock:
             self._counts[key] = self._counts.get(key, 0) + count
 
     def counts(self) -> Mapping[Key, int]:
-        """Return a copy of all counts since the beginning."""
+        """Return a copy of all counts since the start."""
         with self._lock:
             return self._counts.copy()
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How many durations fell into each bucket, and how many seconds they took together.
+    """How many durations fell into each bucket, and their sum in seconds.
 
     There is one bucket more than bounds, for the durations beyond the last bound.
     """
@@ -42,7 +42,7 @@ class Distribution:
     seconds: float
 
     def since(self, earlier: Distribution | None) -> Distribution:
-        """Return what has been added to the earlier one."""
+        """Return what was added since the earlier one, which may be None."""
         if earlier is None:
             return self
         pairs = zip(self.buckets, earlier.buckets, strict=True)
@@ -63,8 +63,8 @@ class Durations(Generic[Key]):
         self._cells: dict[Key, list[float]] = {}  # the buckets, and the seconds at the end
 
     def add(self, key: Key, seconds: float) -> None:
-        """Count what has just taken so many seconds."""
-        bucket = bisect_left(self._bounds, seconds)  # a bound belongs to its bucket
+        """Count a duration."""
+        bucket = bisect_left(self._bounds, seconds)  # bounds are inclusive
         with self._lock:
             try:
                 cell = self._cells[key]
@@ -74,7 +74,7 @@ class Durations(Generic[Key]):
             cell[-1] += seconds
 
     def distributions(self) -> Mapping[Key, Distribution]:
-        """Return a copy of all distributions since the beginning."""
+        """Return a copy of all distributions since the start."""
         with self._lock:
             return {
                 key: Distribution(tuple(map(int, cell[:-1])), cell[-1])

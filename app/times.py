@@ -1,6 +1,6 @@
 """Times as callers see them: RFC 3339, UTC, whole seconds, `Z`.
 
-The pattern means the same in Python and in JSON Schema (ECMAScript). Match it whole.
+The pattern means the same in Python and in JSON Schema (ECMAScript). Use it with `fullmatch`.
 """
 
 import re
@@ -13,7 +13,7 @@ _TIME = re.compile(TIME_PATTERN)
 
 
 def format_time(time: datetime) -> str:
-    """Return the time as text; a fraction of a second is cut off."""
+    """Return the time as text, without its fraction of a second."""
     return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 

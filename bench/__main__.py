@@ -1,4 +1,4 @@
-"""`make bench`: how fast the service is, as ratios within one run. See docs/benchmarks.md."""
+"""`make bench`: measure the service's speed, as ratios within one run. See docs/benchmarks.md."""
 
 import sys
 from shutil import which
@@ -13,7 +13,7 @@ from bench.stage import set_up
 
 
 def main() -> None:
-    """Measure all experiments. Write var/bench.json after each, and print the tables at the end."""
+    """Run all experiments. Write var/bench.json after each, and print the tables at the end."""
     signal(SIGTERM, lambda *_: sys.exit("make bench: stopped."))  # stops the servers too
     plan = Plan.from_environment()
     _require_tools(plan)

@@ -1,4 +1,4 @@
-"""`make charts`: charts in docs/img and tables in docs/benchmarks.md, from var/bench.json."""
+"""`make charts`: write charts to docs/img and tables to docs/benchmarks.md, from var/bench.json."""
 
 import json
 import re
@@ -17,9 +17,9 @@ _PAGE = ROOT / "docs" / "benchmarks.md"
 _IMAGES = ROOT / "docs" / "img"
 _SIZES = {"1k": "1,000", "100k": "100,000", "1m": "1,000,000", "10m": "10,000,000"}
 
-_LAST_RATIO = "list_10_vs_json_agg"  # of a whole run; a quick one does not have it
+_LAST_RATIO = "list_10_vs_json_agg"  # of a whole run; a quick run does not have it
 
-# Those below are in the table only: pgbench is no server, and refused pairs are like valid ones.
+# Measures without a bar: pgbench is not a server, and invalid pairs are as fast as valid ones.
 _ONLY_IN_TABLE = {"pgbench", "wrong", "unknown"}
 
 
@@ -73,7 +73,7 @@ def _chart_of_sizes(measures: Measures) -> str:
 
 
 def _with_table(page: str, name: str, table: str) -> str:
-    """Replace what stands between the table's markers."""
+    """Return the page with the table between its markers."""
     begin, end = f"<!-- table: {name}, made by make charts -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(page):

@@ -1,4 +1,4 @@
-"""Databases full of credentials, and some pairs that are valid in them."""
+"""Fill databases with credentials, of which some pairs are known and valid."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,18 +33,18 @@ def create_database(server_url: str, name: str) -> str:
 
 
 def libpq_variables(database_url: str) -> dict[str, str]:
-    """Return the environment variables that name the database to libpq and its like."""
+    """Return the environment variables by which libpq and other clients find the database."""
     parts = conninfo_to_dict(database_url)
     return {"PGHOST": parts["host"], "PGUSER": parts["user"], "PGDATABASE": parts["dbname"]}
 
 
 def create_credentials(server_url: str, name: str, count: int, hasher: Hasher) -> Database:
-    """Create a database with so many credentials, each with one client secret."""
+    """Create a database with `count` credentials, each with one client secret."""
     database_url = create_database(server_url, name)
     migrate(database_url)
     pairs = [(generate_client_id(), generate_client_secret()) for _ in range(PAIRS)]
     with psycopg.connect(database_url, autocommit=True) as connection:
-        with _constraints_afterwards(connection):
+        with _without_constraints(connection):
             _insert_made_up(connection, count - PAIRS)
         _insert_pairs(connection, pairs, hasher)
         connection.execute("VACUUM ANALYZE")
@@ -52,7 +52,7 @@ def create_credentials(server_url: str, name: str, count: int, hasher: Hasher) -
 
 
 def add_unit(database_url: str, unit_id: str, count: int) -> None:
-    """Give a unit so many credentials, a second apart."""
+    """Add `count` credentials to a unit, created a second apart."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
             """
@@ -73,10 +73,11 @@ def add_unit(database_url: str, unit_id: str, count: int) -> None:
 
 
 @contextmanager
-def _constraints_afterwards(connection: psycopg.Connection) -> Iterator[None]:
-    """Insert without constraints and indexes, then make them: four times as fast for a million.
+def _without_constraints(connection: psycopg.Connection) -> Iterator[None]:
+    """Drop constraints and indexes, and make them again afterwards.
 
-    Checks and foreign keys apply only to later rows, so that a million old ones are not checked.
+    A million rows are inserted four times as fast. Checks and foreign keys are made NOT VALID, so
+    that these rows are not checked.
     """
     constraints = connection.execute(
         """

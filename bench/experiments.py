@@ -1,6 +1,6 @@
 """The experiments. Each starts its servers, and yields the targets to measure in turn.
 
-The name of a measure has the contender, an `@` and the number of connections.
+The name of a measure is the contender, an `@` and the number of connections.
 """
 
 import os
@@ -28,7 +28,7 @@ from bench.work import (
 Experiment = Callable[[Stage, Plan], AbstractContextManager[Targets]]
 
 _CORES = os.cpu_count() or 1
-_UNIT_THAT_ISSUES = "unit_issues"
+_ISSUING_UNIT = "unit_issues"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def processes(stage: Stage, plan: Plan) -> Iterator[Targets]:
 def issues(stage: Stage, _: Plan) -> Iterator[Targets]:
     """`POST /secrets` against bcrypt alone, both on all cores."""
     database = stage.credentials("issues", 1_000)
-    token = stage.keys.sign(unit_id=_UNIT_THAT_ISSUES)
+    token = stage.keys.sign(unit_id=_ISSUING_UNIT)
     with serving(stage.service(database.url, processes=_CORES)) as server:
         yield {
             # enough requests under way that each process always has one
@@ -112,7 +112,7 @@ def issues(stage: Stage, _: Plan) -> Iterator[Targets]:
 
 @contextmanager
 def lists(stage: Stage, plan: Plan) -> Iterator[Targets]:
-    """`GET /secrets` against the same list as Postgres' json_agg writes it."""
+    """`GET /secrets` against the same list, made by Postgres' json_agg."""
     database = stage.credentials("lists", 1_000)
     service = stage.service(database.url)
     json_agg = stage.on_stock_worker("json_agg", database.url)
@@ -143,7 +143,7 @@ def experiments(plan: Plan) -> list[Experiment]:
 def _serving(
     stage: Stage, plan: Plan, contenders: Iterable[Contender], connections: Iterable[int]
 ) -> Iterator[Targets]:
-    """Start what the plan includes, and yield the targets: those to be compared side by side."""
+    """Start the servers that the plan includes, and yield their targets, ordered for comparison."""
     servers: dict[str, Server] = {}
     targets: dict[str, Target] = {}
     with ExitStack() as stack:
@@ -178,7 +178,7 @@ def _pgbench(stage: Stage, plan: Plan, database_url: str) -> dict[str, Target]:
         print("pgbench is missing (apt-get install postgresql): Postgres alone is left out.")
         return {}
     script = stage.directory / "select.sql"
-    client_id = "'lv_ci_' || left(md5('c' || :n), 20)"  # one of those that bench/data.py makes up
+    client_id = "'lv_ci_' || left(md5('c' || :n), 20)"  # as bench/data.py makes them up
     statement = STORED_SECRETS.replace("%(client_id)s", client_id)
     script.write_text(f"\\set n random(1, 500)\n{' '.join(statement.split())};\n")
     return {

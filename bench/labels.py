@@ -1,4 +1,4 @@
-"""What the measures are called in tables and charts."""
+"""The labels of the measures in tables and charts."""
 
 from bench.peers import PEERS
 
@@ -17,7 +17,7 @@ _FLOORS = {
 }
 _PEERS = {peer.name: peer.title for peer in PEERS}
 
-# who takes part in the comparison of verifications
+# the contenders in the comparison of verifications
 KINDS = {"the service": _SERVICE, "floors": _FLOORS, "peers": _PEERS}
 
 _OTHERS = {

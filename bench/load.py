@@ -1,4 +1,4 @@
-"""Load on a server, from wrk."""
+"""Put a server under load with wrk."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Requests:
-    """The requests that a server gets in turn, and how to know the right answer to the first."""
+    """The requests that a server gets in turn, and what the right answer to the first one has."""
 
     name: str
     each: Sequence[Request]
@@ -35,7 +35,7 @@ class Requests:
 
 
 class HttpTarget:
-    """A server that gets requests over so many connections, each kept alive."""
+    """A server that gets requests over a number of connections, each kept alive."""
 
     def __init__(
         self, server: Server, requests: Requests, connections: int, directory: Path
@@ -48,7 +48,7 @@ class HttpTarget:
         self._check()
 
     def measure(self, seconds: int) -> Measure:
-        """Run wrk for so many seconds. Only right answers count for the rate."""
+        """Run wrk for `seconds`. Only right answers count for the rate."""
         before = self.server.cpu_seconds()
         output = self._run_wrk(seconds)
         used = self.server.cpu_seconds() - before
@@ -98,7 +98,7 @@ class HttpTarget:
 
 
 def _script(requests: Sequence[Request]) -> str:
-    """Write the wrk script that sends the requests in turn. They are made before the load."""
+    """Return the wrk script that sends the requests in turn. It formats them before the load."""
     listed = ",\n".join(_lua_request(each) for each in requests)
     return f"""\
 local requests = {{

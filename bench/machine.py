@@ -1,4 +1,4 @@
-"""The machine and the versions that a run was made with."""
+"""Describe the machine and the versions of a run."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _PACKAGES = ("gunicorn", "flask", "psycopg", "bcrypt")
 
 
 def describe_machine(plan: Plan, postgres: str) -> dict[str, Any]:
-    """Return what the figures of a run depend on, besides the code."""
+    """Return everything but the code that the figures of a run depend on."""
     return {
         "run": plan.name,
         "date": datetime.now(UTC).date().isoformat(),

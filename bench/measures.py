@@ -11,9 +11,9 @@ from bench.servers import Server
 
 @dataclass(frozen=True)
 class Measure:
-    """What one target did in one round.
+    """The figures of one target in one round.
 
-    The rate counts right answers only. `failed` is the share of the others: 0.01 is one request in
+    The rate counts right answers only. `failed` is the share of all others: 0.01 is one request in
     a hundred.
     """
 
@@ -25,15 +25,15 @@ class Measure:
 
 
 class Target(Protocol):
-    """Something whose speed can be measured. Some have a server of their own."""
+    """Something to measure. `server` is None if it is not a server."""
 
     server: Server | None
 
     def measure(self, seconds: int) -> Measure:
-        """Load it for so many seconds."""
+        """Put it under load for `seconds`."""
 
 
-# Under other load on the machine, the service refuses what would wait too long.
+# If the machine has other load, the service refuses requests that would wait too long.
 _TOLERATED_FAILURES = 0.5
 
 Targets = Mapping[str, Target]
@@ -54,14 +54,14 @@ def measure_in_turns(targets: Targets, *, rounds: int, seconds: int) -> Measures
 
 
 def warm_up(targets: Targets) -> None:
-    """Load each server for a second, so that connections, statements and caches are there."""
+    """Load each server for a second, so that connections, statements and caches are ready."""
     one_per_server = {id(each.server or each): each for each in targets.values()}
     for target in one_per_server.values():
         target.measure(1)
 
 
 def check_failures(name: str, failed: float) -> None:
-    """Exit if so many answers were wrong that the rate means nothing."""
+    """Exit if too many answers were wrong for the rate to mean anything."""
     if failed > _TOLERATED_FAILURES:
         sys.exit(f"make bench: {name} failed {failed:.0%} of its requests.")
 

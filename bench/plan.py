@@ -1,4 +1,4 @@
-"""How much a run measures: `QUICK=1`, the whole, or `FULL=1`."""
+"""How much a run measures: quick (`QUICK=1`), whole, or full (`FULL=1`)."""
 
 import os
 from dataclasses import dataclass

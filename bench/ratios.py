@@ -47,7 +47,7 @@ RATIOS = {
     ),
     # credentials issued against bcrypt alone, both on all cores
     "issue_vs_bcrypt": Ratio("issue", "bcrypt"),
-    # the time of a list against the time of the same list from json_agg: more is slower
+    # the time of a list against json_agg's time for the same list: more is slower
     "list_10_vs_json_agg": Ratio("json_agg_10@8", "list_10@8"),
     "list_100_vs_json_agg": Ratio("json_agg_100@8", "list_100@8"),
     "list_1000_vs_json_agg": Ratio("json_agg_1000@8", "list_1000@8"),

@@ -80,7 +80,7 @@ def _row(name: str, summary: dict[str, Any]) -> list[str]:
 
 
 def _summary(name: str, measures: Measures, servers: Servers) -> dict[str, Any]:
-    """Return the medians of a target, what its server needs, and each round's measure."""
+    """Return the medians of a target, its server's memory and start-up time, and each round."""
     rounds = measures[name]
     return {
         **{

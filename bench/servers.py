@@ -1,4 +1,4 @@
-"""Servers under measurement: their start, what they cost, and their end."""
+"""Start and stop the servers to measure, and read their CPU time and memory."""
 
 import os
 import subprocess
@@ -40,12 +40,12 @@ class Server:
     start_up_seconds: float
 
     def cpu_seconds(self) -> float:
-        """Return what the master and its workers have used, in user mode and in the kernel."""
+        """Return the CPU time of the master and its workers, in user mode and in the kernel."""
         times = [process.cpu_times() for process in self._processes()]
         return sum(each.user + each.system for each in times)
 
     def memory_mib(self) -> float:
-        """Return the resident memory of the largest worker, or of a server without workers."""
+        """Return the resident memory of the largest worker, or of the server if it has none."""
         workers = self.master.children(recursive=True) or [self.master]
         return max(worker.memory_info().rss for worker in workers) / 2**20
 
@@ -55,7 +55,7 @@ class Server:
 
 @contextmanager
 def serving(command: Command) -> Iterator[Server]:
-    """Run the server until the block ends. Exits with its last words if it does not start."""
+    """Run the server until the block ends. Exits with the end of its log if it does not start."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{command.name}.log"
     port = _free_port()
@@ -84,7 +84,7 @@ def _free_port() -> int:
 
 
 def _answers(process: subprocess.Popen, port: int) -> bool:
-    """Wait for the first answer, whatever it is, and tell whether it came."""
+    """Wait for an answer of any status, and tell whether one came in time."""
     deadline = monotonic() + _START_SECONDS
     while monotonic() < deadline and process.poll() is None:
         with suppress(OSError, HTTPException):

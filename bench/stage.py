@@ -1,4 +1,4 @@
-"""What all experiments share: the Postgres server, the databases, the keys, and how to serve."""
+"""What all experiments share: Postgres, the databases, the keys, and the servers' commands."""
 
 import os
 import sys
@@ -40,7 +40,7 @@ class Stage:
             return connection.execute("SHOW server_version").fetchone()[0]
 
     def credentials(self, name: str, count: int) -> Database:
-        """Return the database with so many credentials. The first call fills it."""
+        """Return the database with `count` credentials. The first call fills it."""
         if name not in self._databases:
             print(f"Filling a database with {count:,} credentials …", flush=True)
             self._databases[name] = create_credentials(
@@ -49,7 +49,7 @@ class Stage:
         return self._databases[name]
 
     def service(self, database_url: str, *, processes: int = 1) -> Command:
-        """Return how to start the service, as in production."""
+        """Return the command that starts the service, as in production."""
         return Command(
             name=f"service-{_database_name(database_url)}-{processes}",
             arguments=_gunicorn("wsgi:app"),
@@ -57,7 +57,7 @@ class Stage:
         )
 
     def on_our_worker(self, target: str, database_url: str) -> Command:
-        """Return how to start a floor under the service's worker and settings."""
+        """Return the command that starts a floor under the service's worker and settings."""
         return Command(
             name=f"{target}-our-worker-1",
             arguments=_gunicorn(f"bench.targets.{target}:app", "--threads=4"),
@@ -65,7 +65,7 @@ class Stage:
         )
 
     def on_stock_worker(self, target: str, database_url: str, *, processes: int = 1) -> Command:
-        """Return how to start a floor under gunicorn's own worker with four threads."""
+        """Return the command that starts a floor under gunicorn's own worker with four threads."""
         return Command(
             name=f"{target}-stock-{processes}",
             arguments=_gunicorn(
@@ -128,7 +128,7 @@ def unknown(database: Database) -> Requests:
 def for_floors(database: Database, contains: str = "secret_id") -> Requests:
     """Return the same requests as `good`.
 
-    Floors are at the same path, because our worker treats it in its own way.
+    Floors are at the same path, because our worker treats this path specially.
     """
     return replace(good(database), name="floors", contains=contains)
 

@@ -1,4 +1,4 @@
-"""Bar charts as SVG, drawn by hand: horizontal bars, each with its figure beside it."""
+"""Draw bar charts as SVG without a library: horizontal bars, each with its figure beside it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from html import escape
 
 _WIDTH = 840
 _LEFT = 310  # where bars begin
-_RIGHT = 130  # room for the figure behind the longest bar
+_RIGHT = 130  # space for the figure after the longest bar
 _TOP = 62
 _ROW = 30
 _BAR = 18

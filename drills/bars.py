@@ -1,4 +1,4 @@
-"""A bar: what the contract promises, and what was measured."""
+"""Bars: the limits that the contract promises, with the figures that were measured."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pathlib import Path
 class Bar:
     """A figure that must not exceed its limit. Units: "ms", "s", "x quiet", or "" for a count.
 
-    `noisy` figures are slowest answers: one pause of a busy machine decides them.
+    A figure is `noisy` if it is a slowest answer, which a single pause of a busy machine decides.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Bar:
 
     @property
     def is_close(self) -> bool:
-        """Tell whether it is missed by so little that the machine's noise may be the cause."""
+        """Tell whether it was missed so narrowly that the machine's noise may be the cause."""
         return self.limit < self.value <= self.limit * (3 if self.noisy else 1.3)
 
     def text(self) -> str:
@@ -41,7 +41,7 @@ class Bar:
 
 
 def write_bars(file: Path, results: dict[str, list[Bar]]) -> None:
-    """Keep each drill's figures as the table shows them, and as numbers."""
+    """Write each drill's figures to the file, as text and as numbers."""
     document = {
         name: {
             bar.name: {
@@ -60,7 +60,7 @@ def write_bars(file: Path, results: dict[str, list[Bar]]) -> None:
 
 
 def times_quiet(name: str, quiet: float, loaded: float, limit: float = 3) -> Bar:
-    """Compare a time in seconds with what it is when nothing else happens."""
+    """Compare a time in seconds with the same time when nothing else happens."""
     note = f"{quiet * 1000:,.1f} → {loaded * 1000:,.1f} ms"
     return Bar(name, loaded / quiet, limit, "x quiet", note)
 
@@ -68,25 +68,25 @@ def times_quiet(name: str, quiet: float, loaded: float, limit: float = 3) -> Bar
 def p99_times_quiet(name: str, quiet: float, loaded: float) -> Bar:
     """Compare 99th percentiles in seconds: at most three times the quiet one.
 
-    A quiet one of less than 7 ms (half of what it was at 8771fdd) counts as 7 ms: on two cores that
-    also run the callers and Postgres, what is left is the scheduler's.
+    A quiet one below 7 ms (half of that at 8771fdd) counts as 7 ms: two cores also run the callers
+    and Postgres, so smaller differences are the scheduler's.
     """
     note = f"{quiet * 1000:,.1f} → {loaded * 1000:,.1f} ms"
     return Bar(name, loaded / max(quiet, 0.007), 3, "x quiet", note)
 
 
 def within_ms(name: str, seconds: float, limit: float, *, noisy: bool = False) -> Bar:
-    """Bound a time in seconds by so many milliseconds."""
+    """Compare a time in seconds with a limit in milliseconds."""
     return Bar(name, seconds * 1000, limit, "ms", noisy=noisy)
 
 
 def within(name: str, seconds: float, limit: float) -> Bar:
-    """Bound a time by so many seconds."""
+    """Compare a time in seconds with a limit in seconds."""
     return Bar(name, seconds, limit, "s")
 
 
 def none_of(name: str, count: int, of: int | None = None) -> Bar:
-    """Demand that something never happens."""
+    """Require that something never happens."""
     return Bar(name, count, 0, note="" if of is None else f"of {of:,}")
 
 

@@ -1,4 +1,4 @@
-"""What is committed: no standby confirms it, the clock steps back, a pooler mixes sessions."""
+"""Commits: no standby confirms them, the clock steps back, or a pooler mixes sessions."""
 
 from time import sleep
 
@@ -7,7 +7,7 @@ from drills.load import Callers, Load, Request
 from drills.service import (
     POOL,
     PROCESSES,
-    Ground,
+    Testbed,
     bearer,
     issuing,
     pgbouncer,
@@ -17,13 +17,13 @@ from drills.service import (
 )
 
 
-def no_standby_confirms(ground: Ground, *, seconds: float = 15) -> list[Bar]:
+def no_standby_confirms(testbed: Testbed, *, seconds: float = 15) -> list[Bar]:
     """No standby confirms commits; 6 callers issue, 2 verify."""
-    with ground.serve() as service:
+    with testbed.serve() as service:
         verifiers = verifying([service.issue() for _ in range(2)], callers=2)
         issuers = issuing([service.token(f"unit_{number}") for number in range(6)])
         most = 0
-        with ground.postgres.configured(synchronous_standby_names="nobody"):
+        with testbed.postgres.configured(synchronous_standby_names="nobody"):
             sleep(0.5)
             with Load(service.port, verifying=verifiers, issuing=issuers) as load:
                 for _ in range(round(seconds / 0.25)):
@@ -37,9 +37,9 @@ def no_standby_confirms(ground: Ground, *, seconds: float = 15) -> list[Bar]:
     ]
 
 
-def clock_steps_back(ground: Ground) -> list[Bar]:
-    """A client secret ends by a rotation without overlap; then the clock would step back."""
-    with ground.serve() as service:
+def clock_steps_back(testbed: Testbed) -> list[Bar]:
+    """A rotation without overlap ends a client secret, which no step of the clock may revive."""
+    with testbed.serve() as service:
         issued = service.issue()
         path = f"/secrets/{issued.secret_id}"
         token = bearer(issued.token)
@@ -62,12 +62,12 @@ def clock_steps_back(ground: Ground) -> list[Bar]:
         ]
 
 
-def behind_pgbouncer(ground: Ground, *, rounds: int = 300) -> list[Bar]:
-    """PgBouncer 1.18 in transaction mode: DELETEs, GETs, PUTs and verifications mixed."""
-    database = ground.new_database()
-    with pgbouncer(ground, database) as port:
+def behind_pgbouncer(testbed: Testbed, *, rounds: int = 300) -> list[Bar]:
+    """Behind PgBouncer 1.18 in transaction mode, callers delete, get, update and verify at once."""
+    database = testbed.new_database()
+    with pgbouncer(testbed, database) as port:
         url = database.url_on(port)
-        with ground.serve(database, url=url, MAX_CREDENTIALS_PER_UNIT="10000") as service:
+        with testbed.serve(database, url=url, MAX_CREDENTIALS_PER_UNIT="10000") as service:
             issued = [service.issue() for _ in range(4)]
             copies = database.clone_credential(
                 issued[0].secret_id, copies=2 * 4 * rounds, secrets=True
@@ -101,6 +101,6 @@ def behind_pgbouncer(ground: Ground, *, rounds: int = 300) -> list[Bar]:
 
 
 def _each(method: str, secret_ids: list[str], token: str) -> Callers:
-    """Four callers that share the credentials and call each once."""
+    """Return four callers that share the credentials and call each once."""
     requests = [Request(method, f"/secrets/{each}", bearer(token)) for each in secret_ids]
     return Callers([requests[offset::4] for offset in range(4)], once=True)

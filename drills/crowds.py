@@ -1,4 +1,4 @@
-"""Crowds: what one caller or one unit does must not reach the others."""
+"""Crowds: what one caller or one unit does must not affect the others."""
 
 from time import monotonic, sleep
 
@@ -8,9 +8,9 @@ from drills.load import Callers, Load, Request, during
 from drills.service import (
     PROCESSES,
     CannotRun,
-    Ground,
     Issued,
     Service,
+    Testbed,
     basic,
     bearer,
     issuing,
@@ -24,9 +24,9 @@ from drills.service import (
 _QUIET_SECONDS = 3
 
 
-def issue_flood(ground: Ground) -> list[Bar]:
-    """16 callers issue as fast as they can, each in a unit of its own."""
-    with ground.serve(ISSUE_LIMIT="0") as service:
+def issue_flood(testbed: Testbed) -> list[Bar]:
+    """16 callers issue as fast as they can, each in its own unit."""
+    with testbed.serve(ISSUE_LIMIT="0") as service:
         verifiers = verifying([service.issue() for _ in range(4)])
         quiet = during(_QUIET_SECONDS, service.port, verifying=verifiers)["verifying"]
         tokens = [service.token(f"unit_{number}") for number in range(16)]
@@ -41,10 +41,10 @@ def issue_flood(ground: Ground) -> list[Bar]:
     ]
 
 
-def one_unit_issues(ground: Ground) -> list[Bar]:
+def one_unit_issues(testbed: Testbed) -> list[Bar]:
     """One unit alone issues with 16 callers, and ISSUE_LIMIT is 60."""
     limit = 60
-    with ground.serve(ISSUE_LIMIT=str(limit)) as service:
+    with testbed.serve(ISSUE_LIMIT=str(limit)) as service:
         verifiers = verifying([service.issue("unit_v") for _ in range(4)])
         quiet = during(_QUIET_SECONDS, service.port, verifying=verifiers)["verifying"]
         greedy = issuing([service.token("unit_greedy")] * 16)
@@ -54,7 +54,7 @@ def one_unit_issues(ground: Ground) -> list[Bar]:
     issues = before["issuing"]
     issues.extend(after["issuing"])
     return [
-        # each process counts for itself
+        # each process counts separately
         Bar("issues of the unit in a minute", issues.with_status(200), limit * PROCESSES),
         Bar("answers of 429, missing", max(0, 1 - issues.with_status(429)), 0),
         none_of(
@@ -66,18 +66,18 @@ def one_unit_issues(ground: Ground) -> list[Bar]:
     ]
 
 
-def planned_change_of_key(ground: Ground) -> list[Bar]:
+def planned_change_of_key(testbed: Testbed) -> list[Bar]:
     """8 guessers on one client ID after a planned change of DIGEST_KEY."""
-    database = ground.new_database()
+    database = testbed.new_database()
     old, new = new_digest_key(), new_digest_key()
-    with ground.serve(database, DIGEST_KEY=old) as service:
+    with testbed.serve(database, DIGEST_KEY=old) as service:
         right, other, known = service.issue(), service.issue(), service.issue()
     try:
-        serving = ground.serve(database, DIGEST_KEY=f"{new},{old}", VERIFY_FAILURE_LIMIT="0")
+        serving = testbed.serve(database, DIGEST_KEY=f"{new},{old}", VERIFY_FAILURE_LIMIT="0")
         service = serving.__enter__()
         note = ""
-    except CannotRun:  # it knows one key only
-        serving = ground.serve(database, DIGEST_KEY=new, VERIFY_FAILURE_LIMIT="0")
+    except CannotRun:  # an old version, which accepts one key only
+        serving = testbed.serve(database, DIGEST_KEY=new, VERIFY_FAILURE_LIMIT="0")
         service = serving.__enter__()
         note = "takes one key only: new alone"
     try:
@@ -101,14 +101,14 @@ def planned_change_of_key(ground: Ground) -> list[Bar]:
     ]
 
 
-def lost_key(ground: Ground) -> list[Bar]:
-    """8 guessers on one client ID after the former DIGEST_KEY was lost."""
-    database = ground.new_database()
+def lost_key(testbed: Testbed) -> list[Bar]:
+    """8 guessers on one client ID after the previous DIGEST_KEY was lost."""
+    database = testbed.new_database()
     guesser = {"X-Forwarded-For": "203.0.113.1"}
     limits = {"TRUSTED_PROXIES": "1", "VERIFY_FAILURE_LIMIT": "20"}
-    with ground.serve(database) as service:
+    with testbed.serve(database) as service:
         right = service.issue()
-    with ground.serve(database, **limits) as service:
+    with testbed.serve(database, **limits) as service:
         quiet = during(2, service.port, listing=listing(right.token))["listing"]
         guessers = guessing(right, callers=8, headers=guesser)
         with Load(service.port, guessing=guessers):
@@ -124,9 +124,9 @@ def lost_key(ground: Ground) -> list[Bar]:
     ]
 
 
-def one_proxy_for_all(ground: Ground) -> list[Bar]:
-    """All senders come by way of one proxy, and one of them is refused too often."""
-    with ground.serve(TRUSTED_PROXIES="1", VERIFY_FAILURE_LIMIT="10") as service:
+def one_proxy_for_all(testbed: Testbed) -> list[Bar]:
+    """All senders come through one proxy, and one of them fails too often."""
+    with testbed.serve(TRUSTED_PROXIES="1", VERIFY_FAILURE_LIMIT="10") as service:
         issued = service.issue()
         wrong = basic(issued.client_id, generate_client_secret())
 
@@ -144,9 +144,9 @@ def one_proxy_for_all(ground: Ground) -> list[Bar]:
     ]
 
 
-def a_large_unit(ground: Ground, *, size: int = 100_000, seconds: float = 5) -> list[Bar]:
+def a_large_unit(testbed: Testbed, *, size: int = 100_000, seconds: float = 5) -> list[Bar]:
     """8 callers list a unit with 100,000 credentials."""
-    with ground.serve(MAX_CREDENTIALS_PER_UNIT="1000") as service:
+    with testbed.serve(MAX_CREDENTIALS_PER_UNIT="1000") as service:
         issued = service.issue()
         service.database.clone_credential(issued.secret_id, copies=size, secrets=False)
         page = service.request("GET", "/secrets", **bearer(issued.token))
@@ -171,7 +171,7 @@ def a_large_unit(ground: Ground, *, size: int = 100_000, seconds: float = 5) -> 
 def guessing(
     issued: Issued, *, callers: int, pause: float = 0.01, headers: dict[str, str] | None = None
 ) -> Callers:
-    """Callers that guess the client secret, in the right form."""
+    """Return callers that guess the client secret, in the right format."""
     guesses = [
         Request(
             "GET", "/verify", basic(issued.client_id, generate_client_secret()) | (headers or {})
@@ -182,9 +182,9 @@ def guessing(
 
 
 def compare_known_and_unknown(service: Service, known: Issued) -> Bar:
-    """Compare how long a wrong pair takes with a known client ID and with an unknown one.
+    """Compare the times of a wrong pair with a known and with an unknown client ID.
 
-    They take turns on one connection, so that noise falls on both.
+    The two take turns on one connection, so that noise affects both.
     """
     rounds = 150
     turns = [

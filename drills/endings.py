@@ -1,19 +1,19 @@
-"""What has ended: from the answer on, nobody accepts it, on either process."""
+"""Endings: once a change is answered, neither process accepts what it ended."""
 
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, RemoteDisconnected
 from json import dumps
 
 from drills.bars import Bar, none_of
-from drills.service import CannotRun, Ground, Issued, Service, basic, bearer
+from drills.service import CannotRun, Issued, Service, Testbed, basic, bearer
 
 _CALLERS = 4
 _CONNECTIONS = 4  # of each caller, so that both processes are asked
 
 
-def nothing_works_after_its_end(ground: Ground, *, endings: int = 10_000) -> list[Bar]:
-    """10,000 credentials end in one of three ways, and each is verified immediately."""
-    with ground.serve() as service:
+def nothing_works_after_its_end(testbed: Testbed, *, endings: int = 10_000) -> list[Bar]:
+    """10,000 credentials are ended in three ways, and each is verified immediately afterwards."""
+    with testbed.serve() as service:
         previous = service.issue()
         newest = _rotate(service, previous)
         secret_ids = service.database.clone_credential(
@@ -55,7 +55,7 @@ def _end_all(
     hint = previous.client_secret[-4:]
     for number, secret_id in enumerate(secret_ids):
         client_id = secret_id.replace("sec_", "lv_ci_")
-        ending, going_on = basic(client_id, previous.client_secret), basic(client_id, newest)
+        ending, staying = basic(client_id, previous.client_secret), basic(client_id, newest)
         refused += _ask(verifying[0], "GET", "/verify", ending) != 200
         path = f"/secrets/{secret_id}"
         if number % 3 == 0:
@@ -67,7 +67,7 @@ def _end_all(
             status = _ask(changing, "DELETE", f"{path}/secrets/{hint}", token)
         failed += status != 204
         accepted += sum(_ask(each, "GET", "/verify", ending) == 200 for each in verifying)
-        works = _ask(verifying[0], "GET", "/verify", going_on) == 200
+        works = _ask(verifying[0], "GET", "/verify", staying) == 200
         accepted += works and number % 3 != 2
         refused += not works and number % 3 == 2
     for connection in connections:

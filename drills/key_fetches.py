@@ -1,4 +1,4 @@
-"""The issuer's keys come by HTTP from a server that hangs, or drips a byte a second."""
+"""Fetches of the issuer's keys from a server that hangs, or sends one byte a second."""
 
 import socket
 import struct
@@ -10,7 +10,7 @@ from time import sleep
 
 from drills.bars import Bar, none_of, p99_times_quiet, within, within_ms
 from drills.load import Callers, Load, Request, during
-from drills.service import PROCESSES, Ground, bearer, listing, new_digest_key, verifying
+from drills.service import PROCESSES, Testbed, bearer, listing, new_digest_key, verifying
 from tests.issuer import Issuer
 
 _QUIET_SECONDS = 3
@@ -20,7 +20,7 @@ SERVE, HANG, DRIP = "serve", "hang", "drip"
 
 
 class JwksServer:
-    """A server of keys that serves them, hangs or drips, and counts who is connected to it."""
+    """A JWKS server that serves, hangs or drips, and counts its connections."""
 
     def __init__(self, body: bytes, mode: str) -> None:
         self.mode = mode
@@ -77,7 +77,7 @@ class JwksServer:
 
 @contextmanager
 def serving_keys(body: bytes, mode: str = SERVE) -> Iterator[JwksServer]:
-    """Run a server of keys."""
+    """Run a JWKS server."""
     server = JwksServer(body, mode)
     try:
         yield server
@@ -86,7 +86,7 @@ def serving_keys(body: bytes, mode: str = SERVE) -> Iterator[JwksServer]:
 
 
 class Clock:
-    """The monotonic clock of the service's workers, which a drill moves ahead."""
+    """The monotonic clock of the service's workers, which a drill can move ahead."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -95,18 +95,18 @@ class Clock:
         self.environment = {"PYTHONPATH": str(_WARP), "DRILL_CLOCK": str(file)}
 
     def move(self, seconds: float) -> None:
-        """Move it ahead by so many seconds."""
+        """Move it ahead by `seconds`."""
         self._ahead += seconds
         with self._file.open("r+b" if self._file.exists() else "wb") as file:
             file.write(struct.pack("d", self._ahead))
 
 
-def cached_keys(ground: Ground) -> list[Bar]:
+def cached_keys(testbed: Testbed) -> list[Bar]:
     """The JWKS server hangs, then drips, while the service has its keys in memory."""
-    clock = Clock(ground.new_path("clock"))
+    clock = Clock(testbed.new_path("clock"))
     with (
-        serving_keys(ground.issuer.jwks()) as jwks,
-        ground.serve(JWT_JWKS_URL=jwks.url, **clock.environment) as service,
+        serving_keys(testbed.issuer.jwks()) as jwks,
+        testbed.serve(JWT_JWKS_URL=jwks.url, **clock.environment) as service,
     ):
         issued = [service.issue() for _ in range(2)]
         callers = listing(issued[0].token, callers=4)
@@ -138,14 +138,14 @@ def cached_keys(ground: Ground) -> list[Bar]:
     ]
 
 
-def forged_tokens_at_a_cold_start(ground: Ground) -> list[Bar]:
+def forged_tokens_at_a_cold_start(testbed: Testbed) -> list[Bar]:
     """The JWKS server hangs from the start; 16 callers come with forged tokens."""
-    database, key = ground.new_database(), new_digest_key()
-    with ground.serve(database, DIGEST_KEY=key) as service:
+    database, key = testbed.new_database(), new_digest_key()
+    with testbed.serve(database, DIGEST_KEY=key) as service:
         issued = [service.issue() for _ in range(4)]
     with (
-        serving_keys(ground.issuer.jwks(), HANG) as jwks,
-        ground.serve(database, DIGEST_KEY=key, JWT_JWKS_URL=jwks.url) as service,
+        serving_keys(testbed.issuer.jwks(), HANG) as jwks,
+        testbed.serve(database, DIGEST_KEY=key, JWT_JWKS_URL=jwks.url) as service,
     ):
         verifiers = verifying(issued)
         quiet = during(_QUIET_SECONDS, service.port, verifying=verifiers)["verifying"]
@@ -154,7 +154,7 @@ def forged_tokens_at_a_cold_start(ground: Ground) -> list[Bar]:
         )
         load = during(6, service.port, verifying=verifiers, forging=forged)
     answers = load["forging"]
-    # a thread that waits for keys holds few verifications, but for seconds
+    # only the first seconds: a thread that waits for keys delays few verifications, but for long
     verified = load["verifying"].started(load.began, load.began + 3)
     return [
         p99_times_quiet("/verify p99", quiet.p99, verified.p99),
@@ -166,5 +166,5 @@ def forged_tokens_at_a_cold_start(ground: Ground) -> list[Bar]:
 
 
 def _unknown_key_token() -> str:
-    """Return a token in the right form that somebody else signed."""
+    """Return a well-formed token that another issuer signed."""
     return Issuer().sign("EdDSA", headers={"kid": "unknown"})

@@ -1,7 +1,7 @@
-"""Callers that load the service and note when each call began, how long it took and its status.
+"""Put the service under load, and record each call's start, duration and status.
 
-A group of callers is a process of its own, so that one group's work does not slow the clock of
-another. The module is both ends: `Load` starts `python -m drills.load`, which runs the threads.
+Each group of callers is a process, so that one group's work does not distort the times of another.
+The module is both ends: `Load` starts `python -m drills.load`, which runs the callers' threads.
 """
 
 import json
@@ -25,7 +25,7 @@ _ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request; the head is complete but for Host and Content-Length."""
+    """One HTTP request, without Host, Content-Type and Content-Length, which `message` adds."""
 
     method: str
     path: str
@@ -33,7 +33,7 @@ class Request:
     body: str | None = None
 
     def message(self) -> str:
-        """Return the request as it goes over the wire."""
+        """Return the request as it is sent."""
         headers = {"Host": "127.0.0.1", **self.headers}
         if self.body is not None:
             headers |= {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
@@ -43,10 +43,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Callers:
-    """A group of callers: for each the requests that it makes, one after another.
+    """A group of callers: for each caller, the requests that it makes one after another.
 
-    `pause` is in seconds, after each answer. With `once` a caller stops after its last request;
-    otherwise it begins anew. `reconnect` opens a connection for each request.
+    `pause` is in seconds, after each answer. With `once`, a caller stops after its last request;
+    otherwise it starts again with the first. `reconnect` opens a connection for each request.
     """
 
     requests: Sequence[Sequence[Request]]
@@ -56,9 +56,9 @@ class Callers:
 
 
 class Answer(NamedTuple):
-    """When the call began (the monotonic clock of this machine), its seconds and its status.
+    """When the call began (this machine's monotonic clock), how many seconds it took, its status.
 
-    The status is `NO_ANSWER` if the connection broke or nothing came in time.
+    The status is `NO_ANSWER` if the connection broke or no answer came in time.
     """
 
     started: float
@@ -68,10 +68,10 @@ class Answer(NamedTuple):
 
 
 class Answers(list[Answer]):
-    """What a group of callers was answered."""
+    """The answers to a group of callers."""
 
     def percentile(self, percent: float) -> float:
-        """Return the seconds within which so many percent were answered (nearest rank)."""
+        """Return the seconds within which `percent` of the calls were answered (nearest rank)."""
         if not self:
             raise ValueError("nobody was answered")
         seconds = sorted(answer.seconds for answer in self)
@@ -90,7 +90,7 @@ class Answers(list[Answer]):
         return self.percentile(100)
 
     def started(self, after: float, before: float = float("inf")) -> "Answers":
-        """Return what the calls that began in this time were answered."""
+        """Return the answers to the calls that began in this period."""
         return Answers(answer for answer in self if after <= answer.started < before)
 
     def with_status(self, *statuses: int) -> int:
@@ -106,16 +106,19 @@ class Answers(list[Answer]):
         return sum(answer.status in statuses and not answer.retry_after for answer in self)
 
     def back_after(self, moment: float, status: int = 200) -> float:
-        """Return how many seconds after the moment the last call began that was not served."""
+        """Return how many seconds after the moment the last unserved call began.
+
+        Infinity if no call was served after the moment.
+        """
         late = [answer for answer in self.started(moment) if answer.status != status]
         served = self.started(moment).with_status(status)
         return float("inf") if not served else max((a.started - moment for a in late), default=0.0)
 
 
 class Load:
-    """Groups of callers at work: they begin together, and end when `stop` is called.
+    """Groups of callers that begin together, and end when `stop` is called.
 
-    After that each group's answers are under its name: `load["verifying"]`.
+    After that, each group's answers are under its name: `load["verifying"]`.
     """
 
     def __init__(self, port: int, **groups: Callers) -> None:
@@ -142,7 +145,7 @@ class Load:
             _send(self._processes[name], "done?")
 
     def stop(self) -> None:
-        """Let the callers finish the call that they are in, and collect the answers."""
+        """Let the callers finish their current calls, and collect the answers."""
         for process in self._processes.values():
             assert process.stdin is not None
             process.stdin.write("stop\n")
@@ -154,7 +157,7 @@ class Load:
 
 
 def during(seconds: float, port: int, **groups: Callers) -> Load:
-    """Let the groups call for so many seconds."""
+    """Let the groups call for `seconds`."""
     with Load(port, **groups) as load:
         sleep(seconds)
     return load
@@ -193,7 +196,7 @@ def _send(process: "subprocess.Popen[str]", word: str) -> None:
 
 
 class _Connection:
-    """A client's connection, with as little work for each call as possible."""
+    """A client's connection that does as little work as possible for each call."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -217,7 +220,7 @@ class _Connection:
             self._socket = None
 
     def _attempt(self, message: bytes) -> tuple[int, bool] | None:
-        """Return None, and close, if the server closes without a word."""
+        """Return the status and the flag. If the server closes without an answer, return None."""
         if self._socket is None:
             address = ("127.0.0.1", self._port)
             self._socket = socket.create_connection(address, timeout=_ANSWER_SECONDS)

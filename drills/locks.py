@@ -1,10 +1,10 @@
-"""Locks and slow statements: the database answers, and some of it does not."""
+"""Locks and slow statements: some of the database's work stalls, while the rest goes well."""
 
 from time import monotonic, sleep
 
 from drills.bars import Bar, none_of, p99_times_quiet, within, within_ms
 from drills.load import Answers, Load, during
-from drills.service import Ground, issuing, probing, updating, verifying
+from drills.service import Testbed, issuing, probing, updating, verifying
 
 _QUIET_SECONDS = 3
 
@@ -20,9 +20,9 @@ _SLOW_EVENTS = """
 """
 
 
-def a_locked_table(ground: Ground, *, seconds: float = 12) -> list[Bar]:
+def a_locked_table(testbed: Testbed, *, seconds: float = 12) -> list[Bar]:
     """A table is locked for 12 s (ACCESS EXCLUSIVE), and 64 callers verify."""
-    with ground.serve() as service:
+    with testbed.serve() as service:
         verifiers = verifying([service.issue() for _ in range(4)], callers=64, pause=0.05)
         with Load(service.port, verifying=verifiers, probing=probing()) as load:
             sleep(1)
@@ -43,9 +43,9 @@ def a_locked_table(ground: Ground, *, seconds: float = 12) -> list[Bar]:
     ]
 
 
-def a_locked_row(ground: Ground, *, seconds: float = 5) -> list[Bar]:
+def a_locked_row(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
     """Another session locks a credential's row; 8 callers update it, 8 verify others."""
-    with ground.serve() as service:
+    with testbed.serve() as service:
         locked = service.issue()
         verifiers = verifying([service.issue() for _ in range(4)], callers=8)
         quiet = during(_QUIET_SECONDS, service.port, verifying=verifiers)["verifying"]
@@ -65,9 +65,9 @@ def a_locked_row(ground: Ground, *, seconds: float = 5) -> list[Bar]:
     ]
 
 
-def slow_audit_events(ground: Ground) -> list[Bar]:
+def slow_audit_events(testbed: Testbed) -> list[Bar]:
     """The INSERT of an audit event takes 2.9 s; 4 callers issue, 4 update one credential."""
-    with ground.serve() as service:
+    with testbed.serve() as service:
         changed = service.issue()
         verifiers = verifying([service.issue() for _ in range(4)], callers=8)
         with service.database.connect() as other:

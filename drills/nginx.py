@@ -1,4 +1,4 @@
-"""nginx in front of instances of the service: the configuration of deploy/cluster."""
+"""Run nginx in front of instances of the service, with the configuration of deploy/cluster."""
 
 import signal
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Nginx:
     _process: psutil.Process
 
     def lead_to(self, ports: list[int]) -> None:
-        """Change the instances, and wait until nothing is under way to the others."""
+        """Change the instances, and wait until all requests to the previous ones have ended."""
         workers = self._process.children()
         self._file.write_text(_configuration(self.port, ports, self._file.parent))
         self._process.send_signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""Outages: the database is away, in each way in which it can be."""
+"""Outages: each way in which the database can be down."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,8 +13,8 @@ from drills.proxy import Proxy
 from drills.service import (
     ROLE,
     Database,
-    Ground,
     Service,
+    Testbed,
     connect,
     issuing,
     probing,
@@ -25,18 +25,18 @@ from drills.service import (
 
 @dataclass
 class Outage:
-    """What the callers were answered, and when the database went and was back."""
+    """The answers to the callers, and when the database went down and came back."""
 
     load: Load
     went_at: float
     back_at: float
 
     def answers(self, group: str) -> Answers:
-        """Return what the group was answered while the database was away."""
+        """Return the answers to the group while the database was down."""
         return self.load[group].started(self.went_at, self.back_at)
 
     def bars(self) -> list[Bar]:
-        """Return the bars of every outage."""
+        """Return the bars that every outage must meet."""
         verified = self.load["verifying"].started(self.went_at)
         return [
             within_ms("/healthz", self.load["probing"].slowest, 100, noisy=True),
@@ -47,23 +47,23 @@ class Outage:
         ]
 
 
-def stopped(ground: Ground, *, seconds: float = 5) -> list[Bar]:
+def stopped(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
     """Postgres is stopped."""
-    with ground.serve() as service, _calls(service) as load:
+    with testbed.serve() as service, _calls(service) as load:
         went_at = monotonic()
-        ground.postgres.stop()
+        testbed.postgres.stop()
         try:
             sleep(seconds)
         finally:
-            ground.postgres.start()
+            testbed.postgres.start()
         back_at = monotonic()
         sleep(2.5)
     return _answered_at_once(Outage(load, went_at, back_at))
 
 
-def refusing(ground: Ground, *, seconds: float = 5) -> list[Bar]:
-    """Postgres' port is closed: connections are cut, and new ones refused."""
-    with _serve_by_proxy(ground) as (service, proxy), _calls(service) as load:
+def refusing(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
+    """Postgres' port is closed: connections are cut, and new ones are refused."""
+    with _serve_by_proxy(testbed) as (service, proxy), _calls(service) as load:
         went_at = monotonic()
         proxy.close()
         sleep(seconds)
@@ -73,9 +73,9 @@ def refusing(ground: Ground, *, seconds: float = 5) -> list[Bar]:
     return _answered_at_once(Outage(load, went_at, back_at))
 
 
-def full(ground: Ground, *, seconds: float = 5) -> list[Bar]:
-    """Postgres is full: others hold every connection that it allows."""
-    with ground.serve() as service, _calls(service) as load:
+def full(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
+    """Postgres has no connection left: other clients hold all of them."""
+    with testbed.serve() as service, _calls(service) as load:
         went_at = monotonic()
         with _all_connections_taken(service.database):
             sleep(seconds)
@@ -84,20 +84,20 @@ def full(ground: Ground, *, seconds: float = 5) -> list[Bar]:
     return _answered_at_once(Outage(load, went_at, back_at))
 
 
-def frozen(ground: Ground, *, seconds: float = 5) -> list[Bar]:
+def frozen(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
     """Postgres is frozen (SIGSTOP of all its processes)."""
-    with ground.serve() as service, _calls(service, changes=True) as load:
+    with testbed.serve() as service, _calls(service, changes=True) as load:
         went_at = monotonic()
-        with ground.postgres.frozen():
+        with testbed.postgres.frozen():
             sleep(seconds)
         back_at = monotonic()
         sleep(2.5)
     return _answered_in_time(Outage(load, went_at, back_at))
 
 
-def black_hole(ground: Ground, *, seconds: float = 5) -> list[Bar]:
-    """The network swallows all that is sent to Postgres."""
-    with _serve_by_proxy(ground) as (service, proxy), _calls(service, changes=True) as load:
+def black_hole(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
+    """The network drops everything that is sent to Postgres."""
+    with _serve_by_proxy(testbed) as (service, proxy), _calls(service, changes=True) as load:
         went_at = monotonic()
         with proxy.black_hole():
             sleep(seconds)
@@ -106,10 +106,10 @@ def black_hole(ground: Ground, *, seconds: float = 5) -> list[Bar]:
     return _answered_in_time(Outage(load, went_at, back_at))
 
 
-def all_connections_cut(ground: Ground, *, cuts: int = 3) -> list[Bar]:
-    """All connections are cut at once, while four callers verify."""
+def all_connections_cut(testbed: Testbed, *, cuts: int = 3) -> list[Bar]:
+    """All connections are cut at the same time, while four callers verify."""
     worst = 0
-    with ground.serve() as service:
+    with testbed.serve() as service:
         verifiers = verifying([service.issue() for _ in range(4)])
         for _ in range(cuts):
             with Load(service.port, verifying=verifiers) as load:
@@ -121,8 +121,8 @@ def all_connections_cut(ground: Ground, *, cuts: int = 3) -> list[Bar]:
 
 
 def _answered_at_once(outage: Outage) -> list[Bar]:
-    away = outage.answers("verifying")
-    p99 = Bar("/verify p99", away.p99, 1.5, "s", note=f"slowest {away.slowest:.2f} s")
+    answers = outage.answers("verifying")
+    p99 = Bar("/verify p99", answers.p99, 1.5, "s", note=f"slowest {answers.slowest:.2f} s")
     return [p99, *outage.bars()]
 
 
@@ -136,10 +136,10 @@ def _answered_in_time(outage: Outage) -> list[Bar]:
 
 @contextmanager
 def _calls(service: Service, *, changes: bool = False) -> Iterator[Load]:
-    """Let 8 callers verify, 8 change if asked for, and an orchestrator probe.
+    """Let callers verify and an orchestrator probe.
 
-    Without changes it is 16 that verify. They pause for 100 ms, so that the first answers of an
-    outage are more than one in a hundred.
+    16 callers verify, or with `changes` 8 verify and 8 change. They pause for 100 ms, so that the
+    first answers of an outage are more than one in a hundred, and count in the p99.
     """
     issued = [service.issue() for _ in range(4)]
     groups: dict[str, Callers] = {"probing": probing()}
@@ -154,11 +154,11 @@ def _calls(service: Service, *, changes: bool = False) -> Iterator[Load]:
 
 
 @contextmanager
-def _serve_by_proxy(ground: Ground) -> Iterator[tuple[Service, Proxy]]:
-    database = ground.new_database()
-    proxy = Proxy(ground.postgres.socket_directory / ".s.PGSQL.5432")
+def _serve_by_proxy(testbed: Testbed) -> Iterator[tuple[Service, Proxy]]:
+    database = testbed.new_database()
+    proxy = Proxy(testbed.postgres.socket_directory / ".s.PGSQL.5432")
     try:
-        with ground.serve(database, url=database.url_on(proxy.port)) as service:
+        with testbed.serve(database, url=database.url_on(proxy.port)) as service:
             yield service, proxy
     finally:
         proxy.close()
@@ -166,7 +166,7 @@ def _serve_by_proxy(ground: Ground) -> Iterator[tuple[Service, Proxy]]:
 
 @contextmanager
 def _all_connections_taken(database: Database) -> Iterator[None]:
-    """Cut the service's connections and take their place, and every other that is left."""
+    """Cut the service's connections, and take every connection that Postgres allows."""
     with ExitStack() as stack:
         admin = stack.enter_context(database.connect())  # while there is still room
         deadline = monotonic() + 5

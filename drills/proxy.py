@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Postgres' socket, which can close its port or swallow everything."""
+"""A TCP proxy in front of Postgres' socket that can close its port or drop everything."""
 
 import socket
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Proxy:
         self._listen(0)
 
     def close(self) -> None:
-        """Close the port and cut every connection: later ones are refused."""
+        """Close the port and cut every connection. New ones are refused."""
         self._forwarding.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
@@ -34,7 +34,7 @@ class Proxy:
 
     @contextmanager
     def black_hole(self) -> Iterator[None]:
-        """Keep connections open and forward nothing; a new one is taken and never answered."""
+        """Keep connections open but forward nothing. A new one is accepted and never answered."""
         self._forwarding.clear()
         try:
             yield

@@ -10,7 +10,7 @@ from drills.nginx import nginx
 from drills.service import (
     CannotRun,
     Client,
-    Ground,
+    Testbed,
     issuing,
     new_digest_key,
     updating,
@@ -22,21 +22,21 @@ _STOP_SECONDS = 40
 _READY_SECONDS = 30
 
 
-def rolling_restart(ground: Ground, *, seconds: float = 1) -> list[Bar]:
+def rolling_restart(testbed: Testbed, *, seconds: float = 1) -> list[Bar]:
     """Two instances behind nginx are restarted in turn, as docs/upgrading.md says."""
-    database = ground.new_database()
+    database = testbed.new_database()
     settings = {
         "DIGEST_KEY": new_digest_key(),
         "TRUSTED_PROXIES": "1",
         "MAX_CREDENTIALS_PER_UNIT": "100000",
     }
-    directory = ground.new_path("nginx")
+    directory = testbed.new_path("nginx")
     directory.mkdir()
     with ExitStack() as stack:
-        instances = [stack.enter_context(ground.serve(database, **settings)) for _ in range(2)]
+        instances = [stack.enter_context(testbed.serve(database, **settings)) for _ in range(2)]
         ports = [each.port for each in instances]
         proxy = stack.enter_context(nginx(directory, ports))
-        client = Client(proxy.port, ground.issuer)
+        client = Client(proxy.port, testbed.issuer)
         issued = [client.issue() for _ in range(4)]
         with Load(
             proxy.port,
@@ -50,7 +50,7 @@ def rolling_restart(ground: Ground, *, seconds: float = 1) -> list[Bar]:
                 instance.signal(signal.SIGTERM)
                 instance.process.wait(_STOP_SECONDS)
                 restarted = stack.enter_context(
-                    ground.serve(database, **settings, PORT=str(instance.port))
+                    testbed.serve(database, **settings, PORT=str(instance.port))
                 )
 
                 def is_ready(restarted: Client = restarted) -> bool:

@@ -1,4 +1,4 @@
-"""What a drill runs: Postgres, the service behind gunicorn, PgBouncer. All end with the drill."""
+"""Run what a drill needs: Postgres, the service behind gunicorn, PgBouncer. The drill ends them."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from tests.server import Answer
 
 PROCESSES = 2
 THREADS = 4
-POOL = THREADS + 3  # connections of a process; one more while it looks whether Postgres is down
+POOL = THREADS + 3  # connections of a process; one more while it probes Postgres
 ROLE = "service"
 OUR_NAME = "drill"  # the application_name of the drill's own connections
 
@@ -40,7 +40,7 @@ _PROBE_PAUSE = 0.05
 
 
 class CannotRun(Exception):
-    """A server did not start, or refused what a drill needs. The message is what it said."""
+    """A server did not start, or refused what a drill needs. The message has its output."""
 
 
 def new_digest_key() -> str:
@@ -49,14 +49,14 @@ def new_digest_key() -> str:
 
 
 class Postgres:
-    """A Postgres of the drills' own, to be stopped, frozen and started again."""
+    """A Postgres for the drills, which can be stopped, frozen and started again."""
 
     def __init__(self, directory: Path) -> None:
         self._data = directory / "data"
         self._running = ExitStack()
 
     def start(self) -> None:
-        # what is measured is the service, not the disk that other programs use too
+        # the drills measure the service, not a disk that other programs use too
         self.uri = self._running.enter_context(embedded_postgres(self._data, fsync="off"))
         host = psycopg.conninfo.conninfo_to_dict(self.uri)["host"]
         self.socket_directory = Path(str(host))
@@ -66,7 +66,7 @@ class Postgres:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop its processes where they are: connections stay open and nothing answers."""
+        """Suspend its processes: connections stay open, but nothing answers."""
         postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
         processes = [postmaster, *postmaster.children(recursive=True)]
         for process in processes:
@@ -98,7 +98,7 @@ class Postgres:
 
 
 def connect(uri: str, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
-    """Connect as the drill itself."""
+    """Connect under the drills' own application name."""
     parameters = {"autocommit": True, "application_name": OUR_NAME} | parameters
     return psycopg.connect(uri, **parameters)
 
@@ -114,11 +114,11 @@ class Database:
         return f"postgresql://{user}@/{self.name}?host={self.host}"
 
     def url_on(self, port: int) -> str:
-        """Return the service's URL by way of a proxy or a pooler on 127.0.0.1."""
+        """Return the service's URL through a proxy or a pooler on 127.0.0.1."""
         return f"postgresql://{ROLE}@127.0.0.1:{port}/{self.name}"
 
     def connect(self, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
-        """Connect as a superuser, past the service."""
+        """Connect as a superuser, without the service."""
         return connect(self.url(user="postgres"), **parameters)
 
     def query(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -126,7 +126,7 @@ class Database:
             return connection.execute(statement, parameters).fetchall()
 
     def backends(self) -> int:
-        """Return how many connections to it the service has open."""
+        """Return how many connections the service has open to it."""
         return int(self.query(_BACKENDS, ROLE, OUR_NAME)[0][0])
 
     def cut(self) -> None:
@@ -134,9 +134,9 @@ class Database:
         self.query(_TERMINATE, ROLE, OUR_NAME)
 
     def clone_credential(self, secret_id: str, *, copies: int, secrets: bool) -> list[str]:
-        """Copy the credential so many times, under new identifiers; return their `secret_id`s.
+        """Copy the credential under new identifiers. Return the `secret_id` of each copy.
 
-        The columns are read from the catalog, so that this works on any version of the schema.
+        It reads the columns from the catalog, so that it works on any version of the schema.
         """
         new_ids = [f"sec_{number:020}" for number in range(copies)]
         with self.connect() as connection:
@@ -195,7 +195,7 @@ def _copy_rows(
 
 @dataclass(frozen=True)
 class Issued:
-    """A credential as its unit was shown it."""
+    """A credential as its issuer was shown it, with a token of its unit."""
 
     secret_id: str
     client_id: str
@@ -248,7 +248,7 @@ class Client:
 
 @dataclass
 class Service(Client):
-    """The service behind gunicorn, on a port of its own."""
+    """The service behind gunicorn, on its own port."""
 
     process: "subprocess.Popen[bytes]"
     output: Path
@@ -275,19 +275,19 @@ def bearer(token: str) -> dict[str, str]:
 def verifying(
     credentials: list[Issued], *, callers: int = 4, pause: float | None = None
 ) -> Callers:
-    """Callers that verify the credentials in turn. With a short pause they leave the CPU alone."""
+    """Return callers that verify the credentials in turn, with a short pause to spare the CPU."""
     requests = [Request("GET", "/verify", each.basic) for each in credentials]
     return Callers([requests] * callers, _VERIFY_PAUSE if pause is None else pause)
 
 
 def issuing(tokens: list[str], *, pause: float = 0.0) -> Callers:
-    """One caller for each token, which issues as fast as it can."""
+    """Return one caller for each token, which issues as fast as it can."""
     body = json.dumps({"name": "drill"})
     return Callers([[Request("POST", "/secrets", bearer(t), body)] for t in tokens], pause)
 
 
 def updating(credentials: list[Issued], *, pause: float = 0.0) -> Callers:
-    """One caller for each credential, which changes its consent flag to and fro."""
+    """Return one caller for each credential, which switches its consent flag on and off."""
     bodies = [json.dumps({"trust_upstream_consent": value}) for value in (True, False)]
     return Callers(
         [
@@ -299,18 +299,18 @@ def updating(credentials: list[Issued], *, pause: float = 0.0) -> Callers:
 
 
 def listing(token: str, *, callers: int = 1, pause: float = _VERIFY_PAUSE) -> Callers:
-    """Callers that ask for the unit's credentials."""
+    """Return callers that list the unit's credentials."""
     return Callers([[Request("GET", "/secrets", bearer(token))]] * callers, pause)
 
 
 def probing() -> Callers:
-    """An orchestrator that asks /healthz every 50 ms, each time on a connection of its own."""
+    """Return an orchestrator that asks /healthz every 50 ms, each time on a new connection."""
     return Callers([[Request("GET", "/healthz", {})]], _PROBE_PAUSE, reconnect=True)
 
 
 @dataclass
-class Ground:
-    """Where drills take place: a checkout of the service, and a Postgres for all of them."""
+class Testbed:
+    """What all drills share: a checkout of the service, and a Postgres."""
 
     root: Path
     directory: Path
@@ -323,7 +323,7 @@ class Ground:
         return self.directory / f"{next(self._numbers)}-{name}"
 
     def new_database(self) -> Database:
-        """Make a database as the service's migrations leave it."""
+        """Make a migrated database."""
         host = self.postgres.socket_directory
         with connect(self.postgres.uri) as connection:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE])
@@ -350,7 +350,7 @@ class Ground:
     ) -> Iterator[Service]:
         """Run the service, on a new database unless one is given. Raises CannotRun.
 
-        `settings` are environment variables, which the service may not know.
+        `settings` are environment variables. An old version may not know all of them.
         """
         database = database or self.new_database()
         output = self.new_path("service.log")
@@ -378,25 +378,25 @@ class Ground:
 
 
 @contextmanager
-def ground(root: Path) -> Iterator[Ground]:
-    """Prepare the ground for the service of that checkout."""
+def running_testbed(root: Path) -> Iterator[Testbed]:
+    """Start a Postgres for drills of the service in this checkout."""
     with tempfile.TemporaryDirectory(prefix="lv-drill-") as name:  # short: a socket's path is
         directory = Path(name)
-        directory.chmod(0o755)  # Postgres and PgBouncer run as somebody else if we are root
+        directory.chmod(0o755)  # if we are root, Postgres and PgBouncer run as other users
         postgres = Postgres(directory)
         postgres.start()
         try:
-            yield Ground(root, directory, postgres)
+            yield Testbed(root, directory, postgres)
         finally:
             postgres.stop()
 
 
 @contextmanager
-def pgbouncer(ground: Ground, database: Database) -> Iterator[int]:
+def pgbouncer(testbed: Testbed, database: Database) -> Iterator[int]:
     """Run PgBouncer in transaction mode with four connections to the database; yield its port."""
     port = free_port()
-    file = ground.new_path("pgbouncer.ini")
-    output = ground.new_path("pgbouncer.log")
+    file = testbed.new_path("pgbouncer.ini")
+    output = testbed.new_path("pgbouncer.log")
     file.write_text(
         f"[databases]\n"
         f"{database.name} = host={database.host} dbname={database.name} user={ROLE}\n"
@@ -413,13 +413,13 @@ def pgbouncer(ground: Ground, database: Database) -> Iterator[int]:
         with connect(database.url_on(port), connect_timeout=2):
             return True
 
-    with running(command, output, cwd=ground.directory, env={}) as process:
+    with running(command, output, cwd=testbed.directory, env={}) as process:
         await_start(process, output, answers)
         yield port
 
 
 def is_installed(program: str) -> bool:
-    """Tell whether the program is there; Debian has some where only root looks."""
+    """Tell whether the program is installed. Some of Debian's are only on root's PATH."""
     return shutil.which(program, path=_search_path()) is not None
 
 
@@ -436,7 +436,7 @@ def running(
     env: dict[str, str],
     user: str | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server, as another user if one is given, and end it and its children."""
+    """Run a server, as another user if one is given, and at the end stop it and its children."""
     process = start(command, output, cwd=cwd, env=env, user=user)
     try:
         yield process
@@ -462,7 +462,7 @@ def start(
     env: dict[str, str],
     user: str | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a server, whose output is added to the file."""
+    """Start a server that appends its output to the file."""
     with output.open("ab") as stdout:
         return subprocess.Popen(
             command,
@@ -473,7 +473,7 @@ def start(
             user=user,
             group=user,
             extra_groups=None if user is None else [],
-            start_new_session=True,  # Ctrl-C reaches it through us
+            start_new_session=True,  # Ctrl-C must reach it only through us
         )
 
 
@@ -485,7 +485,7 @@ def _children(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
 
 
 def await_start(process: "subprocess.Popen[bytes]", output: Path, is_up: Any) -> None:
-    """Wait until the server is up. Raises CannotRun with what it said."""
+    """Wait until the server is up. Raises CannotRun with its output."""
     deadline = monotonic() + _START_SECONDS
     while True:
         if process.poll() is not None or monotonic() > deadline:
@@ -497,7 +497,7 @@ def await_start(process: "subprocess.Popen[bytes]", output: Path, is_up: Any) ->
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without any setting of the service."""
+    """Return our environment without the service's settings."""
     kept = ("PATH", "HOME", "LANG")
     return {name: value for name, value in os.environ.items() if name in kept}
 
@@ -510,7 +510,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Any, seconds: float) -> float:
-    """Wait until the condition holds and return how long it took, or infinity if it did not."""
+    """Wait until the condition holds. Return how many seconds it took, or infinity if too many."""
     started = monotonic()
     while not condition():
         if monotonic() - started > seconds:

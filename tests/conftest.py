@@ -1,4 +1,4 @@
-"""One embedded Postgres for each run, with a template database and a clone for each worker."""
+"""Start one embedded Postgres for each run, with a template database and a clone per worker."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest tests, so that no worker waits for another at the end."""
+    """Run the longest tests first, so that at the end no worker waits long for another."""
     first = ("test_alike", "test_schemathesis")
     items.sort(key=lambda item: not item.module.__name__.endswith(first))
 
@@ -194,7 +194,7 @@ def client_of(app: Flask, token: str) -> FlaskClient:
 
 
 class Rows:
-    """Direct access to what is stored, without the service."""
+    """Direct access to the stored rows, without the service."""
 
     def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
         self._connection = connection
@@ -224,7 +224,7 @@ def rows(database_url: str) -> Iterator[Rows]:
 
 @pytest.fixture
 def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a `make run`. Short, because a test keeps the sockets in it."""
+    """The directory of a `make run`. Its path is short, because a test keeps sockets in it."""
     return tmp_path_factory.mktemp("v")
 
 

@@ -57,7 +57,7 @@ def basic(client_id: str, client_secret: str) -> dict[str, str]:
 
 
 def time_in(**duration: float) -> str:
-    """Return the time that far ahead, as the API writes it."""
+    """Return the time that is this far ahead, in the API's format."""
     return format_time(datetime.now(UTC) + timedelta(**duration))
 
 
@@ -69,7 +69,7 @@ def typo_of(text: str, position: int = -1) -> str:
 
 
 def is_live(rows: "Rows", client_secret: str) -> bool:
-    """Tell from the stored rows whether the client secret belongs to a credential and is live."""
+    """Tell from the stored rows whether the client secret is live."""
     digest = hasher_with(DIGEST_KEY).digest(client_secret)
     query = """
         SELECT 1 FROM client_secrets JOIN credentials USING (secret_id)

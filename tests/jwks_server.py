@@ -1,4 +1,4 @@
-"""A real HTTP server for keys, with an answer that the test chooses."""
+"""A real HTTP server for the issuer's keys, with an answer that the test chooses."""
 
 import threading
 from collections.abc import Iterator

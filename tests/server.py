@@ -1,4 +1,4 @@
-"""The service as it runs in production: gunicorn, on a free port."""
+"""Run the service as in production: behind gunicorn, on a free port."""
 
 import json
 import os
@@ -60,7 +60,7 @@ class Server:
 
 
 def read_answer(response: HTTPResponse) -> Answer:
-    """Return a response as it is once all of it has come."""
+    """Read the whole response, and return it."""
     headers = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, headers, response.read())
 

@@ -56,7 +56,7 @@ def test_nobody_waits_for_work_that_is_stuck():
         assert seconds_until_refused(places) < 0.1
 
 
-def test_no_more_callers_wait_than_the_waiting_room_holds():
+def test_the_number_of_waiting_callers_is_limited():
     places = Places(1, patience=5, waiting=1)
     with ExitStack() as stack:
         stack.enter_context(places.take())

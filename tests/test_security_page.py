@@ -1,4 +1,4 @@
-"""The commands of SECURITY.md exist, with the options that it gives them."""
+"""The commands in SECURITY.md exist, and have the options that it uses."""
 
 import re
 import shlex

@@ -13,8 +13,8 @@ print(app.test_client().get("/readyz").status_code)
 """
 
 
-def test_a_process_that_never_closes_its_services_ends_all_the_same(settings):
-    """Also while it finds out whether the database is back."""
+def test_a_process_that_never_closes_its_services_still_ends(settings):
+    """This holds even while a thread probes the database."""
     unreachable = environment(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM],

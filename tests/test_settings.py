@@ -211,7 +211,7 @@ def test_roles_are_read_from_both_variables(environment):
     assert settings.jwt_manager_roles == {"manager", "owner"}
 
 
-def test_claims_have_their_usual_names_or_those_that_are_set(environment):
+def test_claims_have_their_default_or_configured_names(environment):
     assert Settings.from_environment().jwt_claims == claims_named()
     environment.setenv("JWT_UNIT_CLAIM", "https://example.com/unit")
     environment.setenv("JWT_UNITS_CLAIM", "/leadvibe/units")
@@ -251,7 +251,7 @@ def test_a_claim_cannot_have_two_meanings(environment, unit, units, role, named)
 
 
 @pytest.mark.parametrize(("name", "value"), [("JWT_ROLE_CLAIM", "x"), ("JWT_MANAGER_ROLES", "x")])
-def test_one_variable_of_the_roles_alone_is_invalid(environment, name, value):
+def test_one_of_the_two_role_variables_alone_is_invalid(environment, name, value):
     environment.setenv(name, value)
     assert problems() == "JWT_ROLE_CLAIM, JWT_MANAGER_ROLES: Set both of them, or neither."
 

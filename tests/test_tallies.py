@@ -20,7 +20,7 @@ def test_a_duration_falls_into_the_first_bucket_that_reaches_it():
     assert distribution.seconds == 2.65
 
 
-def test_what_was_read_does_not_change_afterwards():
+def test_counts_that_were_read_do_not_change_afterwards():
     tally, durations = Tally(), Durations((1.0,))
     tally.add("a")
     durations.add("a", 0.5)

@@ -1,4 +1,4 @@
-"""The words that people read, kept in one file where a reviewer sees them change."""
+"""All words that people read are kept in one file, where a reviewer sees them change."""
 
 import ast
 import os
@@ -51,7 +51,7 @@ def wording(document):
 
 
 def details_of_fields(base=marshmallow.Schema):
-    """Yield what a problem document says about an invalid value of each field."""
+    """Yield the `detail` of the problem document for an invalid value of each field."""
     for schema in base.__subclasses__():
         yield from details_of_fields(schema)
         if schema.__module__.startswith("app."):
@@ -93,7 +93,7 @@ def arguments(where, called):
 
 
 def sentences_in(where):
-    """Yield the texts that end as a sentence does, except docstrings."""
+    """Yield the texts that end like a sentence, except docstrings."""
     nodes = list(ast.walk(ast.parse((ROOT / where).read_text())))
     docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
     parts = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}

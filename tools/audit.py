@@ -1,7 +1,7 @@
-"""Look for known vulnerabilities in what is locked.
+"""Look for known vulnerabilities in the locked packages.
 
 `make audit` asks the package registries for advisories. It fails if it finds one, and also if a
-registry has none to give: silence is not a good sign.
+registry does not offer advisories: no answer does not mean no vulnerability.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Check that the locks follow from what they lock, and hold for every platform.
+"""Check that the lock files are up to date, and have wheels for every platform.
 
 `make lock-check` needs the package registry. It changes nothing.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
 
-# Each lock, and what pip-compile makes it from.
+# Each lock, and pip-compile's arguments for it.
 _LOCKS = {
     "build": ["requirements/build.in"],
     "development": ["--extra=dev", "setup.cfg"],

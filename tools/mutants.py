@@ -1,8 +1,8 @@
-"""Change a file line by line and tell which changes no test notices.
+"""Change a file line by line, and print the changes that no test notices.
 
-`make mutants FILE=app/…`, or several files; TESTS=tests/… tries these tests alone. It works in a
-copy of the repository. One run of the tests notes which test runs which line. Then each change is
-made by itself, and the tests that run its line are run, the fastest first, until one fails.
+`make mutants FILE=app/…`, or several files; with TESTS=tests/… it runs only these tests. It works
+in a copy of the repository. A first run of the tests records which test runs which line. Then it
+makes one change at a time, and runs the tests of its line, the fastest first, until one fails.
 
 tools/equivalent-mutants.toml lists the changes that no test can notice.
 """
@@ -34,14 +34,14 @@ from tools.mutations import Mutant, mutants
 
 _EQUIVALENT = Path("tools/equivalent-mutants.toml")
 _SLOW = ("browser", "clients", "contract", "dev", "examples")
-_WIDE_SECONDS = 60  # how long tests are tried on a line that shows in any of them
+_WIDE_SECONDS = 60  # how long to try tests on a line that may affect any of them
 _NO_TESTS = 5  # pytest's exit status
-_TIMEOUT_SECONDS = 30  # beyond twice what the tests take by themselves
+_TIMEOUT_SECONDS = 30  # in addition to twice the time that the tests usually take
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of the repository, with a Python of its own that imports the copy and nothing else."""
+    """A copy of the repository, with its own Python, which imports the project from the copy."""
 
     root: Path
     postgres_uri: str
@@ -116,7 +116,7 @@ def copied_repository() -> Iterator[Copy]:
 
 
 def _make_environment(root: Path) -> None:
-    """Give the copy our packages, and our commands, without the project that is installed here."""
+    """Give the copy our packages and commands, but not the project that is installed here."""
     venv.create(root / ".venv", symlinks=True)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(root / ".venv")}))
     # The .pth files of our packages are not read, so the editable project stays out.
@@ -149,10 +149,10 @@ class Trace:
         self._data.read()
 
     def tests(self, name: str, mutant: Mutant) -> list[str]:
-        """Return the tests that may notice: those that run the line, the fastest first.
+        """Return the tests that may notice the change: those that run the line, fastest first.
 
-        A line that is run on import, or once for many tests, may show in any of them. All others
-        then follow, also those that run nothing else of the file, until their time is up.
+        A line that runs on import, or once for many tests, may affect any test. Then all others
+        follow, even those that run nothing else in the file, until their time is up.
         """
         found = self._found(name, mutant)
         direct = self._passing(found)
@@ -215,11 +215,11 @@ def try_file(copy: Copy, trace: Trace, name: str, equivalent: list[dict[str, str
         if number % 10 == 0:
             print(f"… {number} of {len(everything)}", file=sys.stderr, flush=True)
     _write(path, original, len(everything) + 1)
-    # A test that has come to fail for a reason of its own would kill every mutant that it meets.
+    # A test that now fails for another reason would kill every mutant.
     if copy.pytest("--last-failed", "--last-failed-no-failures=none") not in (0, _NO_TESTS):
-        sys.exit(f"What killed mutants fails on the unchanged file too:\n{copy.output.read_text()}")
+        sys.exit(f"A test fails on the unchanged file too:\n{copy.output.read_text()}")
     for entry in stale:
-        print(f"{_EQUIVALENT}: no mutant that survives is this one any more: {entry}")
+        print(f"{_EQUIVALENT}: no surviving mutant matches this entry any more: {entry}")
     print(
         f"{name}: {len(everything)} mutants, {killed} killed, {survived} survived, "
         f"{len(everything) - killed - survived} equivalent, in {monotonic() - start:.0f} s"
@@ -232,7 +232,7 @@ def _marks(entry: dict[str, str], mutant: Mutant) -> bool:
 
 
 def _write(path: Path, text: bytes, number: int) -> None:
-    """Write the file with a time that it never had, or Python might run what it compiled before."""
+    """Write the file with a new time; otherwise Python might run an earlier compiled version."""
     path.write_bytes(text)
     os.utime(path, (number, number))
 

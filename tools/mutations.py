@@ -1,4 +1,4 @@
-"""The small changes that can be made to a Python file, each of which a test should notice."""
+"""Make small changes to a Python file, each of which a test should notice."""
 
 import ast
 import re
@@ -55,7 +55,7 @@ class _Edit:
 
 
 class _Source:
-    """A file whose nodes know where they stand in it. Python counts columns in bytes."""
+    """A file, with the positions of its nodes. Python counts columns in bytes."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -65,7 +65,7 @@ class _Source:
         return self._starts[node.lineno - 1] + node.col_offset
 
     def end(self, node: ast.expr | ast.stmt | ast.keyword) -> int:
-        assert node.end_lineno is not None  # noqa: S101  the parser always tells it
+        assert node.end_lineno is not None  # noqa: S101  the parser always sets it
         assert node.end_col_offset is not None  # noqa: S101
         return self._starts[node.end_lineno - 1] + node.end_col_offset
 
@@ -84,7 +84,7 @@ class _Source:
 
 
 def mutants(text: bytes) -> Iterator[Mutant]:
-    """Yield every mutant of the file, from its top to its bottom, none of them twice."""
+    """Yield every mutant of the file from top to bottom, without duplicates."""
     source = _Source(text)
     tree = ast.parse(text)
     seen = {ast.dump(tree)}
@@ -102,7 +102,7 @@ def mutants(text: bytes) -> Iterator[Mutant]:
 
 
 def _nodes(node: ast.AST, statement: range) -> Iterator[tuple[ast.AST, range]]:
-    """Yield what is run of a file, without docstrings and types, and with its statement's lines."""
+    """Yield each node with its statement's lines, without docstrings and annotations."""
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.Expr(value=ast.Constant()) | ast.If(test=ast.Name(id="TYPE_CHECKING")):
@@ -119,7 +119,7 @@ def _nodes(node: ast.AST, statement: range) -> Iterator[tuple[ast.AST, range]]:
 
 
 def _lines(statement: ast.stmt) -> range:
-    """Return the statement's lines; of one that has others in it, those before them."""
+    """Return the statement's lines; for a compound statement, only those before its body."""
     first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
     body = getattr(statement, "body", None)
     if body:
@@ -129,7 +129,7 @@ def _lines(statement: ast.stmt) -> range:
 
 @singledispatch
 def _edits(_node: ast.AST, _source: _Source) -> Iterator[_Edit]:
-    """Yield the changes to the node itself; its children have their own."""
+    """Yield the changes to the node itself, without those to its children."""
     yield from ()
 
 
@@ -230,7 +230,7 @@ def _(node: ast.Break | ast.Continue, source: _Source) -> Iterator[_Edit]:
 @_edits.register
 def _(node: ast.keyword, source: _Source) -> Iterator[_Edit]:
     if isinstance(node.value, ast.Constant) and isinstance(node.value.value, bool):
-        return  # its opposite is most often what it is by default
+        return  # without it, the default usually equals its opposite, which is a mutant already
     comma = re.compile(rb"\s*,\s*|").match(source.text, source.end(node))
     yield _Edit(source.start(node), comma.end() if comma else source.end(node), b"")
 

@@ -1,4 +1,4 @@
-"""Measure the docs page with Lighthouse, as a phone and as a desktop computer see it.
+"""Measure the docs page with Lighthouse, on a phone and on a desktop computer.
 
 `make lighthouse` prints a line for each page and device, and fails if a score is below its goal.
 """

@@ -1,4 +1,4 @@
-"""A pytest plugin of `make mutants`: note how long each test takes, or run a choice of tests."""
+"""A pytest plugin for `make mutants`: record how long each test takes, or run chosen tests."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the chosen tests, and those that only the change in the file brought about."""
+    """Keep the chosen tests, and new ones that exist only because of the change to the file."""
     if config.option.choose:
         choice = json.loads(config.option.choose.read_text())
         order = {test: place for place, test in enumerate(choice["chosen"])}
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Have the processes that a test starts note their lines as the test's own."""
+    """Let coverage attribute the lines of a test's child processes to the test."""
     measured = os.environ.get("COVERAGE_PROCESS_CONFIG")
     if measured:
         settings = json.loads(base64.b64decode(measured))

@@ -1,1 +1,1 @@
-"""HTTP, kept thin: one file for each address, and a folder for each thing that they share."""
+"""The HTTP layer, kept thin: a module for each resource, and packages for what they share."""

@@ -1,4 +1,4 @@
-"""Bearer tokens: who calls, and for which unit."""
+"""Bearer tokens: find out who calls, for which unit, and whether they may change credentials."""
 
 import logging
 import re
@@ -15,7 +15,8 @@ from app.credentials.model import Caller
 from app.identifiers import is_identifier
 from app.identity.tokens import Claims, InvalidToken, TokenExpired
 
-# A second Cookie header: gunicorn joins the two with a comma, which no cookie's name begins with.
+# gunicorn joins several Cookie headers with a comma, so a second activeOu cookie ends up inside the
+# value of the cookie before it.
 _HIDDEN_COOKIE = re.compile(rf",\s*{ACTIVE_UNIT_COOKIE}\s*=")
 
 _CHALLENGE = 'Bearer realm="LeadVibe"'
@@ -69,9 +70,9 @@ def _documented(view: Callable[..., Any], *, forbidden: str) -> Callable[..., An
 
 
 def _authenticate(request: Request) -> tuple[Caller, Claims]:
-    """Return who calls, and what the token says about the caller.
+    """Return the caller, and the claims of the caller's token.
 
-    Raises Rejected: 401, 400 without an active unit, 403 for a foreign one.
+    Raises Rejected: 401, 400 without an active unit, 403 if the token does not list the unit.
     """
     claims = _verify(_bearer_token(request), request_id=request.id)
     request.record.actor = claims.subject
@@ -83,7 +84,7 @@ def _authenticate(request: Request) -> tuple[Caller, Claims]:
         unit_id=unit_id,
         request_id=request.id,
         via="api",
-        address=address if is_identifier(address) else None,  # a proxy may have sent anything
+        address=address if is_identifier(address) else None,  # a proxy may have sent any text
     )
     return caller, claims
 

@@ -1,4 +1,4 @@
-"""What a platform asks: is the process alive, can it serve, and what does it measure?"""
+"""Endpoints for operators: liveness, readiness and metrics."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ blueprint = Blueprint("Operations", __name__, description="For platform engineer
 @blueprint.doc(operationId="getHealth", security=[])
 @blueprint.response(200, HealthSchema, example=_OK)
 def healthz() -> dict[str, Any]:
-    """Tell whether the process serves
+    """Check that the process is alive
 
     Checks nothing else, so it stays 200 while the database is down. Use it as a liveness probe.
     """
@@ -36,7 +36,7 @@ def healthz() -> dict[str, Any]:
 @blueprint.doc(operationId="getReadiness", security=[], responses={503: _NOT_READY})
 @blueprint.response(200, HealthSchema, example=_OK)
 def readyz() -> dict[str, Any]:
-    """Tell whether the service can do its work
+    """Check that the service is ready
 
     200 if the database answers and has the schema that this version needs. Use it as a readiness
     probe. A read-only database counts as ready, because verification works on it.
@@ -49,7 +49,7 @@ def readyz() -> dict[str, Any]:
             if not is_migrated(connection):
                 raise Rejected(problems.NOT_READY)
     except NoPlace:
-        pass  # busy, which is no reason to send the callers to the other instances
+        pass  # busy is ready: its callers would only make the other instances busier
     return _OK
 
 
@@ -57,9 +57,9 @@ def readyz() -> dict[str, Any]:
 @blueprint.doc(operationId="getMetrics", security=[])
 @blueprint.response(200, {"type": "string"}, content_type="text/plain", example=examples.METRICS)
 def metrics() -> Response:
-    """Show the metrics
+    """Get the metrics
 
     All metrics of the service in Prometheus' text format, over all of its processes. They are for
-    operators: do not let the proxy pass this address on to the outside.
+    operators: do not let the proxy expose this path to the outside.
     """
     return Response(current_app.services.metrics.text(), content_type=CONTENT_TYPE)

@@ -8,7 +8,7 @@ from app.api.auth import bearer_auth, manager_auth
 from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint, invalid_member, invalid_parameter_of
-from app.api.http.pagination import link_to_next
+from app.api.http.pagination import link_header
 from app.api.http.problems import (
     Rejected,
     credential_in_use,
@@ -70,7 +70,7 @@ _INVALID_FILTER = problem_response(
     bad_time=invalid_parameter_of(UnitEventPageSchema(), "since"),
 )
 _EXPIRY_IN_THE_PAST = invalid_expiry(str(InvalidExpiry("10 years")))
-_INVALID_NAME = problem_response(
+_INVALID_NEW_CREDENTIAL = problem_response(
     bad_name=invalid_member(NewCredentialSchema(), "name"),
     bad_expiry=_EXPIRY_IN_THE_PAST,
     bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
@@ -111,7 +111,7 @@ def _take_place() -> None:
 def _repeatable(
     caller: Caller, headers: dict[str, str], verb: str, **arguments: Any
 ) -> RepeatableRequest | None:
-    """Return the request as one that may be repeated, if it has an idempotency key."""
+    """Return the request as a repeatable one, or None if it has no idempotency key."""
     key = headers.get(IDEMPOTENCY_KEY)
     return None if key is None else RepeatableRequest(key, caller, verb, arguments)
 
@@ -121,7 +121,7 @@ def _answer_once(
     repeatable: RepeatableRequest | None,
     change: Callable[[], IssuedCredential],
 ) -> tuple[IssuedCredential, dict[str, str]]:
-    """Give the answer to the same request again, or make the change and answer it."""
+    """Repeat the answer to an earlier, identical request, or make the change and answer it."""
     if repeatable is not None:
         answer = _credentials().find_answer(repeatable)
         if answer is not None:
@@ -158,7 +158,7 @@ def list_credentials(
         limit=query["limit"],
         after=query.get("cursor"),
     )
-    return page.items, link_to_next(page, query)
+    return page.items, link_header(page, query)
 
 
 @blueprint.route("", methods=["POST"])
@@ -166,7 +166,7 @@ def list_credentials(
 @blueprint.doc(
     operationId="issueCredential",
     responses={
-        400: _INVALID_NAME,
+        400: _INVALID_NEW_CREDENTIAL,
         409: problem_response(
             limit=problems.CREDENTIAL_LIMIT, under_way=problems.REQUEST_UNDER_WAY
         ),
@@ -186,8 +186,8 @@ def issue_credential(
     """Issue a credential
 
     Makes a credential for your active unit. Issue one for each backend or partner that will send
-    events. Only this response ever shows the client secret: give it to the sender and store it
-    nowhere else.
+    events. Only this response shows the client secret: give it to the sender and store it nowhere
+    else.
     """
     repeatable = _repeatable(caller, headers, "issue", **new)
     return _answer_once(
@@ -321,8 +321,8 @@ def list_unit_events(
     """List the unit's audit trail
 
     What happened to the credentials of your active unit, newest first. With `order=asc` you can
-    follow it: there is always a `Link` to the next page, which is empty until something happens. No
-    event is ever passed over. An event must pass every filter.
+    follow the trail: there is always a `Link` to the next page, which is empty until something
+    happens. No event is ever skipped. An event must pass every filter.
     """
     page = _credentials().unit_events(
         caller,
@@ -331,7 +331,7 @@ def list_unit_events(
         limit=query["limit"],
         after=query.get("cursor"),
     )
-    return page.items, link_to_next(page, query)
+    return page.items, link_header(page, query)
 
 
 @blueprint.route("/<secret_id>/events", parameters=SECRET_ID_PARAMETER)
@@ -344,11 +344,11 @@ def list_events(
 ) -> tuple[list[Event], dict[str, str]]:
     """List a credential's audit trail
 
-    What happened to the credential, who did it and in which request, newest first. It is still
-    there after the credential was revoked. Follow the `Link` header to the next page until there is
-    none.
+    What happened to the credential, who did it and in which request, newest first. The trail
+    remains after the credential is revoked. Follow the `Link` header to the next page until there
+    is none.
     """
     page = _credentials().events(
         caller, secret_id, limit=query["limit"], before=query.get("cursor")
     )
-    return page.items, link_to_next(page, query)
+    return page.items, link_header(page, query)

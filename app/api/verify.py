@@ -1,8 +1,8 @@
-"""`/verify`: the hot path, which every event passes.
+"""`/verify`: the hot path, called for every event.
 
-There are two entrances. The Flask views below serve every request. In front of Flask, the WSGI
-middleware in app/fastpath/ answers ordinary requests by itself, because Flask's own work on a
-request costs more than the SELECT (ADR 8). Both get their answer from `answer_verification`.
+There are two entrances. The Flask views below can serve every request. In front of Flask, the WSGI
+middleware in app/fastpath/ answers ordinary requests itself, because Flask's own work on a request
+costs more than the SELECT (ADR 8). Both get their answer from `answer_verification`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ blueprint = Blueprint("Verification", __name__, description="For services that r
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The response to a verification, whichever entrance it takes."""
+    """The response to a verification, through either entrance."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -79,7 +79,7 @@ class Answer:
 
     @classmethod
     def of(cls, problem: Problem) -> Self:
-        """Return the answer that tells the problem."""
+        """Return the answer that reports the problem."""
         body = problem.body()
         return cls(
             problem.status, [*problem.header_items(), ("Content-Length", str(len(body)))], body
@@ -89,7 +89,7 @@ class Answer:
 def answer_verification(
     environ: WSGIEnvironment, services: Services, record: RequestRecord
 ) -> Answer:
-    """Verify the pair in the request's Authorization header, and add its owner to the record.
+    """Verify the pair in the Authorization header, and add its client and unit to the record.
 
     May raise what `CredentialService.verify` raises, except VerificationRefused.
     """
@@ -166,7 +166,7 @@ def _expires_at_value(secret_expires_at: datetime | None) -> str:
 
 
 def _documented_header(field: str) -> dict[str, Any]:
-    """Describe the header that carries the field, from what the schema says about the field."""
+    """Describe the header that carries the field, from the field in the schema."""
     described = VerifiedCredentialSchema().fields[field]
     patterns = [each.regex.pattern for each in described.validators if isinstance(each, Regexp)]
     text = f"As `{field}`."
@@ -194,8 +194,8 @@ _respond = blueprint.response(
     headers={
         **{name: _documented_header(field) for field, name in _HEADERS.items()},
         _EXPIRES_AT_HEADER: header(
-            "When the client secret expires, or `none`. Pass it on to the sender, who can warn in "
-            "time.",
+            "When the client secret expires, or `none`. Pass it on to the sender, who can then ask "
+            "for a new one in time.",
             {"type": "string", "pattern": f"^(none|{TIME_PATTERN})$"},
             _expires_at_value(examples.EXPIRES_AT),
         ),

@@ -1,4 +1,4 @@
-"""The commands. Each is one of the contract's verbs, on the same domain as the API."""
+"""The commands: the contract's verbs for operators, on the same domain as the API."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ _CONNECT_SECONDS = 3.0
 
 _EVERYTHING = CredentialFilter()
 
-_SAME_IN_EACH_EVENT = ("secret_id", "client_id", "name")  # of one credential
+_SAME_IN_EACH_EVENT = ("secret_id", "client_id", "name")  # in the trail of one credential
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUSES)
@@ -115,7 +115,8 @@ def whois_command(*, client_id: str, as_json: bool) -> None:
 def verify_command(*, client_id: str, as_json: bool) -> None:
     """Check a client ID and client secret, as the service does.
 
-    The client secret comes from standard input, or from a prompt. It does not count as a use.
+    The client secret comes from standard input, or from a prompt. The check does not count as a
+    use.
     """
     client_secret = read_secret("Client secret")
     with _service() as service:
@@ -240,9 +241,9 @@ def disable_command(
     actor: str,
     as_json: bool,
 ) -> None:
-    """Refuse a credential, or all of the unit, until enabled again.
+    """Make `/verify` refuse a credential, or all of the unit, until it is enabled again.
 
-    It asks for confirmation only with --all.
+    Only --all asks for confirmation.
     """
     _require_one_or_all(secret_id, all_of_unit=all_of_unit)
     caller = _caller(unit, actor)
@@ -262,7 +263,7 @@ def disable_command(
 def enable_command(
     *, secret_id: str | None, all_of_unit: bool, unit: str, actor: str, as_json: bool
 ) -> None:
-    """Accept a disabled credential again, or all that `disable --all` disabled."""
+    """Make `/verify` accept a disabled credential again, or all that `disable --all` disabled."""
     _require_one_or_all(secret_id, all_of_unit=all_of_unit)
     caller = _caller(unit, actor)
     with _service(_no_such(unit, secret_id)) as service:
@@ -326,7 +327,7 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
             return
         events = _all_pages(lambda place: service.unit_events(caller, only=only, after=place))
         if only.secret_id is not None and not events:
-            service.events(caller, only.secret_id, limit=1)  # is there such a credential at all?
+            service.events(caller, only.secret_id, limit=1)  # fails if it never existed
     print_table(
         schema,
         events,
@@ -343,7 +344,7 @@ def token_group() -> None:
 @token_group.command("check")
 @parameters.as_json
 def token_check_command(*, as_json: bool) -> None:
-    """Show what the service makes of a token, or why it refuses it (exit status 1).
+    """Show what the service reads in a token, or why it refuses it (exit status 1).
 
     The token comes from standard input, or from a prompt. All settings of the service must be set.
     """
@@ -357,11 +358,12 @@ def token_check_command(*, as_json: bool) -> None:
 @parameters.actor
 @parameters.as_json
 def reapply_revocations_command(*, trail: TextIO, actor: str, as_json: bool) -> None:
-    """After a restore, end again what ended after the backup.
+    """After a restore, apply the revocations since the backup again.
 
-    TRAIL is a file of events as 'events --follow --json' prints them, of any units and oldest
-    first; without it, standard input. Events that the restored trail has are skipped, so the
-    whole trail may be given, and more than once.
+    It also disables credentials, ends client secrets and withdraws trust in consent. TRAIL is a
+    file of events as 'events --follow --json' prints them, of any units and oldest first. By
+    default it is standard input. Events that the restored trail has are skipped, so you may give
+    the whole trail, and more than once.
     """
     events = read_trail(trail)
     with _service() as service:
@@ -414,7 +416,7 @@ def _print_count(done: str, count: int, unit: str, *, as_json: bool) -> None:
 
 @contextmanager
 def _service(no_such: str = "") -> Iterator[CredentialService]:
-    """Lend the service. If something fails, end the command with its exit status."""
+    """Lend the service. A failure ends the command with a message and an exit status."""
     with reported(no_such=no_such):
         settings = CredentialSettings.from_environment()
         database = Database(settings.database_url, connections=1)

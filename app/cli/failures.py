@@ -1,4 +1,4 @@
-"""How a command fails: its message and its exit status."""
+"""How commands fail: messages and exit statuses."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,19 +29,19 @@ EXIT_STATUSES = (
 
 
 class NotFound(click.ClickException):
-    """There is nothing to work on."""
+    """There is no such credential or client secret."""
 
     exit_code = 3
 
 
 class Unavailable(click.ClickException):
-    """A later attempt may succeed."""
+    """The database or the issuer's keys are unavailable. A later attempt may succeed."""
 
     exit_code = 4
 
 
 class _InvalidSettings(click.ClickException):
-    exit_code = 2  # as click's own for a usage error
+    exit_code = 2  # the same as click's usage errors
 
 
 class _InvalidPair(click.ClickException):
@@ -86,7 +86,7 @@ _FAILURES: Mapping[type[Exception], tuple[type[click.ClickException], str]] = {
 
 @contextmanager
 def reported(*, no_such: str = "") -> Iterator[None]:
-    """Lend a place where failures become messages; `no_such` is said of a missing credential."""
+    """Turn failures into messages. `no_such` is the message for a missing credential."""
     try:
         yield
     except SettingsError as error:

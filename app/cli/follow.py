@@ -1,4 +1,4 @@
-"""The trail of a unit as it grows."""
+"""Follow the trail of a unit as it grows."""
 
 import signal
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for scripts."""
+"""The output of commands: tables for people, JSON for scripts."""
 
 import json
 import os
@@ -73,10 +73,10 @@ def print_issued(issued: IssuedCredential, *, as_json: bool, is_kept: bool) -> N
 
 @contextmanager
 def secret_file(path: Path | None) -> Iterator[Callable[[IssuedCredential], None]]:
-    """Open a new file for a client secret, and lend a function that writes it.
+    """Create a file for a client secret, and lend a function that writes to it.
 
-    Only its owner may read it. It is there before the client secret, which nobody could show again.
-    Without a path, nothing happens.
+    Only the user may read it. It is created before the client secret, so that none is lost because
+    the file cannot be written. Without a path, the function does nothing.
     """
     if path is None:
         yield lambda _: None
@@ -107,14 +107,14 @@ def secret_file(path: Path | None) -> Iterator[Callable[[IssuedCredential], None
 
 
 def print_events(schema: Schema, events: Iterable[UnitEvent], *, as_json: bool) -> None:
-    """Print a line for each event as soon as it comes, until nobody reads any more."""
+    """Print a line for each event as soon as it comes, until the reader closes the pipe."""
     try:
         for event in events:
             record = schema.dump(event)
             text = json.dumps(record) if as_json else "  ".join(map(_cell, record.values()))
             click.echo(text)  # flushes
     except BrokenPipeError:
-        # so that Python does not try to flush what cannot be written
+        # so that Python does not try to flush to the closed pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -128,5 +128,5 @@ def _print_json(value: Any) -> None:
 
 
 def _cell(value: Any) -> str:
-    """Show a value as JSON does, but a string without quotes."""
+    """Return a value as JSON, but a string without quotes."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""What commands take: their arguments and options."""
+"""The arguments and options of commands."""
 
 import getpass
 import os
@@ -63,7 +63,7 @@ class _Time(click.ParamType[datetime]):
 
 
 def default_actor() -> str:
-    """Return `cli:<user name>`, which the audit trail records unless told otherwise."""
+    """Return `cli:<user name>`, the actor in the audit trail unless --actor names another."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container's user may have only a number
@@ -92,7 +92,7 @@ _actor = click.option(
     type=_Identifier(),
     default=default_actor,
     show_default="cli:<your user name>",
-    help="Who did it, according to the audit trail.",
+    help="The actor to record in the audit trail.",
 )
 
 name = click.argument("name", type=_Name())
@@ -114,7 +114,7 @@ overlap_seconds = click.option(
 unused_for = click.option(
     "--unused-for",
     type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
-    help="Only if it has not been used for so many seconds.",
+    help="Only if it has not been used for this many seconds.",
 )
 expires_at = click.option(
     "--expires-at",
@@ -140,7 +140,9 @@ credential_filter = _options(
         "--enabled/--disabled", default=None, help="Only enabled, or only disabled, credentials."
     ),
     click.option(
-        "--expiring-before", type=_Time(), help="Only those without a live client secret by then."
+        "--expiring-before",
+        type=_Time(),
+        help="Only those that will have no live client secret by then.",
     ),
     click.option("--unused-since", type=_Time(), help="Only those not used since then."),
 )

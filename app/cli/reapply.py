@@ -1,4 +1,4 @@
-"""A trail that was kept elsewhere, as `credentials events --follow --json` or a SIEM gives it."""
+"""Read a copy of the trail, from `credentials events --follow --json` or from a SIEM."""
 
 import json
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from app.times import parse_time
 
 
 def read_trail(lines: Iterable[str]) -> list[PastEvent]:
-    """Return the events, one of each line. Raises click.ClickException if a line is none."""
+    """Return the events, one for each line. Raises click.ClickException for an invalid line."""
     return [_event(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def summary(done: Reapplied) -> str:
-    """Say in one line what was done, and what cannot be brought back."""
+    """Return in one line what was applied again, and how many credentials are missing."""
     text = (
         f"revoked {done.revoked}, disabled {done.disabled}, "
         f"ended {done.secrets_ended} client secrets, distrusted {done.distrusted}"
@@ -38,7 +38,7 @@ def _event(number: int, line: str) -> PastEvent:
 
 
 def _parsed(record: Any) -> PastEvent:
-    """Return the event. Members that it does not know are ignored. Raises TypeError and others."""
+    """Return the event. Unknown members are ignored. Raises KeyError, TypeError or ValueError."""
     texts = {name: record[name] for name in ("secret_id", "event", "actor", "at", "request_id")}
     detail = record["detail"]
     if not all(isinstance(each, str) for each in texts.values()) or not isinstance(detail, dict):

@@ -1,4 +1,4 @@
-"""What commands ask of a person, or of the script that runs them."""
+"""Questions to the person at the terminal, or input from the script that runs a command."""
 
 import sys
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import click
 
 
 def confirm(question: Callable[[], str], *, yes: bool) -> None:
-    """Ask before something that ends traffic. Ends the command unless the answer is yes."""
+    """Ask for confirmation, and end the command unless the answer is yes."""
     if yes:
         return
     if not _is_terminal():
@@ -18,7 +18,7 @@ def confirm(question: Callable[[], str], *, yes: bool) -> None:
 def read_secret(what: str) -> str:
     """Return one line from standard input. A person at a terminal is asked, and sees no echo.
 
-    Never from an argument: the list of processes shows those to everybody.
+    Secrets are never arguments: the list of processes shows those to everybody.
     """
     if _is_terminal():
         secret: str = click.prompt(what, hide_input=True, err=True)

@@ -1,4 +1,4 @@
-"""`credentials token check`: what the service makes of a token, and why it refuses one."""
+"""`credentials token check`: show what the service reads in a token, or why it refuses it."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ _PAUSE_SECONDS = 0.1
 
 
 def check_token(token: str, settings: Settings, *, as_json: bool) -> None:
-    """Print what the service reads in the token. Ends the command with 1 if it refuses it."""
+    """Print what the service reads in the token. Ends the command with 1 if it is refused."""
     services = Services.from_settings(settings)
     try:
         claims = _verify(token, services)
@@ -41,21 +41,21 @@ def check_token(token: str, settings: Settings, *, as_json: bool) -> None:
         "unit_ids": sorted(claims.unit_ids),
         "roles": sorted(claims.roles),
         "may_change": services.may_change(claims),
-        "expires_at": _said(token)["exp"],
+        "expires_at": _unverified_fields(token)["exp"],
     }
     print_fields(accepted, as_json=as_json)
     if claims.unit_id is None:
-        click.echo(_no_unit(claims), err=True)
+        click.echo(_no_unit_message(claims), err=True)
 
 
-def _no_unit(claims: Claims) -> str:
+def _no_unit_message(claims: Claims) -> str:
     if claims.unit_ids:
         return "The token has no active unit: the cookie activeOu must name one of its units."
     return "The token has no unit: the service answers 400."
 
 
 def _verify(token: str, services: Services) -> Claims:
-    """Verify as the service does, but wait until the first fetch of the keys has ended."""
+    """Verify as the service does, but wait for the first fetch of the keys."""
     deadline = monotonic() + FETCH_SECONDS
     with _warnings_shown():
         services.keys.open()
@@ -73,7 +73,7 @@ def _verify(token: str, services: Services) -> Claims:
 
 @contextmanager
 def _warnings_shown() -> Iterator[None]:
-    """Show what the service would log about its keys."""
+    """Show the warnings that the service would log about its keys."""
     logger, handler = logging.getLogger("app.identity"), logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     logger.addHandler(handler)
@@ -84,40 +84,49 @@ def _warnings_shown() -> Iterator[None]:
 
 
 def _print_refusal(reason: str, token: str, settings: Settings, *, as_json: bool) -> None:
-    """Print why, and what the token says beside what the service wants."""
-    said = _said(token)
-    wants = {
+    """Print the reason, and the token's fields beside those that the service requires."""
+    fields = _unverified_fields(token)
+    required = {
         "alg": list(settings.jwt_algorithms),
         "iss": settings.jwt_issuer,
         "aud": settings.jwt_audience,
     }
     now = format_time(datetime.now(UTC))
     if as_json:
-        record = {"accepted": False, "reason": reason, "token": said, "service": wants, "now": now}
+        record = {
+            "accepted": False,
+            "reason": reason,
+            "token": fields,
+            "service": required,
+            "now": now,
+        }
         print_fields(record, as_json=True)
         return
     click.echo(f"Error: The service refuses the token: {reason}.", err=True)
-    if said:
-        beside = {name: json.dumps(value) for name, value in wants.items()} | {"exp": f"now {now}"}
-        # as JSON, because whoever wrote the token may have put anything in it
-        table = [[name, json.dumps(value), beside.get(name)] for name, value in said.items()]
+    if fields:
+        beside = {name: json.dumps(value) for name, value in required.items()}
+        beside["exp"] = f"now {now}"
+        # as JSON, which escapes control characters: anybody may have written the token
+        table = [[name, json.dumps(value), beside.get(name)] for name, value in fields.items()]
         headers = ["", "the token", "the service"]
         click.echo(f"\n{tabulate(table, headers, disable_numparse=True)}", err=True)
 
 
-def _said(token: str) -> dict[str, Any]:
-    """Return what the token says that the service looks at, whoever wrote it."""
+def _unverified_fields(token: str) -> dict[str, Any]:
+    """Return the fields of the token that the service checks, without verifying them."""
     content = inspect(token)
     if content is None:
         return {}
     header = {name: content.header.get(name) for name in ("alg", "kid", "typ")}
     claims = {name: content.claims.get(name) for name in ("iss", "aud", "sub")}
-    times = {name: _time(content.claims[name]) for name in _TIMES if name in content.claims}
+    times = {
+        name: _readable_time(content.claims[name]) for name in _TIMES if name in content.claims
+    }
     return {**header, **claims, **times}
 
 
-def _time(value: Any) -> Any:
-    """Return a numeric date as people read it; anything else as it is."""
+def _readable_time(value: Any) -> Any:
+    """Return a NumericDate in the service's format; return any other value unchanged."""
     try:
         return format_time(datetime.fromtimestamp(value, UTC))
     except (TypeError, ValueError, OverflowError, OSError):

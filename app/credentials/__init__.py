@@ -1,1 +1,1 @@
-"""The domain: credentials and their client secrets. It knows nothing of HTTP."""
+"""The domain: credentials and their client secrets, without any HTTP."""

@@ -1,4 +1,4 @@
-"""Answers that are kept, sealed, to be given again to a request that is repeated (ADR 12)."""
+"""Sealed answers: kept encrypted, to answer a repeated request in the same way (ADR 12)."""
 
 import hashlib
 import json
@@ -25,7 +25,8 @@ _NONCE_BYTES = 12
 class RepeatableRequest:
     """A request that its caller may repeat to get the same answer.
 
-    Another request with the same idempotency key has a different verb or different arguments.
+    It is the same request if the idempotency key, the caller, the verb and the arguments are the
+    same.
     """
 
     idempotency_key: str = field(repr=False)
@@ -35,46 +36,46 @@ class RepeatableRequest:
 
     @property
     def lock_id(self) -> int:
-        """A number of 64 bits that stands for the caller and the key, and is stored nowhere."""
+        """A 64-bit number for the caller and the key. It is only locked, never stored."""
         digest = hashlib.sha256(self.scope + self.idempotency_key.encode()).digest()
         return int.from_bytes(digest[:8], signed=True)
 
     @property
     def scope(self) -> bytes:
-        """Within it, an idempotency key stands for one request."""
+        """The unit and the actor, within which an idempotency key identifies one request."""
         return json.dumps([self.caller.unit_id, self.caller.actor]).encode()
 
     @property
     def content(self) -> bytes:
-        """What is asked for, the same however the request was written."""
-        arguments = {name: _plain(value) for name, value in self.arguments.items()}
+        """The verb and the arguments in a canonical form, whatever the JSON looked like."""
+        arguments = {name: _json_value(value) for name, value in self.arguments.items()}
         return json.dumps([self.verb, arguments], sort_keys=True).encode()
 
 
 class AnswerSeal:
-    """Seals answers under a key derived from the idempotency key and a digest key together.
+    """Encrypts answers under a key derived from the idempotency key and a digest key together.
 
-    So neither the database alone nor the database with one of the two shows an answer. The first of
-    `digest_keys` seals; what one of the others has sealed is still understood.
+    So neither the database alone nor the database with one of the two keys reveals an answer. The
+    first of `digest_keys` seals; all of them open.
     """
 
     def __init__(self, digest_keys: Sequence[bytes]) -> None:
         self._digest_keys = digest_keys
 
     def key_hashes(self, request: RepeatableRequest) -> list[bytes]:
-        """Return the hashes under which the answer may be kept."""
+        """Return the hashes under which the answer may be stored, one for each digest key."""
         return [_derive(each, request)[0] for each in self._digest_keys]
 
     def seal(self, request: RepeatableRequest, answer: IssuedCredential) -> SealedAnswer:
-        """Encrypt the answer (AES-256-GCM) and bind it to what was asked for."""
+        """Encrypt the answer (AES-256-GCM), and bind it to the request's content."""
         key_hash, sealing_key = _derive(self._digest_keys[0], request)
         nonce = os.urandom(_NONCE_BYTES)
-        members = {name: _plain(value) for name, value in asdict(answer).items()}
+        members = {name: _json_value(value) for name, value in asdict(answer).items()}
         sealed = AESGCM(sealing_key).encrypt(nonce, json.dumps(members).encode(), request.content)
         return SealedAnswer(key_hash, nonce + sealed)
 
     def open(self, request: RepeatableRequest, answer: SealedAnswer) -> IssuedCredential:
-        """Decrypt the answer. Raises IdempotencyKeyReused if something else was asked for."""
+        """Decrypt the answer. Raises IdempotencyKeyReused if it belongs to a different request."""
         nonce, sealed = answer.sealed[:_NONCE_BYTES], answer.sealed[_NONCE_BYTES:]
         derived = dict(_derive(each, request) for each in self._digest_keys)
         sealing_key = derived[answer.key_hash]
@@ -87,7 +88,7 @@ class AnswerSeal:
 
 
 def _derive(digest_key: bytes, request: RepeatableRequest) -> tuple[bytes, bytes]:
-    """Return what the request's idempotency key is stored as, and the key that seals its answer."""
+    """Return the hash to store for the idempotency key, and the key that seals the answer."""
     kdf = HKDF(
         algorithm=SHA256(),
         length=_KEY_HASH_BYTES + _SEALING_KEY_BYTES,
@@ -98,5 +99,5 @@ def _derive(digest_key: bytes, request: RepeatableRequest) -> tuple[bytes, bytes
     return derived[:_KEY_HASH_BYTES], derived[_KEY_HASH_BYTES:]
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value

@@ -1,4 +1,4 @@
-"""What is written in the background: last uses, renewed digests, and the erasure of old answers."""
+"""Writes in the background: record last uses, renew digests, and erase old answers."""
 
 import logging
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 class DeferredWrites:
     """Records last uses and renews digests in the background, about a second later.
 
-    A verification neither waits for it nor fails with it. What is remembered is lost if the process
+    A verification neither waits for this nor fails with it. Pending writes are lost if the process
     dies or the database is down at that moment. Every minute, old answers are erased.
     """
 
@@ -34,30 +34,30 @@ class DeferredWrites:
         self._thread: Thread | None = None
 
     def open(self) -> None:
-        """Start the background thread: after the fork."""
-        # not made before, because from Python 3.13 on a fork ends threads that have not started
+        """Start the background thread. Call it after the fork."""
+        # made only here: from Python 3.13 on, a fork ends threads that have not started
         self._thread = Thread(target=self._run, name="deferred writes", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread and write what is still remembered."""
+        """Stop the thread, and write what is still pending."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
         self.flush()
 
     def record_use(self, client_secret_id: int, secret_id: str) -> None:
-        """Remember that the client secret of this credential was used now."""
+        """Remember that this client secret of the credential was used just now."""
         with self._lock:
             self._used[client_secret_id] = secret_id
 
     def renew_digest(self, client_secret_id: int, digest: bytes) -> None:
-        """Remember the digest by the current key for a client secret that has a former key's."""
+        """Remember the digest by the current key, to replace one by a previous key."""
         with self._lock:
             self._digests[client_secret_id] = digest
 
     def flush(self) -> None:
-        """Write what is remembered."""
+        """Write what is pending."""
         with self._lock:
             used, self._used = self._used, {}
             digests, self._digests = self._digests, {}
@@ -71,7 +71,7 @@ class DeferredWrites:
             _logger.warning("last uses and digests not recorded")
 
     def erase_old_answers(self) -> None:
-        """Erase the sealed answers that are too old to be given again."""
+        """Erase the sealed answers that are too old to be repeated."""
         try:
             with self._connection() as connection:
                 repository.delete_old_answers(connection)

@@ -1,4 +1,4 @@
-"""What the domain refuses, and why."""
+"""The domain's errors: what it refuses, and why."""
 
 from datetime import datetime
 from typing import Literal
@@ -13,7 +13,7 @@ class InvalidName(ValueError):
 
 
 class InvalidExpiry(ValueError):
-    """The client secret must not expire at that time, but sooner than `latest`: "10 years"."""
+    """The client secret must not expire at that time. At most `latest` ahead: "10 years"."""
 
     def __init__(self, latest: str) -> None:
         super().__init__(f"Must be in the future, at most {latest} ahead")
@@ -22,8 +22,8 @@ class InvalidExpiry(ValueError):
 class VerificationRefused(Exception):
     """The client ID and client secret are not, or no longer, a valid pair.
 
-    The caller is never told the reason. It is "expired" or "disabled" only for a pair that would be
-    valid otherwise. Revoked credentials are "unknown", since nothing is kept of them.
+    The reason is never told to the caller. It is "expired" or "disabled" only for a pair that would
+    otherwise be valid. A revoked credential is "unknown", because its row is deleted.
     """
 
     def __init__(self, reason: Refusal) -> None:
@@ -32,14 +32,14 @@ class VerificationRefused(Exception):
 
 
 class MalformedPair(VerificationRefused):
-    """They do not even have the format of a pair. No guess at a client secret looks like that."""
+    """The pair does not have the format of one, so it is a mistake and not a guess at a secret."""
 
     def __init__(self) -> None:
         super().__init__("malformed")
 
 
 class CredentialNotFound(Exception):
-    """The unit has no such credential. Another unit's credential does not exist either."""
+    """The unit has no such credential. Another unit's credential counts as not existing."""
 
 
 class ClientSecretNotFound(Exception):
@@ -55,7 +55,7 @@ class SecretLimitReached(Exception):
 
 
 class LastSecret(Exception):
-    """It is the credential's last live client secret, and so not the one to end."""
+    """It is the credential's last live client secret, which cannot be ended alone."""
 
 
 class AmbiguousHint(Exception):
@@ -71,7 +71,7 @@ class CredentialInUse(Exception):
 
 
 class RequestUnderWay(Exception):
-    """Another request with the same idempotency key is at work. A later attempt gets its answer."""
+    """A request with the same idempotency key is in progress. A later attempt gets its answer."""
 
 
 class IdempotencyKeyReused(Exception):

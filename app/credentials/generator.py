@@ -1,6 +1,6 @@
-"""New identifiers and client secrets, and the formats that they have.
+"""New identifiers and client secrets, and their formats.
 
-The patterns mean the same in Python and in JSON Schema (ECMAScript). Match them whole.
+The patterns mean the same in Python and in JSON Schema (ECMAScript). Use them with `fullmatch`.
 """
 
 import re
@@ -13,7 +13,7 @@ BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 _IDENTIFIER_LENGTH = 20  # 103 random bits; the contract asks for 96
 _SECRET_LENGTH = 43  # 256 random bits
-_CHECKSUM_LENGTH = 6  # 62**6 is the first power that holds 32 bits
+_CHECKSUM_LENGTH = 6  # 62**6 is the first power of 62 above 2**32
 HINT_LENGTH = 4
 
 SECRET_ID_PATTERN = f"sec_[0-9a-z]{{{_IDENTIFIER_LENGTH}}}"
@@ -42,7 +42,7 @@ def generate_client_secret() -> str:
 
 
 def is_client_id(text: str) -> bool:
-    """Tell whether the text has the format of a client ID. Only the database knows if it is one."""
+    """Tell whether the text has the format of a client ID, whether or not it exists."""
     return _CLIENT_ID.fullmatch(text) is not None
 
 
@@ -65,7 +65,7 @@ def checksum(body: str) -> str:
 
 
 def hint_of(client_secret: str) -> str:
-    """Return the last characters, by which people tell client secrets apart."""
+    """Return the last four characters, by which people tell client secrets apart."""
     return client_secret[-HINT_LENGTH:]
 
 

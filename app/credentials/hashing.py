@@ -1,4 +1,4 @@
-"""Client secrets as hashes and digests (ADR 1 and 2)."""
+"""Hash client secrets with bcrypt, and digest them with HMAC-SHA-256 (ADR 1 and 2)."""
 
 import hashlib
 import hmac
@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 
 class Hasher:
-    """Turns client secrets into what the database may keep of them, and compares.
+    """Makes the hash and the digest of a client secret, and compares with stored ones.
 
     `rounds` is bcrypt's cost, the base-2 logarithm of its iterations. The first of `digest_keys`
-    makes digests; the others are former keys, whose digests are still understood.
+    makes digests; the others are previous keys, with which stored digests are still compared.
     """
 
     def __init__(self, rounds: int, digest_keys: Sequence[bytes], workload: Workload) -> None:
@@ -40,10 +40,10 @@ class Hasher:
         self._keys = {_key_id(key): key for key in digest_keys}
         self._key_id = _key_id(digest_keys[0])
         self._workload = workload
-        # bcrypt keeps a core busy for long and verifications only for a moment, so they go first
+        # bcrypt keeps a core busy for long, a verification only for a moment; so bcrypt yields
         self._executor = ThreadPoolExecutor(1, "bcrypt", initializer=_lower_priority)
         self._lock = Lock()
-        self._compared: set[str] = set()  # client IDs that bcrypt is busy with
+        self._comparing: set[str] = set()  # client IDs with a comparison in progress
 
     def hash(self, client_secret: str) -> HashedSecret:
         """Return bcrypt's hash, the digest and the hint. Takes tens of milliseconds.
@@ -61,7 +61,7 @@ class Hasher:
         return self._key_id + _hmac(self._keys[self._key_id], client_secret)
 
     def matches_digest(self, client_secret: str, stored: StoredSecret) -> bool | None:
-        """Compare digests in constant time. None if the stored one is by none of our keys."""
+        """Compare digests in constant time. None if there is no stored one by any of our keys."""
         if stored.digest is None:
             return None
         key_id = stored.digest[:_KEY_ID_LENGTH]
@@ -71,13 +71,14 @@ class Hasher:
         return hmac.compare_digest(key_id + _hmac(key, client_secret), stored.digest)
 
     def is_current(self, stored: StoredSecret) -> bool:
-        """Tell whether the stored digest is by the key that makes digests now."""
+        """Tell whether the stored digest was made with the current key."""
         return stored.digest is not None and stored.digest.startswith(self._key_id)
 
     def matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
         """Compare by bcrypt. Takes tens of milliseconds; raises NoPlace if bcrypt is too busy.
 
-        One client has one comparison at a time, so that a flood on its ID leaves a place to others.
+        Each client ID has one comparison at a time, so that a flood of pairs with one ID leaves
+        places for the others.
         """
         with self._comparison(stored.credential.client_id):
             stored_hash = stored.secret_hash.encode()
@@ -92,15 +93,15 @@ class Hasher:
     @contextmanager
     def _comparison(self, client_id: str) -> Iterator[None]:
         with self._lock:
-            if client_id in self._compared:
+            if client_id in self._comparing:
                 raise NoPlace
-            self._compared.add(client_id)
+            self._comparing.add(client_id)
         try:
             with self._workload.management.places.take():
                 yield
         finally:
             with self._lock:
-                self._compared.remove(client_id)
+                self._comparing.remove(client_id)
 
 
 def _lower_priority() -> None:

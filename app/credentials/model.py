@@ -1,4 +1,4 @@
-"""What the domain speaks of: credentials, client secrets, events, callers and names."""
+"""The domain's types: credentials, client secrets, events, callers and names."""
 
 import re
 from dataclasses import dataclass, field, fields
@@ -27,9 +27,9 @@ Place = TypeVar("Place")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, for which unit, in which request, via which channel, and from which address.
+    """Who calls, for which unit, in which request, via which channel, and from which address.
 
-    The audit trail records it. The command line has no address.
+    The audit trail records all of it. The command line has no address.
     """
 
     actor: str
@@ -60,9 +60,9 @@ START_OF_TRAIL = TrailPosition(transaction_id=0, event_id=0)
 class CredentialFilter:
     """Which credentials to list: those that meet every condition that is not None.
 
-    `name` is a part of the name, in any case. Those that are `expiring_before` a time have no live
-    client secret at that time, or have none now. Those `unused_since` a time were last used before
-    it, or never.
+    `name` is a part of the name, in upper or lower case. A credential is `expiring_before` a time
+    if it will have no live client secret by then, or has none now. It is `unused_since` a time if
+    it was last used before then, or never.
     """
 
     client_id: str | None = None
@@ -76,7 +76,7 @@ class CredentialFilter:
 class EventFilter:
     """Which events of a unit to show: those that meet every condition that is not None.
 
-    `since` is the first moment that is shown, `until` the first that is not.
+    `since` is inclusive, `until` exclusive.
     """
 
     event: EventName | None = None
@@ -88,7 +88,7 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedCredential:
-    """What a verification tells about the credential that a valid pair belongs to."""
+    """The credential that a valid pair belongs to, as a verification shows it."""
 
     secret_id: str
     unit_id: str
@@ -106,13 +106,13 @@ class Credential(VerifiedCredential):
 
 @dataclass(frozen=True, slots=True)
 class IssuedCredential(Credential):
-    """A credential at the only moment when its client secret is known."""
+    """A credential with its new client secret, which is known only at this moment."""
 
     client_secret: str = field(repr=False)
 
     @classmethod
     def of(cls, credential: Credential, client_secret: str) -> Self:
-        """Complete the credential with its new client secret."""
+        """Return the credential with its new client secret."""
         shown = {each.name: getattr(credential, each.name) for each in fields(Credential)}
         return cls(**shown, client_secret=client_secret)
 
@@ -127,7 +127,7 @@ class LockedCredential(Credential):
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """What can still be told about a client secret: its hint and its times."""
+    """A client secret without its value: its hint and its times."""
 
     client_secret_id: int
     hint: str
@@ -152,7 +152,7 @@ class DetailedCredential(Credential):
 
 @dataclass(frozen=True, slots=True)
 class EndingSecrets:
-    """How many client secrets end soon and have no successor."""
+    """How many client secrets expire soon and have no successor."""
 
     within_7_days: int
     within_30_days: int
@@ -194,7 +194,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class SealedAnswer:
-    """An answer that can be given again to who has the idempotency key, and a hash of that key."""
+    """An encrypted answer, and the hash of the idempotency key with which it can be opened."""
 
     key_hash: bytes
     sealed: bytes = field(repr=False)
@@ -213,7 +213,7 @@ class Event:
 
 
 class EventKey(NamedTuple):
-    """What tells an event from the others of its credential; the time has whole seconds."""
+    """The fields that identify an event of a credential. The time has whole seconds."""
 
     event: str
     request_id: str
@@ -243,7 +243,7 @@ class UnitEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item, Place]):
-    """Some items of a longer list. The next page, if there is one, starts behind `next`."""
+    """A part of a list. The next page starts after `next`, which is None on the last page."""
 
     items: list[Item]
     next: Place | None

@@ -1,7 +1,7 @@
-"""What ended after a backup ends again in the restored database, as a trail kept elsewhere says.
+"""After a restore, end again what ended after the backup, from a copy of the audit trail.
 
-Only what makes a credential less able is done again: revocations, disabled credentials, client
-secrets that ended, and withdrawn consent. What was issued or enabled since is not.
+Only restrictions are applied again: revocations, disabled credentials, ended client secrets, and
+withdrawn trust in consent. Credentials that were issued or enabled after the backup are not.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class PastEvent:
-    """An event of a trail that was kept elsewhere. Its time has whole seconds."""
+    """An event of the copied trail. Its time has whole seconds."""
 
     secret_id: str
     event: EventName
@@ -37,17 +37,17 @@ class PastEvent:
 
     @property
     def key(self) -> EventKey:
-        """What tells the event from the others of its credential."""
+        """The fields that identify the event among those of its credential."""
         return EventKey(self.event, self.request_id, self.at)
 
     def precedes(self, secret: ClientSecret) -> bool:
-        """Tell whether the client secret was made after the event, so that it was not meant."""
+        """Tell whether the client secret was made after the event, and so is not affected by it."""
         return secret.created_at >= self.at + _SECOND
 
 
 @dataclass(slots=True)
 class Reapplied:
-    """How much was done again, and how many credentials the restored database does not know."""
+    """How many changes were applied again, and how many credentials the database lacks."""
 
     revoked: int = 0
     disabled: int = 0
@@ -58,10 +58,10 @@ class Reapplied:
 
 @dataclass(frozen=True, slots=True)
 class Reapplication:
-    """Applies the endings of a trail again. To do so once more changes nothing.
+    """Applies the restrictions in a trail again. To repeat it changes nothing.
 
-    `caller` makes the caller of the new events for a unit. Raises what `Database.connection` does;
-    what was done by then stays.
+    `caller` returns the caller to record in the new events of a unit. `apply` raises what
+    `Database.connection` raises; credentials that were finished by then stay changed.
     """
 
     database: Database
@@ -69,12 +69,12 @@ class Reapplication:
     caller: Callable[[str], Caller]
 
     def apply(self, events: Iterable[PastEvent]) -> Reapplied:
-        """Apply what the restored trail lacks of these events, which come in their order."""
-        of_credential: dict[str, list[PastEvent]] = {}
+        """Apply the events, given oldest first, that the restored trail lacks."""
+        events_by_credential: dict[str, list[PastEvent]] = {}
         for event in events:
-            of_credential.setdefault(event.secret_id, []).append(event)
+            events_by_credential.setdefault(event.secret_id, []).append(event)
         done = Reapplied()
-        for secret_id, its_events in of_credential.items():
+        for secret_id, its_events in events_by_credential.items():
             with self.database.transaction(self.seconds) as connection:
                 self._apply_to(connection, secret_id, its_events, done)
         return done
@@ -94,13 +94,13 @@ class Reapplication:
         known = repository.select_event_keys(
             connection, unit_id=credential.unit_id, secret_id=secret_id
         )
-        replay = _Replay(connection, self.caller(credential.unit_id), credential, done)
-        replay.apply([each for each in events if each.key not in known])
+        changes = _CredentialChanges(connection, self.caller(credential.unit_id), credential, done)
+        changes.apply([each for each in events if each.key not in known])
 
 
 @dataclass(slots=True)
-class _Replay:
-    """The events of one locked credential."""
+class _CredentialChanges:
+    """Applies the events of one credential, which is locked."""
 
     connection: Connection
     caller: Caller
@@ -180,7 +180,7 @@ class _Replay:
         self.credential = credential
 
     def _record(self, event: EventName, cause: PastEvent, **detail: Any) -> None:
-        """Add an event of our own, which names the one that it applies again."""
+        """Add an event of our own, with the original event in its `reapplied`."""
         reapplied = {
             "event": cause.event,
             "actor": cause.actor,

@@ -1,4 +1,4 @@
-"""All SQL about credentials. A function is one statement."""
+"""All SQL about credentials. Each function runs one statement."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -36,10 +36,10 @@ from app.credentials.model import (
 from app.database.connection import PreparedSelect
 from app.database.pool import Database
 
-# A last use is recorded at most once in so many seconds, so the true one may be later by that much.
+# A last use is recorded at most once in this time, so the true one may be later by as much.
 LAST_USE_SECONDS = 60
 
-ANSWER_SECONDS = 24 * 60 * 60  # how long an answer is kept to be given again
+ANSWER_SECONDS = 24 * 60 * 60  # how long an answer can be repeated
 
 UnitChange = Literal["disabled", "enabled", "revoked"]
 
@@ -129,7 +129,7 @@ def select_credentials(
     limit: int,
     after: Position | None,
 ) -> list[Credential]:
-    """Return the unit's credentials that pass the filter, newest first; starting behind `after`."""
+    """Return the unit's credentials that pass the filter, newest first, starting after `after`."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credentials
@@ -156,7 +156,7 @@ def select_credentials(
     """
     parameters = {
         **asdict(only),
-        "name": None if only.name is None else _part(only.name),
+        "name": None if only.name is None else _like_pattern(only.name),
         "unit_id": unit_id,
         "created_at": after.created_at if after else "infinity",
         "secret_id": after.secret_id if after else "",
@@ -169,7 +169,7 @@ def select_credentials(
 def find_credential(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
 ) -> DetailedCredential | None:
-    """Return the credential without its client secrets, or None if the unit has none such."""
+    """Return the credential without its client secrets, or None if the unit has no such one."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, (
                    SELECT actor FROM credential_events
@@ -222,9 +222,9 @@ def lock_credential(
 def find_last_use(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str, within_seconds: int
 ) -> datetime | None:
-    """Return when the locked credential was last used, if that is not longer ago.
+    """Return when the locked credential was last used, or None if it was not `within_seconds`.
 
-    Recording a use waits until the transaction ends.
+    It locks the client secrets too: a use is recorded only after the transaction.
     """
     query = """
         WITH locked AS (
@@ -248,7 +248,7 @@ def find_last_use(
 
 
 def update_credential(connection: Connection[TupleRow], credential: LockedCredential) -> None:
-    """Store the credential's name, trust_upstream_consent, and whether it is enabled."""
+    """Store the credential's name and consent flag, and whether it is enabled."""
     query = """
         UPDATE credentials
         SET name = %(name)s,
@@ -263,9 +263,9 @@ def update_credential(connection: Connection[TupleRow], credential: LockedCreden
 
 
 def change_unit(connection: Connection[TupleRow], caller: Caller, event: UnitChange) -> int:
-    """Disable, enable or revoke all credentials of the unit, with an event for each; count them.
+    """Disable, enable or revoke all credentials of the unit, with an event for each.
 
-    Only what was disabled with the unit is enabled with it.
+    Returns how many were changed. Only credentials that were disabled with the unit are enabled.
     """
     query = SQL("""
         WITH changed AS (
@@ -293,7 +293,8 @@ def select_client_secrets(
 ) -> list[ClientSecret]:
     """Return the credential's live client secrets, newest first.
 
-    Reads the clock, because the transaction may have waited for the credential since it began.
+    It compares with the clock and not with the transaction's time: the transaction may have waited
+    for the credential's lock since it began.
     """
     query = """
         SELECT client_secret_id, hint, client_secrets.created_at, client_secrets.last_used_at,
@@ -325,19 +326,19 @@ def select_stored_secrets(
 ) -> list[StoredSecret]:
     """Return the client secrets of the client ID: the only read of a verification.
 
-    Those of a disabled credential and those that have expired are among them, marked as refused.
-    `expires_at` comes as a number, since psycopg looks up a time zone for each result with times.
-    Raises what `Database.connection` does.
+    Expired ones and those of a disabled credential are included, with their `refusal`. The query
+    returns `expires_at` as a number, because psycopg looks up a time zone for each result with
+    times. Raises what `Database.connection` raises.
     """
     rows = database.select(_STORED_SECRETS, client_id, seconds=seconds)
     return [_stored_secret(*row) for row in rows]
 
 
 def count_ending_secrets(connection: Connection[TupleRow]) -> EndingSecrets:
-    """Count the client secrets, in all units, that end soon and have no successor: for operators.
+    """Count the client secrets, in all units, that expire soon and have no successor.
 
-    A successor is a client secret of the same credential that lives longer. It looks at no more
-    than the 20,000 that end first, so that it takes less than a second however many there are.
+    For operators. A successor is a client secret of the same credential that expires later. Only
+    the 20,000 that expire first are looked at, so that it takes less than a second.
     """
     query = """
         WITH ending AS (
@@ -367,7 +368,7 @@ def count_ending_secrets(connection: Connection[TupleRow]) -> EndingSecrets:
 def update_digest(
     connection: Connection[TupleRow], *, client_secret_id: int, digest: bytes
 ) -> bool:
-    """Store the digest, and tell whether the client secret is live and its credential enabled."""
+    """Store the digest. Return whether the client secret is live and its credential enabled."""
     query = """
         UPDATE client_secrets SET digest = %(digest)s
         FROM credentials
@@ -380,11 +381,11 @@ def update_digest(
 
 
 def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> None:
-    """Record that client secrets were used now, but not twice in a minute.
+    """Record that client secrets were used now, each at most once a minute.
 
-    `used` has the `secret_id` of each `client_secret_id`: where a client secret has been deleted
-    since, the credential keeps its last use. A client secret in use has arrived, so the answer that
-    showed it is erased.
+    `used` maps each `client_secret_id` to its `secret_id`: if a client secret has been deleted
+    since, the credential keeps the last use. A client secret that is used has reached its owner,
+    so the sealed answer that contains it is erased.
     """
     query = """
         WITH used AS (
@@ -438,8 +439,8 @@ def delete_client_secrets(
 ) -> None:
     """Delete the client secrets of the credential, except those to keep.
 
-    Once ended, a client secret must be gone and not only dated: a step back of the database's clock
-    would revive it. The credential keeps its last use.
+    An ended client secret must be deleted, not only dated: if the database's clock were set back,
+    it would be live again. The credential keeps its last use.
     """
     query = """
         WITH ended AS (
@@ -468,7 +469,7 @@ def delete_client_secrets(
 def expire_client_secrets(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str, overlap_seconds: int
 ) -> None:
-    """Let the client secrets live for the overlap, but no longer than they would have."""
+    """Let the client secrets expire after the overlap, or earlier if they would anyway."""
     query = """
         UPDATE client_secrets
         SET expires_at = least(
@@ -489,7 +490,7 @@ def expire_client_secrets(
 def update_expiry(
     connection: Connection[TupleRow], *, client_secret_id: int, expires_at: datetime
 ) -> None:
-    """Let the client secret live until then."""
+    """Set when the client secret expires."""
     query = """
         UPDATE client_secrets SET expires_at = %(expires_at)s
         WHERE client_secret_id = %(client_secret_id)s
@@ -505,7 +506,7 @@ def insert_client_secret(
     secret: HashedSecret,
     expires_at: datetime | None,
 ) -> None:
-    """Store another client secret, created at the clock's time (see `insert_event`)."""
+    """Store another client secret, with the clock's time (see `insert_event`)."""
     query = """
         INSERT INTO client_secrets (secret_id, secret_hash, digest, hint, created_at, expires_at)
         VALUES (
@@ -525,10 +526,10 @@ def insert_event(
     *,
     detail: dict[str, Any],
 ) -> None:
-    """Add to the audit trail, in the same transaction as the change that it records.
+    """Add an event to the audit trail. Call it in the transaction of the change.
 
-    It takes the clock's time, not the transaction's: a transaction that waited for a lock began
-    earlier than the one that it waited for.
+    The event has the clock's time, not the transaction's: a transaction that waited for a lock may
+    have begun before the one that held it.
     """
     query = """
         INSERT INTO credential_events (
@@ -558,7 +559,7 @@ def select_events(
     limit: int,
     before: int | None,
 ) -> list[Event]:
-    """Return the credential's events, newest first, older than the event `before`."""
+    """Return the credential's events that are older than the event `before`, newest first."""
     query = """
         SELECT event_id, event, actor, at, request_id, detail
         FROM credential_events
@@ -579,7 +580,7 @@ def select_events(
 def select_event_keys(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
 ) -> set[EventKey]:
-    """Return the credential's events, and those of another trail that were applied again here."""
+    """Return the keys of the credential's events, and of the events that were reapplied to it."""
     query = """
         SELECT event, request_id, date_trunc('second', at) AS at
         FROM credential_events
@@ -604,12 +605,12 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     limit: int,
     after: TrailPosition | None,
 ) -> list[UnitEvent]:
-    """Return the unit's events that pass the filter, starting behind `after`.
+    """Return the unit's events that pass the filter, starting after `after`.
 
-    In ascending order, an event is not shown before every transaction has ended that could still
-    add an earlier one. So whoever follows the trail never misses an event, however late it is
-    committed. A position from before the database was restored from a dump counts as one among the
-    events that came with the dump (docs/operations.md).
+    In ascending order, an event is shown only once no running transaction can still add an earlier
+    one. So a client that follows the trail never misses an event, however late it is committed. A
+    position from before the database was restored from a dump counts as the position of an event in
+    the dump (docs/operations.md).
     """
     if order == "asc":
         direction = SQL("ASC")
@@ -664,7 +665,7 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
 
 
 def try_lock_answer(connection: Connection[TupleRow], *, lock_id: int) -> bool:
-    """Tell whether no other request with this lock is at work; hold it for the transaction."""
+    """Take the lock until the transaction ends. Return False if another request holds it."""
     query = "SELECT pg_try_advisory_xact_lock(%(lock_id)s)"
     with connection.cursor(row_factory=scalar_row) as cursor:
         return bool(cursor.execute(query, {"lock_id": lock_id}).fetchone())
@@ -673,7 +674,7 @@ def try_lock_answer(connection: Connection[TupleRow], *, lock_id: int) -> bool:
 def find_sealed_answer(
     connection: Connection[TupleRow], *, key_hashes: Sequence[bytes]
 ) -> SealedAnswer | None:
-    """Return the answer that is kept under one of the hashes, or None."""
+    """Return the answer that is stored under one of the hashes, or None."""
     query = """
         SELECT key_hash, sealed FROM sealed_answers
         WHERE key_hash = ANY(%(key_hashes)s)
@@ -687,9 +688,9 @@ def find_sealed_answer(
 def insert_sealed_answer(
     connection: Connection[TupleRow], answer: SealedAnswer, *, secret_id: str
 ) -> None:
-    """Keep the answer for as long as the credential's newest client secret, or a day.
+    """Store the answer, which ends with the credential's newest client secret or after a day.
 
-    It replaces one that is too old to be found.
+    It replaces an answer that is too old to be found.
     """
     query = """
         INSERT INTO sealed_answers (key_hash, sealed, client_secret_id)
@@ -712,8 +713,8 @@ def delete_old_answers(connection: Connection[TupleRow]) -> None:
     connection.execute(query, {"seconds": ANSWER_SECONDS})
 
 
-def _part(text: str) -> str:
-    """Return the pattern of everything that contains the text."""
+def _like_pattern(text: str) -> str:
+    """Return the LIKE pattern of every text that contains this one."""
     escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"
 

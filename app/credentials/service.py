@@ -1,4 +1,4 @@
-"""What can be done with credentials: the contract's verbs."""
+"""The contract's verbs: everything that can be done with credentials."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -81,7 +81,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class CredentialService:
-    """What can be done with the credentials of a unit.
+    """Manages and verifies credentials.
 
     Any method may raise DatabaseUnavailable: a change may or may not have been committed then, and
     no client secret has been shown for it. `issue`, `rotate` and `verify` may raise NoPlace: the
@@ -94,7 +94,7 @@ class CredentialService:
     deferred: DeferredWrites
     seal: AnswerSeal
     workload: Workload
-    max_credentials: int  # for each unit
+    max_credentials: int  # of each unit
     max_secret_days: int | None
     events_written: Tally[EventName] = field(default_factory=Tally)
 
@@ -106,10 +106,10 @@ class CredentialService:
         expires_at: datetime | None = None,
         request: RepeatableRequest | None = None,
     ) -> IssuedCredential:
-        """Make a credential for the unit, and show its client secret once.
+        """Make a credential for the unit, and return it with its client secret.
 
-        `name` is what `parse_name` returned. Raises InvalidExpiry, CredentialLimitReached, and for
-        a repeatable request RequestUnderWay.
+        `name` is a result of `parse_name`. Raises InvalidExpiry, CredentialLimitReached, and for a
+        repeatable request RequestUnderWay.
         """
         expires_at = self._expiry(expires_at)
         client_secret, secret = self._new_secret()
@@ -136,9 +136,9 @@ class CredentialService:
         return issued
 
     def find_answer(self, request: RepeatableRequest) -> IssuedCredential | None:
-        """Return what the same request was answered before, if that is still kept.
+        """Return the earlier answer to the same request, or None if it is not stored.
 
-        It is kept for a day, and not after its client secret was first used. Raises
+        It is stored for a day, or until its client secret is first used. Raises
         IdempotencyKeyReused if the key belongs to a different request.
         """
         with self._connection() as connection:
@@ -155,7 +155,7 @@ class CredentialService:
         limit: int = MAX_ITEMS,
         after: Position | None = None,
     ) -> Page[Credential, Position]:
-        """Return at most `limit` of the unit's credentials, newest first, from behind `after`."""
+        """Return the unit's credentials after `after`, newest first, and at most `limit`."""
         with self._connection() as connection:
             credentials = repository.select_credentials(
                 connection, unit_id=caller.unit_id, only=only, limit=limit + 1, after=after
@@ -188,7 +188,7 @@ class CredentialService:
         name: str | None = None,
         enabled: bool | None = None,
     ) -> None:
-        """Change what is not None: the consent flag, the name, and whether it can be verified.
+        """Change the arguments that are not None: consent flag, name, and whether it is enabled.
 
         Values that are already set count as no change and leave no event.
         """
@@ -196,12 +196,12 @@ class CredentialService:
             current = _lock(connection, caller, secret_id)
             updated = replace(
                 current,
-                trust_upstream_consent=_changed(
+                trust_upstream_consent=_new_value(
                     current.trust_upstream_consent, trust_upstream_consent
                 ),
-                name=_changed(current.name, name),
-                enabled=_changed(current.enabled, enabled),
-                # what was disabled or enabled by itself no longer goes along with its unit
+                name=_new_value(current.name, name),
+                enabled=_new_value(current.enabled, enabled),
+                # disabled or enabled on its own, it no longer follows `enable_all`
                 disabled_with_unit=current.disabled_with_unit and enabled is None,
             )
             if updated == current:
@@ -223,10 +223,11 @@ class CredentialService:
         expires_at: datetime | None = None,
         request: RepeatableRequest | None = None,
     ) -> IssuedCredential:
-        """Make and show a new client secret; the previous one works until the overlap ends.
+        """Make and return a new client secret; the previous one works until the overlap ends.
 
-        Without an overlap, all previous ones end at once. Raises InvalidExpiry; SecretLimitReached
-        if there is an overlap and two are live already; for a repeatable request RequestUnderWay.
+        Without an overlap, all previous ones end immediately. Raises InvalidExpiry,
+        SecretLimitReached if there is an overlap and two are already live, and for a repeatable
+        request RequestUnderWay.
         """
         expires_at = self._expiry(expires_at)
         client_secret, secret = self._new_secret()
@@ -296,15 +297,15 @@ class CredentialService:
         self.events_written.add("revoked")
 
     def disable_all(self, caller: Caller) -> int:
-        """Disable all credentials of the unit that are enabled, and count them."""
+        """Disable all enabled credentials of the unit. Return how many."""
         return self._change_unit(caller, "disabled")
 
     def enable_all(self, caller: Caller) -> int:
-        """Enable the credentials that `disable_all` disabled, and count them."""
+        """Enable the credentials that `disable_all` disabled. Return how many."""
         return self._change_unit(caller, "enabled")
 
     def revoke_all(self, caller: Caller) -> int:
-        """Revoke all credentials of the unit, and count them."""
+        """Revoke all credentials of the unit. Return how many."""
         return self._change_unit(caller, "revoked")
 
     def verify(
@@ -312,9 +313,9 @@ class CredentialService:
     ) -> Verification:
         """Return the credential that the pair belongs to, as stored at this moment.
 
-        Raises VerificationRefused for an unknown, wrong, expired, disabled or revoked pair
-        (MalformedPair if it does not even have the format of one). Where bcrypt has to decide,
-        `before_bcrypt` is called first and may raise, to keep those who guess from buying it.
+        Raises VerificationRefused for an unknown, wrong, expired, disabled or revoked pair, and its
+        subclass MalformedPair if the pair does not have the format of one. Where bcrypt has to
+        decide, `before_bcrypt` is called first: it may raise, so that guesses do not cost bcrypt.
         """
         if not (is_client_id(client_id) and is_client_secret(client_secret)):
             raise MalformedPair
@@ -335,9 +336,9 @@ class CredentialService:
         raise VerificationRefused(reason)
 
     def count_ending_secrets(self) -> EndingSecrets:
-        """Count the client secrets, in all units, that end soon and have no successor.
+        """Count the client secrets, in all units, that expire soon and have no successor.
 
-        May take three seconds. Raises NoPlace if background work is busy for longer.
+        It may take three seconds. Raises NoPlace if background work is stuck.
         """
         work = self.workload.background
         with work.places.take(), self.database.connection(work.seconds) as connection:
@@ -371,10 +372,10 @@ class CredentialService:
         limit: int = MAX_ITEMS,
         after: TrailPosition | None = None,
     ) -> Page[UnitEvent, TrailPosition]:
-        """Return the trail of the whole unit, at most `limit` events from behind `after`.
+        """Return at most `limit` events of the whole unit's trail, starting after `after`.
 
-        In ascending order, an event is shown only once no earlier one can come, and there is always
-        a next page: ask for it again and again, and no event is ever passed over.
+        In ascending order, an event is shown only once no earlier one can still be added, and there
+        is always a next page. A client that keeps asking for it never misses an event.
         """
         with self._connection() as connection:
             events = repository.select_unit_events(
@@ -390,26 +391,26 @@ class CredentialService:
             return replace(page, next=events[-1].position if events else after or START_OF_TRAIL)
         return page
 
-    def _expiry(self, asked_for: datetime | None) -> datetime | None:
-        """Return when a new client secret expires. Raises InvalidExpiry."""
+    def _expiry(self, requested: datetime | None) -> datetime | None:
+        """Return when a new client secret expires, or None for never. Raises InvalidExpiry."""
         now = datetime.now(UTC)
         days = self.max_secret_days
         latest = now + (_TEN_YEARS if days is None else timedelta(days=days))
-        if asked_for is None:
+        if requested is None:
             return None if days is None else latest.replace(microsecond=0)
-        if not now < asked_for <= latest:
+        if not now < requested <= latest:
             raise InvalidExpiry("10 years" if days is None else f"{days} days")
-        return asked_for
+        return requested
 
     def _begin(self, connection: Connection, request: RepeatableRequest | None) -> None:
-        """Make sure that a repeatable request is at work only once. Raises RequestUnderWay."""
+        """Let a repeatable request make its change only once. Raises RequestUnderWay."""
         if request is None:
             return
         if not repository.try_lock_answer(connection, lock_id=request.lock_id):
             raise RequestUnderWay
         key_hashes = self.seal.key_hashes(request)
         if repository.find_sealed_answer(connection, key_hashes=key_hashes):
-            raise RequestUnderWay  # it was, until a moment ago
+            raise RequestUnderWay  # it has just ended; a later attempt gets its answer
 
     def _keep_answer(
         self, connection: Connection, request: RepeatableRequest | None, issued: IssuedCredential
@@ -427,14 +428,14 @@ class CredentialService:
 
     def _new_secret(self) -> tuple[str, HashedSecret]:
         """Generate a client secret and hash it, before any connection is held."""
-        self.database.raise_if_down()  # the hash takes its time
+        self.database.raise_if_down()  # fail before the slow hash
         client_secret = generate_client_secret()
         return client_secret, self.hasher.hash(client_secret)
 
     def _matches(
         self, client_secret: str, stored: StoredSecret, before_bcrypt: Callable[[], None]
     ) -> bool:
-        """Compare digests if one of our keys made the stored one; else ask bcrypt."""
+        """Compare digests if one of our keys made the stored one; otherwise compare by bcrypt."""
         matches = self.hasher.matches_digest(client_secret, stored)
         if matches is None:
             before_bcrypt()
@@ -445,12 +446,12 @@ class CredentialService:
         return matches
 
     def _matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
-        """Compare by bcrypt, and if it matches, store a digest by our key."""
+        """Compare by bcrypt. If it matches, store a digest by the current key."""
         if not self.hasher.matches_hash(client_secret, stored):
             return False
         digest = self.hasher.digest(client_secret)
         with self._verification() as connection:
-            # also tells whether the secret has ended while bcrypt was at work
+            # False if the client secret has ended while bcrypt was comparing
             return repository.update_digest(
                 connection, client_secret_id=stored.client_secret_id, digest=digest
             )
@@ -474,8 +475,8 @@ def _or_not_found(credential: AnyCredential | None) -> AnyCredential:
     return credential
 
 
-def _changed(current: Value, wanted: Value | None) -> Value:
-    return current if wanted is None else wanted
+def _new_value(current: Value, requested: Value | None) -> Value:
+    return current if requested is None else requested
 
 
 def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCredential:
@@ -486,7 +487,7 @@ def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCrede
 
 
 def _read_detailed(connection: Connection, *, unit_id: str, secret_id: str) -> DetailedCredential:
-    # in this order, a credential that is revoked in between is not found
+    # in this order, a credential that is revoked between the two reads is not found
     secrets = repository.select_client_secrets(connection, unit_id=unit_id, secret_id=secret_id)
     credential = repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
     return replace(_or_not_found(credential), secrets=secrets)
@@ -520,7 +521,7 @@ def _events_of(
 
 
 def _changes(current: LockedCredential, updated: LockedCredential) -> dict[str, Any]:
-    """Return the old and the new value of each changed field, as the event of an update shows."""
+    """Return the old and new value of each changed field, as the detail of an event."""
     fields = ("name", "trust_upstream_consent")
     values = {each: (getattr(current, each), getattr(updated, each)) for each in fields}
     return {
@@ -535,12 +536,12 @@ def _availability(credential: LockedCredential) -> tuple[bool, bool]:
 
 
 def _expiry_detail(expires_at: datetime | None) -> dict[str, str]:
-    """Return what an event says about when a new client secret expires, if it does."""
+    """Return the part of an event's detail that says when a new client secret expires."""
     return {} if expires_at is None else {"expires_at": format_time(expires_at)}
 
 
 def _page(rows: list[Item], limit: int, place_of: Callable[[Item], Place]) -> Page[Item, Place]:
-    """Make a page of `limit` rows; one row more tells that more follow."""
+    """Return the first `limit` rows as a page. A further row means that there is a next page."""
     if len(rows) <= limit:
         return Page(items=rows, next=None)
     return Page(items=rows[:limit], next=place_of(rows[limit - 1]))

@@ -1,1 +1,1 @@
-"""Postgres: connections, their deadlines and failures, and the schema's migrations."""
+"""Postgres: connections, their deadlines and errors, and the schema's migrations."""

@@ -1,4 +1,4 @@
-"""One connection: where it leads, and how long it waits for an answer."""
+"""One connection: its parameters, and how long it waits for an answer."""
 
 import select
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 2
 CANCEL_SECONDS = 0.4
-IDLE_ANSWER_SECONDS = 1.0  # for what the pool itself asks of a connection that nobody holds
+IDLE_ANSWER_SECONDS = 1.0  # for the pool's own statements, on a connection that is not lent
 
-# A network that swallows packets is noticed in seconds. (Unix sockets ignore these.)
+# So that a network that drops packets is noticed in seconds. (Unix sockets ignore these.)
 _TCP = {"keepalives_idle": 5, "keepalives_interval": 1, "keepalives_count": 3}
 _TCP_USER_TIMEOUT_MS = 3000
 
@@ -29,8 +29,8 @@ _T = TypeVar("_T")
 class PreparedSelect:
     """A SELECT that Postgres parses and plans once for each connection (ADR 14).
 
-    Its parameters, `$1` and so on, are text. The name is made from the text: behind a pooler that
-    mixes up the prepared statements of its clients, the same name means the same statement.
+    Its parameters, `$1` and so on, are text. Its name is a hash of the text: so even behind a
+    pooler that mixes up its clients' prepared statements, a name always means the same statement.
     """
 
     text: str
@@ -41,7 +41,8 @@ class PreparedSelect:
         object.__setattr__(self, "name", f"leadvibe_{digest}".encode())
 
 
-# A pooler has lent another server connection, or a migration has changed a column's type.
+# What a prepared statement raises after a pooler has lent another server connection, or a migration
+# has changed a column's type.
 _PREPARED_ELSEWHERE = (
     psycopg.errors.InvalidSqlStatementName,
     psycopg.errors.DuplicatePreparedStatement,
@@ -52,14 +53,14 @@ _PREPARED_ELSEWHERE = (
 class BoundedConnection(psycopg.Connection[TupleRow]):
     """A connection that gives up when the server has not answered by `deadline` (monotonic time).
 
-    Neither `statement_timeout` nor TCP ends the wait for a server that is frozen. After giving up,
-    it answers every further attempt with an error at once; `abandon` then ends it.
+    Neither `statement_timeout` nor TCP ends the wait for a server that is frozen. Once it has given
+    up, every further statement fails at once; call `abandon` to close it.
     """
 
     deadline: float | None = None
     gave_up = False
     kept_until: float  # monotonic time
-    failovers = 0  # how many the process had seen when it connected
+    failovers = 0  # the process had seen so many when it connected
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,7 +71,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     def select(self, statement: PreparedSelect, *parameters: str) -> list[TupleRow]:
         """Return the rows.
 
-        It speaks to libpq itself, since a cursor takes longer than Postgres (ADR 14).
+        It calls libpq directly, because psycopg's cursor takes longer than Postgres (ADR 14).
         """
         values = [parameter.encode() for parameter in parameters]
         if self._may_prepare:
@@ -115,17 +116,18 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     def is_stale(self) -> bool:
         """Tell whether the idle connection is dead, without a round trip.
 
-        An idle server sends nothing. If there is something to read, it is the end of the connection
-        (or a notice, which is not worth telling apart).
+        An idle server sends nothing. If there is something to read, the connection has ended, or a
+        notice has come, which is too rare to be told apart.
         """
         poll = select.poll()
         poll.register(self.pgconn.socket, select.POLLIN)
         return bool(poll.poll(0))
 
     def abandon(self) -> None:
-        """Ask the server to cancel what the connection gave up on, then close it.
+        """Ask the server to cancel the statement that the connection gave up on, then close it.
 
-        Closing alone would leave a backend behind that waits, for example, for a standby.
+        Closing alone would leave a server process behind that still waits, for example for a
+        standby.
         """
         try:
             self.cancel_safe(timeout=CANCEL_SECONDS)
@@ -138,9 +140,10 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 def connection_parameters(
     url: str, *, target_session_attrs: str, options: str = ""
 ) -> dict[str, Any]:
-    """Return libpq's parameters of the URI, completed with ours. The URI's own win.
+    """Return libpq's parameters: those of the URI, and our defaults for the others.
 
-    Raises psycopg.ProgrammingError if it is not a connection URI.
+    Encoding and connect timeout are always ours. Raises psycopg.ProgrammingError if `url` is not a
+    connection URI.
     """
     given = conninfo_to_dict(url)
     return {
@@ -156,12 +159,12 @@ def connection_parameters(
 
 
 def is_connection_uri(text: str) -> bool:
-    """Tell whether libpq would understand the text as a connection URI."""
+    """Tell whether libpq accepts the text as a connection URI."""
     if not text.startswith(("postgresql://", "postgres://")):
         return False
     try:
         ports = str(conninfo_to_dict(text).get("port", ""))
     except psycopg.Error:
         return False
-    # libpq itself looks at the ports only when it connects
+    # libpq itself checks the ports only when it connects
     return all(not port or port.isdecimal() for port in ports.split(","))

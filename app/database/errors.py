@@ -1,19 +1,20 @@
-"""What goes wrong with the database, as the rest of the service sees it."""
+"""The errors of the database, as the rest of the service sees them."""
 
 import psycopg
 
-# SQLSTATEs (and classes: their first two characters) of failures that pass by themselves, whatever
-# class psycopg has for them, and what they say about the database. The first that fits counts.
-_PASSING = {
+# Failures that pass without our help: the start of their SQLSTATE (two characters are its class),
+# and what is wrong with the database. The first match counts. psycopg's exception classes do not
+# group them in this way.
+_TRANSIENT = {
     "08": "the connection broke",
-    "25006": "it is read-only",  # a standby, or a primary that was told to be
+    "25006": "it is read-only",  # a standby, or a primary that was made read-only
     "25P03": "a transaction was idle for too long",
     "25P04": "a transaction took too long",
-    "40": "another transaction was in the way",  # deadlocks and other rollbacks
+    "40": "another transaction conflicted with ours",  # deadlocks and other rollbacks
     "42P01": "it is not migrated",  # no such table
     "42703": "it is not migrated",  # no such column
     "53": "it is out of connections, memory or disk space",
-    "55P03": "what was needed is locked",
+    "55P03": "a lock was not free in time",
     "57014": "it took too long",
     "57": "it is starting or shutting down",
     "58": "its operating system reported an error",
@@ -23,7 +24,7 @@ _PASSING = {
 class DatabaseUnavailable(Exception):
     """The database does not answer, or cannot serve now. A later attempt may succeed.
 
-    The message names the error for the log. `reason` says in words what is wrong.
+    The message names the error, for the log. `reason` says what is wrong, for people.
     """
 
     def __init__(self, message: str, reason: str = "it does not answer") -> None:
@@ -32,26 +33,26 @@ class DatabaseUnavailable(Exception):
 
 
 class DatabaseFault(Exception):
-    """The database rejected one of our statements: a bug. Names the error, never its values."""
+    """The database rejected one of our statements: a bug. The message never quotes values."""
 
 
-def may_pass(error: psycopg.Error) -> bool:
+def is_transient(error: psycopg.Error) -> bool:
     """Tell whether a later attempt may succeed."""
     if error.sqlstate is None:  # libpq's own, or a timeout of ours
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return error.sqlstate.startswith(tuple(_PASSING))
+    return error.sqlstate.startswith(tuple(_TRANSIENT))
 
 
 def unavailable(error: psycopg.Error) -> DatabaseUnavailable:
-    """Return what to raise for an error that may pass."""
+    """Return the exception to raise for a transient error."""
     state = error.sqlstate or ""
-    reasons = [words for prefix, words in _PASSING.items() if state.startswith(prefix)]
+    reasons = [words for prefix, words in _TRANSIENT.items() if state.startswith(prefix)]
     return DatabaseUnavailable(describe(error), *reasons[:1])
 
 
 def unreachable(error: psycopg.Error) -> DatabaseUnavailable:
-    """Return what to raise if no connection could be made. libpq's reason has no password in it."""
-    # one line for each host, if there are several; of libpq's hints, nothing
+    """Return the exception to raise if connecting failed. libpq's message has no password in it."""
+    # with several hosts, libpq has a line for each; its hints are left out
     first, *more = str(error).splitlines() or ["no answer"]
     attempts = [line for line in more if line.startswith("- ")] or [first]
     reason = "; ".join(line.rpartition("connection failed: ")[2] for line in attempts)

@@ -1,4 +1,4 @@
-"""After a failover, the previous primary is refused (ADR 19)."""
+"""Refuse the previous primary after a failover (ADR 19)."""
 
 import logging
 from threading import Lock
@@ -6,7 +6,7 @@ from threading import Lock
 import psycopg
 
 from app.database.connection import BoundedConnection
-from app.database.errors import describe, may_pass
+from app.database.errors import describe, is_transient
 
 # The control file's timeline lags behind a promotion until the next checkpoint; the WAL's does not.
 _TIMELINE = """
@@ -20,26 +20,26 @@ _logger = logging.getLogger(__name__)
 
 
 class SupersededPrimary(psycopg.OperationalError):
-    """The server has missed a failover: it accepts what has been revoked since."""
+    """The server has missed a failover: it still has credentials that were revoked since."""
 
 
 class Failovers:
     """The newest timeline of Postgres that this process has seen.
 
-    Each promotion begins a timeline with a higher number. A primary that comes back from a freeze
-    still writes on its own, and believes in itself until it is told otherwise.
+    Each promotion begins a timeline with a higher number. A primary that was frozen meanwhile still
+    writes on the old timeline, until somebody demotes it.
     """
 
     def __init__(self) -> None:
         self.seen = 0
         self._lock = Lock()
-        self._newest = ("", 0)  # the identifier of the cluster, and its timeline
+        self._newest = ("", 0)  # the cluster's identifier, and its timeline
 
     def admit(self, connection: BoundedConnection) -> None:
-        """Take note of the timeline that the new connection leads to.
+        """Check and remember the timeline of the new connection's server.
 
-        Raises SupersededPrimary if it is older than the newest. Servers of another cluster have
-        timelines of their own. A standby is not checked.
+        Raises SupersededPrimary if it is older than the newest of its cluster. A standby is not
+        checked.
         """
         cluster, timeline = _read_timeline(connection)
         with self._lock:
@@ -55,13 +55,13 @@ class Failovers:
 def _read_timeline(connection: BoundedConnection) -> tuple[str, int]:
     """Return the cluster's identifier and the timeline; 0 for a standby, or if it cannot be read.
 
-    Not every service that speaks Postgres' protocol has the functions, and a second line of defence
-    must not turn away the database that is there.
+    Some services that speak Postgres' protocol lack these functions. This is only a second line of
+    defence, so it must not lock out a database for that.
     """
     try:
         [(cluster, timeline)] = connection.execute(_TIMELINE).fetchall()
     except psycopg.Error as error:
-        if may_pass(error):
+        if is_transient(error):
             raise
         _logger.warning("the server's timeline cannot be read: %s", describe(error))
         return "", 0

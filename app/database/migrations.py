@@ -1,4 +1,4 @@
-"""Apply `migrations_sql/`, and tell which of it a database lacks."""
+"""Apply the migrations in `migrations_sql/`, and tell whether a database has them all."""
 
 import glob
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
 
     @contextmanager
     def lock(self, timeout: float = 0) -> Iterator[None]:  # noqa: ARG002  yoyo's signature
-        """Hold a lock that ends with the session, where yoyo's row would outlive a killed run."""
+        """Hold a lock that ends with the session. yoyo's own, a row, would outlive a killed run."""
         self.execute(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
         try:
             yield
@@ -37,11 +37,11 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
 
 
 def migrate(database_url: str) -> list[str]:
-    """Apply all that is missing, in order, and return the names of what was applied.
+    """Apply the missing migrations in order, and return their names.
 
     Several hosts may call it at once: one works, the others wait and find nothing left to do.
-    Raises DatabaseUnavailable if it cannot be reached, or MigrationFailed; what was applied before
-    stays, and the rest may be tried again.
+    Raises DatabaseUnavailable if the database cannot be reached, or MigrationFailed. Migrations
+    before the one that failed stay applied; a later call continues there.
     """
     try:
         return _apply_missing(database_url)
@@ -53,13 +53,13 @@ def migrate(database_url: str) -> list[str]:
 
 
 def is_migrated(connection: psycopg.Connection[TupleRow]) -> bool:
-    """Tell whether the database has seen every migration that this code ships, and maybe more."""
+    """Tell whether the database has at least the migrations that this version ships."""
     applied = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
     return {migration.id for migration in _shipped()} <= {name for (name,) in applied}
 
 
 def _apply_missing(database_url: str) -> list[str]:
-    # left to libpq, since yoyo's own parser of URIs knows one host only
+    # libpq parses the URI, because yoyo's parser accepts only one host
     arguments = connection_parameters(database_url, target_session_attrs="read-write")
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, arguments)
     with _Backend(uri, default_migration_table) as backend, backend.lock():

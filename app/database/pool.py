@@ -1,4 +1,4 @@
-"""The pool of connections: lent to one kind of work at a time, and repaired in the background."""
+"""The connection pool: it lends connections with a deadline, and recovers in the background."""
 
 import logging
 from collections.abc import Iterator
@@ -21,19 +21,19 @@ from app.database.errors import (
     DatabaseFault,
     DatabaseUnavailable,
     describe,
-    may_pass,
+    is_transient,
     unavailable,
     unreachable,
 )
 from app.database.failovers import Failovers, SupersededPrimary
 
-CHECKOUT_SECONDS = 0.5  # new connections take milliseconds, or fail
+CHECKOUT_SECONDS = 0.5  # a new connection takes milliseconds, or fails
 DOWN_SECONDS = 1.0
-_KEEP_SECONDS = 60.0  # then the pool has a look at it
+_KEEP_SECONDS = 60.0  # then a connection goes back to the pool, which checks its age
 _PROBE_PAUSE_SECONDS = 0.2
 
-# They come with the connection and not by SET, which a transaction pooler such as PgBouncer would
-# leave on a server connection that it lends to others.
+# Sent when connecting, and not with SET: a transaction pooler such as PgBouncer would lend the
+# changed server connection to its other clients.
 _SESSION_OPTIONS = "-c statement_timeout=3s -c lock_timeout=500ms"
 
 Connection = BoundedConnection
@@ -52,7 +52,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Database:
-    """Postgres, through a pool that is made closed and opened after the fork.
+    """Postgres, through a pool of connections. Open it after the fork.
 
     `url` is a libpq connection URI. Unless it says otherwise, only a primary is used.
     """
@@ -68,8 +68,9 @@ class Database:
         self.is_down = False  # from a failed probe until one succeeds
         self._lent: set[BoundedConnection] = set()
         self._failovers = Failovers()
-        # Connections that are free, in front of the pool: it takes longer to lend one than the rest
-        # of a verification's way to Postgres. Nobody waits for one, since each has its place.
+        # Free connections, kept in front of the pool: to get one from the pool takes longer than
+        # everything else that a verification does before its SELECT. No caller has to wait for one
+        # here, because the places (app/places.py) are no more than the connections.
         self._kept: list[BoundedConnection] = []
         self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
             kwargs={
@@ -85,9 +86,9 @@ class Database:
         )
 
     def open(self, *, wait_seconds: float = 0.0) -> None:
-        """Start to connect, in the background. With `wait_seconds`, wait for it.
+        """Start connecting in the background. With `wait_seconds`, wait for the connections.
 
-        Raises DatabaseUnavailable if the connections are not there by then.
+        Raises DatabaseUnavailable if they are not there in time.
         """
         self._pool.open()
         if wait_seconds:
@@ -97,23 +98,23 @@ class Database:
                 raise unavailable(error) from None
 
     def check(self) -> None:
-        """Connect once, to find out why that fails. Raises DatabaseUnavailable."""
+        """Connect once. Raises DatabaseUnavailable with the reason if that fails."""
         try:
             BoundedConnection.connect(**self._parameters).close()
         except psycopg.Error as error:
             raise unreachable(error) from None
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections."""
         self._return_kept()
         self._pool.close()
 
     @contextmanager
     def connection(self, seconds: float) -> Iterator[Connection]:
-        """Lend a connection in autocommit mode, for so many seconds.
+        """Lend a connection in autocommit mode, whose statements end within so many seconds in all.
 
         Raises DatabaseUnavailable if the database is down, too slow or unable to serve now, and
-        DatabaseFault for any other error that is not handled inside.
+        DatabaseFault for any other database error that leaves the `with` block.
         """
         self.raise_if_down()
         deadline = monotonic() + seconds
@@ -122,18 +123,18 @@ class Database:
             try:
                 yield connection
             except psycopg.errors.ReadOnlySqlTransaction:
-                connection.close()  # what was a primary may have become a standby
+                connection.close()  # the primary may have become a standby
                 raise
             finally:
                 self._give_back(connection)
         except psycopg.Error as error:
-            raise self._translated(error) from None
+            raise self._translate(error) from None
 
     def select(self, statement: PreparedSelect, *parameters: str, seconds: float) -> list[TupleRow]:
-        """Run one SELECT, as on a lent connection. See `BoundedConnection.select`.
+        """Run one SELECT, and raise as `connection` does. See `BoundedConnection.select`.
 
-        It does not ask first whether the connection is alive: if it has died while it was idle, the
-        SELECT runs again on another one.
+        It does not check first that the connection is alive: if it died while idle, the SELECT runs
+        again on another one.
         """
         self.raise_if_down()
         deadline = monotonic() + seconds
@@ -148,13 +149,16 @@ class Database:
                 self._give_back(connection)
         except psycopg.Error as error:
             if not had_died:
-                raise self._translated(error) from None
+                raise self._translate(error) from None
         with self.connection(deadline - monotonic()) as connection:
             return connection.select(statement, *parameters)
 
     @contextmanager
     def transaction(self, seconds: float) -> Iterator[Connection]:
-        """Lend a connection in a transaction, which an exception rolls back. Raises as above."""
+        """Lend a connection in a transaction, which an exception rolls back.
+
+        Raises as `connection` does.
+        """
         with self.connection(seconds) as connection, connection.transaction():
             yield connection
 
@@ -164,16 +168,16 @@ class Database:
             raise DatabaseUnavailable("down")
 
     def pool_state(self) -> PoolState:
-        """Tell how busy the pool is."""
+        """Return how busy the pool is."""
         return PoolState(
             size=self._pool.max_size,
             in_use=len(self._lent),
             waits=self._pool.get_stats().get("requests_queued", 0),
         )
 
-    def _translated(self, error: psycopg.Error) -> DatabaseUnavailable | DatabaseFault:
-        """Return what to raise for the error; if it looks like an outage, start to find out."""
-        if not may_pass(error):
+    def _translate(self, error: psycopg.Error) -> DatabaseUnavailable | DatabaseFault:
+        """Return the exception to raise. If the error looks like an outage, start to probe."""
+        if not is_transient(error):
             return DatabaseFault(describe(error))
         _logger.warning("database unavailable: %s", describe(error))
         if error.sqlstate is None or error.sqlstate.startswith(("08", "53", "57P")):
@@ -181,7 +185,7 @@ class Database:
         return unavailable(error)
 
     def _checkout(self, deadline: float) -> BoundedConnection:
-        """Take a connection that is alive. After a restart of the server, all idle ones are not."""
+        """Take a live connection. After a restart of the server, all idle ones are dead."""
         until = min(deadline, monotonic() + CHECKOUT_SECONDS)
         while True:
             connection = self._take(max(0.0, until - monotonic()))
@@ -191,7 +195,7 @@ class Database:
             self._discard(connection)
 
     def _take(self, seconds: float) -> BoundedConnection:
-        """Take a connection that was made after the last failover that is known."""
+        """Take a connection that was made after the last known failover."""
         until = monotonic() + seconds
         while True:
             try:
@@ -205,13 +209,13 @@ class Database:
             self._discard(connection)
 
     def _discard(self, connection: BoundedConnection) -> None:
-        """Let the pool make another connection instead."""
+        """Close the connection, and let the pool make another one."""
         connection.close()
         self._give_back(connection)
 
     def _give_back(self, connection: BoundedConnection) -> None:
         # not through the pool's own context manager, which would commit: every connection is in
-        # autocommit mode, and a verification need not wait for a commit of nothing
+        # autocommit mode, and a verification need not wait for an empty commit
         connection.deadline = None
         self._lent.discard(connection)
         if connection.is_healthy() and monotonic() < connection.kept_until:
@@ -219,7 +223,7 @@ class Database:
             return
         try:
             if connection.gave_up:
-                # before the pool makes another one, so that the server never has more than its size
+                # before the pool makes another one, so that the server never has too many
                 connection.abandon()
         finally:
             self._pool.putconn(connection)
@@ -240,7 +244,7 @@ class Database:
             raise
 
     def _recover(self) -> None:
-        """Find out in a single background thread whether the database is down, until it is not."""
+        """Probe the database until it is up, in a single background thread."""
         if self._recovering.acquire(blocking=False):
             try:
                 Thread(target=self._recover_in_background, daemon=True).start()
@@ -252,11 +256,11 @@ class Database:
             was_down = False
             while not self._pool.closed and not self._probe():
                 was_down = self.is_down = True
-                # the mark ends by itself: if this thread were to die, callers would try again
+                # it passes even if this thread dies: then callers try again
                 self._down_until = monotonic() + DOWN_SECONDS
                 sleep(_PROBE_PAUSE_SECONDS)
             if was_down:
-                self._pool.drain()  # connections from before may lead nowhere
+                self._pool.drain()  # connections from before the outage may be dead
                 self._return_kept()
             self._down_until = 0.0
         finally:
@@ -264,7 +268,7 @@ class Database:
             self._recovering.release()
 
     def _probe(self) -> bool:
-        """Tell whether a fresh connection works."""
+        """Tell whether a new connection works."""
         try:
             with BoundedConnection.connect(**self._parameters) as connection:
                 self._admit(connection)

@@ -1,1 +1,1 @@
-"""The embedded Postgres and keys of `make run`, `make token` and the tests. Not for production."""
+"""The embedded Postgres and the keys for `make run`, `make token` and the tests, not production."""

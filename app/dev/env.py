@@ -1,4 +1,4 @@
-"""`make env`: the shell commands that put `credentials` to work on what `make run` serves."""
+"""`make env`: print the shell commands with which `credentials` works on a running `make run`."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
-# What the command line reads; all JWT_ variables too.
+# The variables that the command line reads, besides all that begin with JWT_.
 _VARIABLES = (
     "BCRYPT_ROUNDS",
     "DATABASE_URL",
@@ -20,8 +20,8 @@ _PREFIX = "JWT_"
 
 
 def main() -> None:
-    """Print the commands of the `make run` that serves from the directory in the first argument."""
-    commands = _commands_of_the_running(Path(sys.argv[1]) / "env")
+    """Print the commands for the `make run` that uses the directory in the first argument."""
+    commands = _running_commands(Path(sys.argv[1]) / "env")
     if commands is None:
         sys.exit("make env: the service does not run here; start it in another terminal: make run")
     print(commands, end="")
@@ -29,9 +29,9 @@ def main() -> None:
 
 @contextmanager
 def published(path: Path) -> Iterator[None]:
-    """Keep the commands for this process's environment in a file.
+    """Keep the commands that set this process's environment in a file.
 
-    The file is locked while they hold. A second `make run` on another database keeps none.
+    The file is locked while they are valid. A second `make run`, on another database, writes none.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -60,7 +60,8 @@ def _commands() -> str:
     return "".join([*lines, f'export PATH={programs}:"$PATH"\n'])
 
 
-def _commands_of_the_running(path: Path) -> str | None:
+def _running_commands(path: Path) -> str | None:
+    """Return the commands if the `make run` that wrote them still runs, and so holds the lock."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -68,7 +69,7 @@ def _commands_of_the_running(path: Path) -> str | None:
         return None
     except BlockingIOError:
         return path.read_text()
-    return None  # what a killed one left behind
+    return None  # a killed `make run` left the file behind
 
 
 if __name__ == "__main__":

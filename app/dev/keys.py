@@ -1,4 +1,4 @@
-"""Keys and tokens for development. Only a service on this machine accepts them."""
+"""Keys and tokens for development. Only a service with the same keys directory accepts them."""
 
 import base64
 import os
@@ -41,7 +41,7 @@ class InvalidUnit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DevelopmentKeys:
-    """The key pair that signs and checks tokens, and the DIGEST_KEY, as base64."""
+    """The key pair of tokens, and the DIGEST_KEY in base64."""
 
     private_key: bytes
     public_key_file: Path
@@ -65,14 +65,14 @@ class DevelopmentKeys:
             "iat": now,
             "exp": now + _TOKEN_SECONDS,
         }
-        _put(payload, claims.unit, unit_id)
+        _set_claim(payload, claims.unit, unit_id)
         if claims.role is not None:
-            _put(payload, claims.role, role)
+            _set_claim(payload, claims.role, role)
         return jwt.encode(payload, self.private_key, algorithm="EdDSA")
 
 
 def development_keys(directory: Path) -> DevelopmentKeys:
-    """Return the keys in the directory. Missing keys are made first."""
+    """Return the keys in the directory, after making those that are missing."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     private_key = _read_or_write(directory / _PRIVATE_KEY, _new_private_key())
     public_key = load_pem_private_key(private_key, password=None).public_key()
@@ -93,7 +93,7 @@ def unit_from_environment() -> str:
 
 
 def development_token(settings: Settings, *, unit_id: str) -> str | None:
-    """Return a token that the service accepts, or None if it does not use development keys."""
+    """Return a token that the service accepts, or None if it does not use the development keys."""
     public_key_file = settings.jwt_keys
     if not isinstance(public_key_file, Path) or public_key_file.name != _PUBLIC_KEY:
         return None
@@ -109,7 +109,7 @@ def development_token(settings: Settings, *, unit_id: str) -> str | None:
     )
 
 
-def _put(payload: dict[str, Any], path: ClaimPath, value: str) -> None:
+def _set_claim(payload: dict[str, Any], path: ClaimPath, value: str) -> None:
     *parents, name = path.names
     for parent in parents:
         payload = payload.setdefault(parent, {})
@@ -122,9 +122,9 @@ def _new_private_key() -> bytes:
 
 
 def _read_or_write(path: Path, content: bytes) -> bytes:
-    """Return the file's content; if there is none yet, write it, readable only by its owner.
+    """Return the file's content. If there is no file yet, write it, readable only by its owner.
 
-    A hard link exists with its whole content or not at all, so two processes agree on one key.
+    A hard link appears with its whole content or not at all, so two processes agree on one key.
     """
     if not path.exists():
         draft = path.with_name(f"{path.name}.{os.getpid()}")

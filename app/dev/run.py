@@ -1,4 +1,4 @@
-"""`make run`: the service with everything it needs, until a signal stops it."""
+"""`make run`: run the service with everything that it needs, until a signal stops it."""
 
 import fcntl
 import os
@@ -65,7 +65,7 @@ class CannotRun(Exception):
 class StopSignal:
     """Remembers that Ctrl-C, SIGTERM or a closed terminal asked the service to stop.
 
-    It interrupts nothing, so everything that was started is known and can be stopped.
+    The signal interrupts nothing, so that everything that was started can be stopped in order.
     """
 
     received = False
@@ -121,7 +121,7 @@ def run(var: Path, stop: StopSignal) -> None:
 
 
 def _complete_environment(var: Path) -> None:
-    """Set each variable that is missing to the value of development."""
+    """Set each missing variable to its value for development."""
     try:
         keys = development_keys(var / "keys")
     except OSError as error:
@@ -135,9 +135,9 @@ def _complete_environment(var: Path) -> None:
 
 
 @contextmanager
-def _step(words: str) -> Iterator[None]:
-    """Say what happens, let it happen, and say how many seconds it took."""
-    print(f"{words} …", end="", file=sys.stderr, flush=True)
+def _step(description: str) -> Iterator[None]:
+    """Print what the block does, and after it how many seconds it took."""
+    print(f"{description} …", end="", file=sys.stderr, flush=True)
     started = monotonic()
     outcome = ""
     try:
@@ -156,7 +156,7 @@ def _postgres(var: Path) -> Iterator[None]:
         except BlockingIOError:
             raise CannotRun(f"another make run uses the database in {var}") from None
         try:
-            admit_server(data)  # may print lines, so not in the middle of the step's
+            admit_server(data)  # may print lines, so before the step prints its own
             with _step("Starting Postgres" if data.exists() else f"Making a database in {data}"):
                 stack.enter_context(embedded_postgres(data))
         except (OSError, PostgresFailed) as error:
@@ -207,7 +207,7 @@ def _gunicorn() -> Iterator["subprocess.Popen[bytes]"]:
 
 def _await_ready(server: "subprocess.Popen[bytes]", settings: Settings, stop: StopSignal) -> None:
     deadline = monotonic() + _START_SECONDS
-    direct = build_opener(ProxyHandler({}))  # a proxy of the environment cannot reach this machine
+    direct = build_opener(ProxyHandler({}))  # a proxy from HTTP_PROXY cannot reach this machine
     while not stop.received:
         _require_running(server)
         try:

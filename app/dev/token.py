@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _claim(variable: str, default: ClaimPath | None) -> ClaimPath:
-    """Return the claim that the service reads under the same settings."""
+    """Return the claim that the service would read with the same settings."""
     try:
         return ClaimPath.parse(os.environ.get(variable, str(default)))
     except ValueError as error:
@@ -47,7 +47,7 @@ def _claim(variable: str, default: ClaimPath | None) -> ClaimPath:
 
 
 def _manager_role() -> str:
-    """Return the role that `make run` gives its own token under the same settings."""
+    """Return the role that `make run` would give its own token with the same settings."""
     roles = [role.strip() for role in os.environ.get("JWT_MANAGER_ROLES", ROLE).split(",")]
     return min(roles)
 

@@ -14,8 +14,8 @@ _settings = Settings.from_environment()
 _unit_id = unit_from_environment()
 
 
-def _token_for_the_reader() -> str | None:
-    """Return a development token, unless a website has its own name lead here (DNS rebinding)."""
+def _token_for_this_machine() -> str | None:
+    """Return a development token, unless the Host is not local: DNS rebinding by a website."""
     if not _LOOPBACK_HOST.fullmatch(request.headers.get("Host", "")):
         return None
     return development_token(_settings, unit_id=_unit_id)
@@ -24,4 +24,4 @@ def _token_for_the_reader() -> str | None:
 app = create_app(_settings)
 # on any other address, strangers could open the page and read the token
 if _settings.host in _LOOPBACK:
-    app.development_token = _token_for_the_reader
+    app.development_token = _token_for_this_machine

@@ -1,4 +1,4 @@
-"""The fast path: `/verify` without Flask (ADR 8). `create_app` switches it on in one line."""
+"""The fast path's middleware: `/verify` without Flask (ADR 8). `create_app` installs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class VerifyMiddleware:
-    """WSGI middleware that answers ordinary requests to `/verify`; the others go on to Flask.
+    """WSGI middleware that answers ordinary requests to `/verify`, and passes all others to Flask.
 
     A request is ordinary if it has a Host, no body, and a method that `/verify` supports.
     """

@@ -1,8 +1,8 @@
-"""Plain requests and plain answers: what nearly every verification sends and gets.
+"""Parse plain requests and write plain responses, as nearly every verification has them.
 
-A request is plain if gunicorn could not read it in any other way: only visible ASCII, single
-spaces, no body, no header twice, and no header that gunicorn has rules about. One regular
-expression says so, and everything that it does not match goes gunicorn's own way.
+A request is plain if gunicorn would read it in the same way: only visible ASCII, single spaces, no
+body, no repeated header, and no header that gunicorn treats specially. One regular expression
+decides this; gunicorn handles everything that it does not match.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 _MAX_BYTES = 4000
 _MAX_HEADERS = 64
 
-# Possessive quantifiers: whatever does not match fails in linear time.
+# The quantifiers are possessive, so that a request that does not match fails in linear time.
 _REQUEST = re.compile(
     r"(GET|HEAD|POST) (/(?!/)[A-Za-z0-9/_.~-]*+) HTTP/1\.1\r\n"
     rf"((?:[A-Za-z0-9-]++: [!-~]++(?: ++[!-~]++)*+\r\n){{1,{_MAX_HEADERS}}}+)\r\n"
 )
 _HEADER = re.compile(r"([^:]+): ([^\r]+)\r\n")
 
-# Headers that frame the message, change the connection, or have a name of their own in WSGI.
-_RULED = frozenset(
+# Headers that frame the message, change the connection, or have their own name in WSGI.
+_SPECIAL_HEADERS = frozenset(
     ("content-length", "content-type", "transfer-encoding", "expect", "upgrade", "script_name")
 )
 _CONNECTION_OPTIONS = frozenset(("keep-alive", "close"))
 
-# Statuses whose message has a body.
+# Statuses of responses that have a body.
 _STATUS = re.compile(r"(?!1|204|304)[1-9]\d\d [ -~]+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -59,12 +59,12 @@ class PlainRequests:
             "SCRIPT_NAME": "",
             "QUERY_STRING": "",
         }
-        ruled = {name.lower() for name in (*cfg.secure_scheme_headers, *cfg.forwarder_headers)}
-        self._ruled = _RULED | ruled
+        configured = {name.lower() for name in (*cfg.secure_scheme_headers, *cfg.forwarder_headers)}
+        self._special_headers = _SPECIAL_HEADERS | configured
         self._variable = lru_cache(maxsize=256)(self._variable_of)
 
     def environ(self, connection: Connection) -> WSGIEnvironment | None:
-        """Return the environ of the request that the connection has received, if it is plain."""
+        """Return the environ of the request that the connection has received; None if not plain."""
         head = connection.received
         if len(head) > _MAX_BYTES:
             return None
@@ -89,14 +89,14 @@ class PlainRequests:
         return environ
 
     def _variable_of(self, header: str) -> str | None:
-        """Return the header's name in the environ, or None if gunicorn has rules about it."""
+        """Return the header's name in the environ, or None if gunicorn treats it specially."""
         name = header.lower()
-        return None if name in self._ruled else "HTTP_" + name.upper().replace("-", "_")
+        return None if name in self._special_headers else "HTTP_" + name.upper().replace("-", "_")
 
 
 @dataclass(slots=True)
 class PlainResponse:
-    """What the application answers to a plain request, and the HTTP message that tells it."""
+    """The application's response to a plain request, and the HTTP message for it."""
 
     method: str
     closes: bool
@@ -112,19 +112,18 @@ class PlainResponse:
         headers: list[tuple[str, str]],
         exc_info: OptExcInfo | None = None,  # noqa: ARG002  nothing is sent before the end
     ) -> Callable[[bytes], object]:
-        """Take the status and the headers (PEP 3333)."""
+        """Store the status and the headers (PEP 3333)."""
         self.status, self.headers = status, headers
         return self.written.append
 
     def should_close(self) -> bool:
-        """Tell gunicorn's own response whether the connection ends."""
+        """Tell gunicorn's own response whether to close the connection."""
         return self.closes
 
     def message(self, body: bytes) -> bytes | None:
-        """Return the message as gunicorn would send it, or None where gunicorn has rules about it.
+        """Return the message as gunicorn would send it, or None if gunicorn has to write it.
 
-        Such as a header that is malformed or belongs to the connection, or a body of an unknown
-        length.
+        It does if a header is malformed or hop-by-hop, or if the length of the body is unknown.
         """
         is_head = self.method == "HEAD"
         names, values = zip(*self.headers, strict=True) if self.headers else ((), ())
@@ -147,7 +146,7 @@ class PlainResponse:
 
 @lru_cache(maxsize=256)
 def _length_position(names: tuple[str, ...]) -> int | None:
-    """Return where Content-Length is, or None if gunicorn has rules about any of the headers."""
+    """Return the index of Content-Length, or None if gunicorn has to write these headers."""
     lower = [name.lower() for name in names]
     if not all(map(_TOKEN.fullmatch, names)) or not util.hop_headers.isdisjoint(lower):
         return None

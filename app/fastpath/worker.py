@@ -32,12 +32,13 @@ _CONTENT_LENGTH = re.compile(
 )
 _REQUEST_LINE = re.compile(rb"(?:\r\n)?[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 
-_ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
-_AT_ONCE = _ONCE | select.EPOLLOUT
+_READABLE_ONCE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+# A socket is nearly always writable, so a thread of the lane looks at it immediately.
+_READY_NOW = _READABLE_ONCE | select.EPOLLOUT
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
-    """A client's connection, and what it has received of the next request."""
+    """A client's connection, with the bytes of the next request received so far."""
 
     received = b""
 
@@ -52,7 +53,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         return self.server[0], str(self.server[1])
 
     def receive(self) -> bool:
-        """Receive what is there, without waiting. False if no more will come."""
+        """Receive what is there, without waiting. Return False if no more will come."""
         try:
             data = self.sock.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -63,7 +64,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         return len(data) > 0
 
     def awaits_more(self) -> bool:
-        """Tell whether the request is only half there, and gunicorn could not judge it yet."""
+        """Tell whether the request is incomplete, but valid so far."""
         head, ended, body = self.received.partition(b"\r\n\r\n")
         if ended:
             length = _CONTENT_LENGTH.search(head + b"\r\n")
@@ -73,16 +74,16 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         return b"\r\n" not in head[2:] or _REQUEST_LINE.match(head) is not None
 
     def has_unread(self) -> bool:
-        """Tell whether a request waits for a thread: then the connection is not idle."""
+        """Tell whether bytes wait to be received: then the connection is not idle."""
         with suppress(OSError):
             return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         return False
 
     def send(self, message: bytes) -> bool:
-        """Send the message without waiting. False if the client does not take it.
+        """Send the message without waiting. Return False if the client does not accept it.
 
-        The kernel takes an answer of this size at once, unless its client has left about a hundred
-        of them unread.
+        The kernel accepts an answer of this size at once, unless the client has left about a
+        hundred of them unread.
         """
         try:
             sent: int = self.sock.send(message, socket.MSG_DONTWAIT)
@@ -91,13 +92,13 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         return sent == len(message)
 
     def unread(self) -> None:
-        """Give what has been received to gunicorn's parser, which reads the rest."""
+        """Hand the received bytes to gunicorn's parser, which reads the rest."""
         self.init()
         self.parser.unreader.unread(self.received)
         self.received = b""
 
     def take_back(self) -> None:
-        """Take what gunicorn's parser has read of the next request."""
+        """Take back the bytes of the next request that gunicorn's parser has read."""
         if self.parser is not None:
             self.received += self.parser.unreader.take_buffered()
 
@@ -106,19 +107,19 @@ class FastWorker(Worker):
     """gunicorn's threaded worker, with a lane for verifications.
 
     Under gthread, the main thread hands every request to a pool and gets the connection back. In
-    the lane, threads wait for requests themselves, on one epoll, and answer plain ones at once. Any
-    other request, and whatever is not plain, goes gunicorn's own way from the same bytes.
+    the lane, threads wait for requests themselves, on one epoll, and answer plain verifications at
+    once. Every other request goes to gunicorn, which parses the same bytes.
 
     The main thread accepts connections and receives their requests until one is a verification.
-    Then the connection moves to the lane, and stays there as long as it verifies. A request that is
-    only half there waits without a thread.
+    Then the connection moves to the lane, and stays there while its requests are verifications. An
+    incomplete request waits without a thread.
     """
 
     def init_process(self) -> None:
         self._epoll = select.epoll()
-        self._moves = 0  # changes whenever a thread of the lane has served a request
+        self._served = 0  # grows whenever a thread of the lane has served a request
         self._keepalive = self.cfg.keepalive
-        self._lane: dict[int, Connection] = {}  # those that wait there; who pops one has it
+        self._lane: dict[int, Connection] = {}  # those that wait; the thread that pops one owns it
         self._plain = PlainRequests(self.cfg)
         self._is_plain_http = (
             not self.cfg.is_ssl
@@ -157,7 +158,7 @@ class FastWorker(Worker):
             self.await_bytes(connection, self.on_pending_socket_readable)
         elif VERIFICATION.match(connection.received):
             self._lane[connection.sock.fileno()] = connection
-            self._epoll.register(connection.sock, _AT_ONCE)
+            self._epoll.register(connection.sock, _READY_NOW)
         else:
             self._hand_to_pool(connection)
 
@@ -183,21 +184,22 @@ class FastWorker(Worker):
     def _serve_lane(self) -> None:
         while True:
             self._serve_next()
-            self._moves += 1
+            self._served += 1
 
     def _relieve_lane(self) -> None:
-        """Serve while the other threads are stuck: there is no place then, so callers are refused.
+        """Serve while all threads of the lane are stuck. No place is free then: callers get 503.
 
-        As one of them it would take turns with them for a place, and each turn costs a switch.
+        One more thread of the lane instead would compete with the others for a place all the time,
+        and each turn costs a context switch.
         """
         seen = -1
         while True:
-            if self._moves != seen or not self._serve_next(timeout=0):
-                seen = self._moves
+            if self._served != seen or not self._serve_next(timeout=0):
+                seen = self._served
                 sleep(_STUCK_SECONDS)
 
     def _serve_next(self, timeout: float | None = None) -> bool:
-        """Wait for a request and serve it. False if there was none."""
+        """Wait for a request and serve it. Return False if none came in time."""
         events = self._epoll.poll(timeout, 1)
         for descriptor, _ in events:
             connection = self._lane.pop(descriptor, None)
@@ -232,7 +234,7 @@ class FastWorker(Worker):
             self._leave_lane(connection)
 
     def _answer(self, environ: WSGIEnvironment, connection: Connection) -> bool:
-        """Answer the plain request. False if the connection ends with it."""
+        """Answer the plain request. Return False if the connection has to be closed."""
         connection.received = b""
         self.nr += 1
         if self.nr >= self.max_requests:
@@ -263,21 +265,21 @@ class FastWorker(Worker):
         return not answer.should_close()
 
     def _stay(self, connection: Connection, seconds: float | None) -> None:
-        """Wait for the next request, or for the rest of one."""
+        """Keep the connection in the lane, for the next request or the rest of one."""
         if seconds is not None:
             if not self.alive:
                 seconds = min(seconds, STOP_KEEPALIVE_LINGER)
             connection.timeout = monotonic() + seconds
         descriptor = connection.sock.fileno()
         self._lane[descriptor] = connection
-        self._epoll.modify(descriptor, _ONCE)
+        self._epoll.modify(descriptor, _READABLE_ONCE)
 
     def _leave_lane(self, connection: Connection) -> None:
-        with suppress(OSError, ValueError):  # it has left, or is closed
+        with suppress(OSError, ValueError):  # not registered any more, or closed
             self._epoll.unregister(connection.sock)
         self.method_queue.defer(self.leave, connection)
 
-    # In either
+    # In both
 
     def _hand_to_pool(self, connection: Connection) -> None:
         connection.unread()

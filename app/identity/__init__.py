@@ -1,1 +1,1 @@
-"""Who calls: the issuer's public keys, and the tokens that they check. No Flask in it."""
+"""Who calls: the issuer's public keys, and the tokens that are verified with them. No Flask."""

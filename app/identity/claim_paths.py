@@ -1,10 +1,10 @@
-"""Where a claim stands in a token. Providers differ, so the operator may choose."""
+"""Where a claim is in a token. Providers differ, so the operator may configure it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-# RFC 7519, 4.1. What they mean is fixed, and most of them are checked.
+# RFC 7519, 4.1. Their meaning is fixed, and most of them are checked.
 _REGISTERED = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti")
 
 
@@ -18,10 +18,10 @@ class ClaimPath:
     def parse(cls, text: str) -> Self:
         """Read the name of a claim, or a JSON pointer (RFC 6901) if it starts with a slash.
 
-        So a name may contain anything but a slash at its start: `https://example.com/roles` is one
-        claim, and so is `extn.unit`. `/realm_access/roles` is a member of a claim. Raises
-        ValueError for an empty name, white space around one, a registered claim, and `~` without 0
-        or 1 in a pointer.
+        So a name may contain anything, but not start with a slash: `https://example.com/roles` and
+        `extn.unit` are one claim each. `/realm_access/roles` is a member of a claim. Raises
+        ValueError for an empty name, white space around a name, a registered claim, and `~` without
+        0 or 1 in a pointer.
         """
         names = tuple(map(_unescape, text[1:].split("/"))) if text.startswith("/") else (text,)
         if not all(name and name == name.strip() for name in names):
@@ -43,7 +43,7 @@ class ClaimPath:
     def find(self, payload: Mapping[str, Any], default: object = None) -> object:
         """Return the claim, or the default if it is missing.
 
-        A path goes through objects only, not into lists: an element has no meaning of its own.
+        A path goes through objects only, not into lists: their elements have no fixed meaning.
         """
         found: object = payload
         for name in self.names:
@@ -55,7 +55,7 @@ class ClaimPath:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPaths:
-    """Where the claims are that providers name differently."""
+    """The paths of the claims that providers name differently."""
 
     unit: ClaimPath  # a string: the active unit
     units: ClaimPath  # a list: the units among which the caller may choose

@@ -1,4 +1,4 @@
-"""What a token says, whoever wrote it: to compare with what the service wants, not to believe."""
+"""Read a token without verifying it, to show it beside what the service requires."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +8,14 @@ import jwt
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """A token's header and claims as they are. Anybody may have written them."""
+    """A token's header and claims, unverified: anybody may have written them."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
 
 
 def inspect(token: str) -> UnverifiedToken | None:
-    """Return what the token says, or None if it is malformed."""
+    """Return the token's content, or None if it is malformed."""
     try:
         content = jwt.decode_complete(token, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):

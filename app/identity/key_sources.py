@@ -1,4 +1,4 @@
-"""Where the issuer's public keys come from: a file or a JWKS URL."""
+"""The sources of the issuer's public keys: a file or a JWKS URL."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from app.identity.keys import (
 from app.places import NoPlace, Places
 
 FETCH_SECONDS = 3.0
-WAIT_SECONDS = 0.75  # of a caller whose key is not cached
+WAIT_SECONDS = 0.75  # for a fetch, if no cached key matches the caller's token
 REFETCH_PAUSE_SECONDS = 30.0
 LIFESPAN_SECONDS = 300.0
 _MAX_BYTES = 1024 * 1024
@@ -36,9 +36,9 @@ class KeysUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
-    """How the keys have been fetched so far.
+    """How many fetches succeeded and failed so far.
 
-    `age` is in seconds, since the last success, or since the start if there was none.
+    `age` is in seconds since the last success, or since the start if there was none.
     """
 
     succeeded: int
@@ -47,22 +47,22 @@ class Fetches:
 
 
 class KeySource(Protocol):
-    """A place that keys come from."""
+    """Something that finds the key for a token."""
 
     def open(self) -> None:
-        """Start to keep the keys up to date. Called after the fork."""
+        """Start keeping the keys up to date. Call it after the fork."""
 
     def close(self) -> None:
-        """Stop to keep the keys up to date."""
+        """Stop keeping the keys up to date."""
 
     def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        """Return the one key that a token's header means, or None (see `choose_key`).
+        """Return the only key that the token's header can refer to, or None (see `choose_key`).
 
         Raises KeysUnavailable if the key may exist but cannot be fetched now.
         """
 
     def fetches(self) -> Fetches | None:
-        """Tell how the keys have been fetched, or None if they come from a file."""
+        """Return the counts of fetches, or None if the keys come from a file."""
 
 
 class KeyFile:
@@ -74,7 +74,7 @@ class KeyFile:
         self._keys = read_key_file(path, self._algorithms)
 
     def open(self) -> None:
-        """Read the file again, so that new workers (SIGHUP) take a new key.
+        """Read the file again, so that new workers (after SIGHUP) use a new key.
 
         An unreadable or invalid file changes nothing.
         """
@@ -84,7 +84,7 @@ class KeyFile:
             _logger.warning("the key file is invalid, so its previous keys stay in use: %s", error)
 
     def close(self) -> None:
-        """There is nothing to stop."""
+        """Do nothing: nothing runs in the background."""
 
     def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
         return choose_key(self._keys, key_id, algorithm)
@@ -96,8 +96,8 @@ class KeyFile:
 class KeyUrl:
     """Keys from a JWKS URL, which a background thread fetches.
 
-    It fetches when it starts, every five minutes, and for an unknown `kid`, but not within 30 s of
-    the last attempt. While the URL fails, the cached keys stay in use. A caller waits only if no
+    It fetches them at the start, every five minutes, and for an unknown `kid`, but not within 30 s
+    of the last attempt. While fetches fail, the cached keys stay in use. A caller waits only if no
     cached key matches, and only with a place in `waiting`. `clock` returns seconds.
     """
 
@@ -145,11 +145,11 @@ class KeyUrl:
         return Fetches(self._successes, self._failures, self._clock() - since)
 
     def _await_fetch(self) -> None:
-        """Ask for the keys, and wait a moment for the attempt to end. Raises KeysUnavailable."""
+        """Ask for a fetch, and wait a moment for it to end. Raises KeysUnavailable if none may."""
         try:
             with self._waiting.take(), self._changed:
                 if not self._may_fetch():
-                    return  # an attempt has ended in the meantime
+                    return  # another fetch has ended in the meantime
                 attempts = self._attempts
                 self._is_wanted = True
                 self._changed.notify_all()
@@ -160,7 +160,7 @@ class KeyUrl:
     def _keep_fresh(self) -> None:
         while not self._is_closed:
             if self._is_due():
-                asyncio.run(self._fetch())  # may linger in DNS, which nobody awaits
+                asyncio.run(self._fetch())  # DNS may take longer, but no caller waits for it
             with self._changed:
                 self._changed.wait_for(lambda: self._is_closed or self._is_due(), timeout=1.0)
 
@@ -170,7 +170,7 @@ class KeyUrl:
             self._keys = parse_jwks(await _download(self._url), self._algorithms)
             self._fetched_at = self._clock()
             self._successes += 1
-        except Exception as error:  # noqa: BLE001  whatever it is, the next attempt may succeed
+        except Exception as error:  # noqa: BLE001  after any error, the next attempt may succeed
             self._failures += 1
             _logger.warning("JWKS not fetched: %s %s", type(error).__name__, error)
         with self._changed:
@@ -201,8 +201,8 @@ class KeyUrl:
 async def _download(url: str) -> bytes:
     """Return the body, of at most 1 MiB, within three seconds in all. Redirects are not followed.
 
-    asyncio's timeout closes the socket wherever the fetch is. A timeout of the HTTP client bounds
-    each wait for bytes but not their sum, and a server may drip them.
+    asyncio's timeout bounds the whole fetch. The HTTP client's timeout bounds only each wait for
+    bytes, so a server that sends them slowly could hold it up for ever.
     """
     async with (
         asyncio.timeout(FETCH_SECONDS),

@@ -1,4 +1,4 @@
-"""The issuer's public keys: how they are read, and which of them may check a token."""
+"""The issuer's public keys: read them, and choose the one that verifies a token."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448Publ
 
 
 class InvalidKeys(ValueError):
-    """There are no usable public keys where they should be."""
+    """The file or document contains no usable public key. The message completes "The file …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def read_key_file(path: Path, algorithms: Iterable[str]) -> list[VerificationKey
 def parse_jwks(content: bytes, algorithms: Iterable[str]) -> list[VerificationKey]:
     """Return the keys of a JWKS document (RFC 7517) that are usable with one of the algorithms.
 
-    Keys for another use are skipped. Raises InvalidKeys if none is left.
+    Keys for another use are skipped. Raises InvalidKeys if there is no usable key.
     """
     try:
         document = json.loads(content)
@@ -82,7 +82,7 @@ def _from_jwk(entry: Mapping[str, Any], algorithms: Iterable[str]) -> list[Verif
         if not isinstance(public_key, PublicKey):
             return []  # an HMAC secret
     except (jwt.PyJWTError, ValueError, TypeError, LookupError, AttributeError):
-        return []  # PyJWT cannot use it, and has no single error for that
+        return []  # PyJWT cannot use it, and raises many kinds of errors
     intended = [name for name in algorithms if entry.get("alg", name) == name]
     key_id = entry.get("kid")
     return _for_each_algorithm(key_id if isinstance(key_id, str) else None, public_key, intended)
@@ -91,11 +91,11 @@ def _from_jwk(entry: Mapping[str, Any], algorithms: Iterable[str]) -> list[Verif
 def _for_each_algorithm(
     key_id: str | None, key: PublicKey, algorithms: Iterable[str]
 ) -> list[VerificationKey]:
-    return [VerificationKey(key_id, name, key) for name in algorithms if _suits(key, name)]
+    return [VerificationKey(key_id, name, key) for name in algorithms if _is_usable(key, name)]
 
 
-def _suits(key: PublicKey, algorithm: str) -> bool:
-    """Tell whether the key is of the algorithm's type and curve, and long enough for it."""
+def _is_usable(key: PublicKey, algorithm: str) -> bool:
+    """Tell whether the key has the algorithm's type and curve, and is long enough for it."""
     implementation = jwt.get_algorithm_by_name(algorithm)
     try:
         return implementation.check_key_length(implementation.prepare_key(key)) is None
@@ -106,13 +106,13 @@ def _suits(key: PublicKey, algorithm: str) -> bool:
 def choose_key(
     keys: Iterable[VerificationKey], key_id: str | None, algorithm: str
 ) -> VerificationKey | None:
-    """Return the one key that a token's header means, or None.
+    """Return the only key that a token's header can refer to, or None if there is none or several.
 
-    A token without a `kid` means a key only if it is the only one for its algorithm.
+    Without a `kid`, a token can refer to every key for its algorithm.
     """
     suitable = [key for key in keys if key.algorithm == algorithm]
     if key_id is not None:
         named = [key for key in suitable if key.key_id == key_id]
         suitable = named or [key for key in suitable if key.key_id is None]
-    different = [key for number, key in enumerate(suitable) if key not in suitable[:number]]
-    return different[0] if len(different) == 1 else None
+    distinct = [key for number, key in enumerate(suitable) if key not in suitable[:number]]
+    return distinct[0] if len(distinct) == 1 else None

@@ -1,4 +1,4 @@
-"""Bearer tokens for people: JSON Web Tokens (RFC 7519), checked as RFC 8725 advises."""
+"""Bearer tokens of people: JSON Web Tokens (RFC 7519), verified as RFC 8725 advises."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.identity.claim_paths import ClaimPaths
 from app.identity.key_sources import KeySource
 
 LEEWAY_SECONDS = 30
-_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that RFC 3339 can write
+_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last second that RFC 3339 can express
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
 
 _REASONS: Mapping[type[Exception], str] = {
@@ -24,11 +24,11 @@ _REASONS: Mapping[type[Exception], str] = {
 
 
 class InvalidToken(Exception):
-    """The token is not accepted. The message says why in a few words and never quotes the token."""
+    """The token is not accepted. The message says why in a few words, and never quotes it."""
 
 
 class TokenExpired(InvalidToken):
-    """The token has expired, and is good in every other respect."""
+    """The token has expired, but is valid in every other respect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Claims:
 
 
 class TokenVerifier:
-    """Checks signature, issuer, audience and times; ignores keys that the token itself names."""
+    """Checks signature, issuer, audience and times. Ignores keys that the token itself names."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class TokenVerifier:
         self._paths = claims
 
     def verify(self, token: str) -> Claims:
-        """Return the claims.
+        """Return the claims of a valid token.
 
-        Raises InvalidToken (TokenExpired if that is all), or KeysUnavailable if no key can be
-        fetched.
+        Raises InvalidToken (TokenExpired if the token is otherwise valid), or KeysUnavailable if no
+        key can be fetched.
         """
         payload = self._decode(token)
-        expires_at = _time(payload["exp"])
-        starts = [_time(payload[name]) for name in ("nbf", "iat") if name in payload]
+        expires_at = _numeric_date(payload["exp"])
+        starts = [_numeric_date(payload[name]) for name in ("nbf", "iat") if name in payload]
         now = time()
         if any(start > now + LEEWAY_SECONDS for start in starts):
             raise InvalidToken("not valid yet")
@@ -103,7 +103,7 @@ class TokenVerifier:
         return frozenset(roles)
 
     def _decode(self, token: str) -> dict[str, Any]:
-        """Return the payload, of which everything but the times has been checked by PyJWT."""
+        """Return the payload. PyJWT has checked everything but the times."""
         try:
             header = jwt.get_unverified_header(token)
             algorithm = self._check_header(header)
@@ -119,7 +119,7 @@ class TokenVerifier:
                 options={
                     "require": ["exp", "iss", "aud", "sub"],
                     "enforce_minimum_key_length": True,
-                    # PyJWT calls a time that is not a number malformed, and accepts "1795651500"
+                    # checked in `verify`: PyJWT accepts the string "1795651500"
                     "verify_exp": False,
                     "verify_nbf": False,
                     "verify_iat": False,
@@ -140,14 +140,14 @@ class TokenVerifier:
 
 
 def _reason(error: Exception) -> str:
-    """Say what PyJWT found wrong, without its message, which may quote the token."""
+    """Describe what PyJWT found wrong. Its own message may quote the token."""
     if isinstance(error, jwt.MissingRequiredClaimError):
         return f"the claim {error.claim} is missing"
     return _REASONS.get(type(error), f"malformed ({type(error).__name__})")
 
 
-def _time(value: object) -> float:
-    """Return seconds, which must be a JSON number (RFC 7519, 2) that is a time."""
+def _numeric_date(value: object) -> float:
+    """Return a NumericDate (RFC 7519, 2) in seconds. Raises InvalidToken if it is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidToken("a time is not a number")
     if not 0 <= value <= _LAST_SECOND:

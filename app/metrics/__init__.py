@@ -1,1 +1,1 @@
-"""Metrics: what a process counts, published for Prometheus over all processes (ADR 18)."""
+"""Metrics: each process counts, and all publish for Prometheus together (ADR 18)."""

@@ -1,6 +1,6 @@
-"""The directory in which the worker processes share their metrics.
+"""The directory where the worker processes share their metrics.
 
-prometheus-client keeps a file for each process there. gunicorn's hooks call these functions.
+prometheus-client keeps files for each process there. gunicorn's hooks call these functions.
 """
 
 import fcntl
@@ -28,8 +28,8 @@ _logger = logging.getLogger(__name__)
 class Share:
     """The files of one worker process.
 
-    A new worker takes the number of one that has ended, and continues its files: its counts are not
-    lost, and there are never more files than workers at once.
+    A new worker takes the number of a worker that has ended, and continues its files. So no counts
+    are lost, and the files do not grow in number with each restart.
     """
 
     directory: Path
@@ -38,8 +38,8 @@ class Share:
     def prepare(self) -> None:
         """Make the files that are missing, at their full size. Raises OSError if the disk is full.
 
-        prometheus-client would make them grow as they are written. On a full disk that kills the
-        process, and a reader in another one could find them half made.
+        prometheus-client would let them grow as it writes. On a full disk that would kill the
+        process, and other processes could read an unfinished file.
         """
         for kind in _KINDS:
             path = self.directory / f"{kind}_{self.number}.db"
@@ -50,9 +50,10 @@ class Share:
                 unfinished.rename(path)
 
     def claim(self) -> bool:
-        """Claim to be the one that does what one process does for all. False if another one is.
+        """Claim the work that one process does for all. Return False if another one has it.
 
-        A claim is made once, and lasts until the process ends, in whatever way it does.
+        Call it until it succeeds, and then no more. The claim is a lock, which lasts until the
+        process ends, even if it is killed.
         """
         claim = os.open(self.directory / "claim", os.O_RDWR | os.O_CREAT, 0o600)
         if _try_lock(claim):
@@ -61,16 +62,16 @@ class Share:
         return False
 
     def leave(self) -> None:
-        """Remove what was true only while the process lived."""
+        """Remove the gauges, which are true only while the process lives."""
         mark_process_dead(self.number, str(self.directory))  # type: ignore[no-untyped-call]  # theirs
 
 
 class MetricsDirectory:
-    """A directory for the life of a gunicorn master, in the system's directory for such things.
+    """A temporary directory for the life of a gunicorn master.
 
     The master and its workers hold a lock on it. So a new master can tell which directories were
-    left behind by masters that were killed, and removes them. systemd-tmpfiles, which cleans up
-    what looks old, leaves a locked directory alone.
+    left behind by killed masters, and removes them. systemd-tmpfiles, which removes old files,
+    leaves a locked directory alone.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -90,7 +91,7 @@ class MetricsDirectory:
     def share(self, taken: Iterable[Share | None]) -> Share | None:
         """Return the share with the lowest number that is not taken, or None if the disk is full.
 
-        A process without a share serves, and shows only its own metrics.
+        A process without a share still serves, but shows only its own metrics.
         """
         numbers = {each.number for each in taken if each is not None}
         share = Share(self._path, next(each for each in count() if each not in numbers))

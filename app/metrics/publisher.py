@@ -1,4 +1,4 @@
-"""Once a second, a process publishes what it has counted (ADR 18)."""
+"""Publish what the process has counted, once a second (ADR 18)."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Metrics:
-    """Publishes the counts of this process, once a second and whenever somebody asks.
+    """Publishes the counts of this process, once a second and before each scrape that it answers.
 
-    Nothing that serves a request waits for it. Every minute, one of the processes also counts the
-    client secrets that end soon.
+    No request waits for it. Every minute, one of the processes also counts the client secrets that
+    expire soon.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Metrics:
             "background": workload.background.places,
         }
         self._share: Share | None = None
-        self._leads = False
+        self._has_claim = False
         self._series = Series()
         self._published: dict[tuple[Counter, tuple[str, ...]], int] = {}
         self._distributions: dict[RequestKind, Distribution] = {}
@@ -73,23 +73,23 @@ class Metrics:
         self._thread: Thread | None = None
 
     def open(self, share: Share | None = None) -> None:
-        """Start the background thread: after the fork. Without a share, the process is alone."""
+        """Start the background thread. Call it after the fork. Without a share, publish alone."""
         if share is not None:
             self._share = share
             self._series = Series(share)
-        # not made before, because from Python 3.13 on a fork ends threads that have not started
+        # made only here: from Python 3.13 on, a fork ends threads that have not started
         self._thread = Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread, and publish what has happened since."""
+        """Stop the thread, and publish once more."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
         self.publish()
 
     def text(self) -> bytes:
-        """Return the metrics of all processes; those of the others are a second old at most."""
+        """Return the metrics of all processes. Those of the others are at most a second old."""
         self.publish()
         return self._series.text()
 
@@ -151,7 +151,7 @@ class Metrics:
             self._advance(counter, counts.get(label, 0), label)
 
     def _advance(self, counter: Counter, total: int, *labels: str) -> None:
-        """Let the counter reach the total of this process. Other processes add theirs."""
+        """Raise the counter to the total of this process. Other processes add theirs."""
         published = self._published.get((counter, labels), 0)
         (counter.labels(*labels) if labels else counter).inc(total - published)
         self._published[counter, labels] = total
@@ -160,20 +160,20 @@ class Metrics:
         count_at = monotonic()
         while not self._stopping.wait(_PUBLISH_SECONDS):
             self.publish()
-            if monotonic() >= count_at and self._is_the_one():
+            if monotonic() >= count_at and self._may_count():
                 self._count_ending_secrets()
                 count_at = monotonic() + _COUNT_SECONDS
 
-    def _is_the_one(self) -> bool:
-        """Tell whether this process counts for all of them. It then does so until it ends."""
-        self._leads = self._leads or self._share is None or self._share.claim()
-        return self._leads
+    def _may_count(self) -> bool:
+        """Tell whether this process counts for all. Once it does, it does so until it ends."""
+        self._has_claim = self._has_claim or self._share is None or self._share.claim()
+        return self._has_claim
 
     def _count_ending_secrets(self) -> None:
         try:
             ending = self._credentials.count_ending_secrets()
         except (DatabaseUnavailable, DatabaseFault, NoPlace):
-            _logger.warning("client secrets that end soon not counted")
+            _logger.warning("client secrets that expire soon not counted")
             return
         self._series.ending_secrets.labels("7").set(ending.within_7_days)
         self._series.ending_secrets.labels("30").set(ending.within_30_days)

@@ -1,4 +1,4 @@
-"""What is counted about each request."""
+"""The labels and buckets with which requests are counted."""
 
 from typing import Literal, get_args
 
@@ -14,6 +14,6 @@ _Verdict = Literal["accepted", "limited", "unavailable", "failed"]
 Outcome = Refusal | _Verdict
 OUTCOMES: tuple[Outcome, ...] = (*get_args(_Verdict), *get_args(Refusal))
 
-# The route, the method, the status, and what came of it if it was a verification. Each comes from a
+# The route, the method, the status, and the outcome if it was a verification. Each comes from a
 # small set, whatever callers send.
 RequestKind = tuple[str, str, int, Outcome | None]

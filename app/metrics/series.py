@@ -1,4 +1,4 @@
-"""The series that Prometheus sees: their names, labels and help.
+"""The metrics that Prometheus sees: their names, labels and help texts.
 
 Names follow https://prometheus.io/docs/practices/naming/. No label is a unit, a client or an actor.
 """
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
 
     from app.metrics.directory import Share
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; there are none over processes
+# the `_created` series do not exist in multiprocess mode
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 class BulkHistogram(Histogram):
-    """A histogram that takes many observations at once; prometheus-client takes them one by one."""
+    """A histogram that takes many observations at once, not one by one as prometheus-client's."""
 
     def add(self, buckets: Iterable[int], seconds: float) -> None:
-        """Add so many observations to each bucket, and their sum."""
+        """Add a number of observations to each bucket, and their sum in seconds."""
         self._sum.inc(seconds)
         for bucket, count in zip(self._buckets, buckets, strict=True):
             if count:
@@ -53,7 +54,7 @@ class Series:
         self._share = share
         self._registry = CollectorRegistry()
         if share is not None:
-            # prometheus-client has no other way to be told
+            # prometheus-client has no other way to set the directory
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(share.directory)  # noqa: TID251
             values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]  # theirs
                 lambda: share.number
@@ -76,7 +77,7 @@ class Series:
             registry=self._registry,
         )
         self.verifications = self._counter(
-            "verifications", "Verifications, by what came of them.", ("outcome",)
+            "verifications", "Verifications, by outcome.", ("outcome",)
         )
         self.bcrypt_runs = self._counter(
             "bcrypt_runs", "Runs of bcrypt, to hash a new client secret or to compare.", ("run",)
@@ -88,13 +89,13 @@ class Series:
             "places_in_use", "Places that are taken now.", "livesum", ("work",)
         )
         self.places_taken = self._counter(
-            "places_taken", "Callers who got a place, at once or after a wait.", ("work",)
+            "places_taken", "Callers that got a place, at once or after a wait.", ("work",)
         )
         self.places_waited = self._counter(
-            "places_waited", "Callers who had to wait for a place.", ("work",)
+            "places_waited", "Callers that had to wait for a place.", ("work",)
         )
         self.places_refused = self._counter(
-            "places_refused", "Callers who got no place.", ("work",)
+            "places_refused", "Callers that got no place.", ("work",)
         )
         self.pool_size = self._gauge(
             "database_pool_size", "Connections that the pools hold, over all processes.", "livesum"
@@ -103,7 +104,7 @@ class Series:
             "database_pool_in_use", "Connections that are lent now.", "livesum"
         )
         self.pool_waits = self._counter(
-            "database_pool_waits", "Callers who found no connection ready."
+            "database_pool_waits", "Callers that found no connection ready."
         )
         self.database_down = self._gauge(
             "database_down", "1 if the database is down for at least one process.", "livemax"
@@ -113,7 +114,7 @@ class Series:
         )
         self.jwks_age = self._gauge(
             "jwks_age_seconds",
-            "Seconds since the keys were last fetched, in the process where that is longest ago.",
+            "Seconds since the last successful fetch of the keys; the largest over all processes.",
             "livemax",
         )
         self.events = self._counter(
@@ -122,7 +123,7 @@ class Series:
         )  # fmt: skip
         self.ending_secrets = self._gauge(
             "client_secrets_ending",
-            "Client secrets of all units that end within so many days and have no successor.",
+            "Client secrets of all units that expire within these days and have no successor.",
             "livemax",
             ("within_days",),
         )

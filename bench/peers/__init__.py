@@ -1,8 +1,8 @@
-"""Other software that answers whether a key is valid, each doing its nearest to a verification.
+"""Peers: other software that checks keys, each with its nearest equivalent of a verification.
 
-A folder here has a peer's pinned packages, its server, and a script that fills its database. The
-script makes keys by the peer's own means, adds rows like theirs, and prints the keys as JSON.
-Packages go into var/bench/peers, apart from the service's own.
+Each folder here has a peer's pinned packages, its server, and a script that fills its database. The
+script makes keys with the peer's own functions, adds many similar rows, and prints the keys as
+JSON. The packages are installed in var/bench/peers, apart from the service's own.
 """
 
 import json
@@ -29,7 +29,7 @@ _RESOURCE_SERVER = "Basic " + b64encode(b"resource-server:resource-server-secret
 
 @dataclass(frozen=True)
 class Peer(ABC):
-    """A peer: how to ask it about a key, and what it does in comparison."""
+    """How to ask a peer about a key, and what it does and does not do in comparison."""
 
     name: str
     title: str
@@ -41,7 +41,7 @@ class Peer(ABC):
 
     @abstractmethod
     def install(self) -> None:
-        """Install the pinned packages, unless they are installed already."""
+        """Install the pinned packages, unless they are already installed."""
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
@@ -49,7 +49,7 @@ class Peer(ABC):
 
     @abstractmethod
     def command(self, database_url: str) -> Command:
-        """Return how to start one process of it."""
+        """Return the command that starts one process of it."""
 
     @abstractmethod
     def _fill_command(self) -> list[str]: ...
@@ -78,7 +78,7 @@ class Peer(ABC):
 
     @property
     def _directory(self) -> Path:
-        """Where its packages are, and a copy of its source."""
+        """The directory with its packages and a copy of its source."""
         return _INSTALLED / self.name
 
     def _is_current(self, lock: str) -> bool:

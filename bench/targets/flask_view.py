@@ -1,6 +1,6 @@
 """A bare Flask view with the SELECT of a verification: the baseline of `make bench`.
 
-It checks nothing: the client ID comes in a header of its own, and no secret is compared.
+It checks nothing: the client ID comes in its own header, and no secret is compared.
 """
 
 from flask import Flask, request
@@ -14,7 +14,7 @@ app.services = pool_from_environment()
 
 @app.get("/verify")
 def verify() -> dict[str, str]:
-    """Answer with the secret_id that belongs to the client ID."""
+    """Return the secret_id of the client ID."""
     client_id = request.headers["X-Client-Id"]
     with app.services.connection() as connection:
         row = connection.execute(STORED_SECRETS, {"client_id": client_id}).fetchone()

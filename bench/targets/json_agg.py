@@ -1,4 +1,4 @@
-"""A bare Flask view that sends a list of credentials as Postgres writes it."""
+"""A bare Flask view that sends a list of credentials as Postgres' json_agg makes it."""
 
 from flask import Flask, Response, request
 
@@ -11,7 +11,7 @@ app.services = pool_from_environment()
 
 @app.get("/list")
 def show_list() -> Response:
-    """Answer with the credentials of the unit."""
+    """Return the credentials of the unit."""
     unit_id = request.headers["X-Unit-Id"]
     with app.services.connection() as connection:
         row = connection.execute(LISTED_CREDENTIALS, {"unit_id": unit_id}).fetchone()

@@ -1,6 +1,6 @@
-"""The pool of the floors: what psycopg_pool gives, opened after the fork.
+"""The floors' connection pool: psycopg_pool's, opened after the fork.
 
-The floors import nothing of the service, so that a change of the service does not move them.
+The floors import nothing from the service, so that a change to the service does not change them.
 """
 
 import os

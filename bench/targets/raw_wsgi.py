@@ -1,6 +1,6 @@
 """A verification without a framework: the same SELECT and the same HMAC, and little else.
 
-It has no limits, no log and no deadline, and knows one DIGEST_KEY.
+It has no limits, no log and no deadlines, and accepts only one DIGEST_KEY.
 """
 
 import hashlib

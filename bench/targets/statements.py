@@ -1,4 +1,4 @@
-"""Copies of the service's statements, so that a change of the service does not move the floors."""
+"""Copies of the service's statements: a change to the service must not change the floors."""
 
 STORED_SECRETS = """
     SELECT secret_id, unit_id, client_id, name, trust_upstream_consent,

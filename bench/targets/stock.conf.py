@@ -1,4 +1,4 @@
-"""gunicorn's settings for the floors: its defaults, and a pool that opens after the fork."""
+"""gunicorn's configuration for the floors: its defaults, and a pool that opens after the fork."""
 
 control_socket_disable = True  # two servers of one user would share the socket's path
 

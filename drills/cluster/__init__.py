@@ -1,1 +1,1 @@
-"""Postgres under Patroni with two instances of the service, and what happens when it fails."""
+"""Postgres under Patroni with two instances of the service, and drills that make it fail."""

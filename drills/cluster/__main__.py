@@ -1,9 +1,9 @@
-"""`make cluster-drill`: make the primary of a cluster fail, and compare with the promises.
+"""`make cluster-drill`: make the primary of a cluster fail, and check the promises to callers.
 
     make cluster-drill
     .venv/bin/python -m drills.cluster --only killed,frozen
 
-Figures are of this machine.
+The figures depend on the machine.
 """
 
 import argparse

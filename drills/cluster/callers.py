@@ -1,7 +1,7 @@
-"""Callers of the cluster that remember what was acknowledged to them.
+"""Callers of the cluster that remember which changes were acknowledged.
 
-Each change has a request ID of its own, which the audit trail records in the same transaction: so
-the trail tells afterwards whether an acknowledged change is there.
+Each change has its own request ID, which the audit trail records in the same transaction. So the
+trail shows afterwards whether an acknowledged change was lost.
 """
 
 import json
@@ -25,7 +25,7 @@ _CHANGE_PAUSE_SECONDS = 0.1
 
 
 class Call(NamedTuple):
-    """When a call began (monotonic time), its status, and the one that a healthy service gives."""
+    """When a call began (monotonic time), its status, and the status of a healthy service."""
 
     started: float
     what: str
@@ -40,10 +40,10 @@ class Call(NamedTuple):
 
 @dataclass
 class Callers:
-    """Two who verify, one who tries what has ended, and two who change, until they leave.
+    """Five callers: two verify, one tries ended client secrets, and two change credentials.
 
     Only one of them makes client secrets: with more, some would be refused because bcrypt is busy.
-    `issued` are credentials that stay.
+    The credentials in `issued` are never ended.
     """
 
     service: Client
@@ -76,7 +76,7 @@ class Callers:
             thread.join()
 
     def revoke(self, issued: list[Issued]) -> int:
-        """Try to revoke the credentials, and count those that were acknowledged."""
+        """Try to revoke the credentials. Return how many revocations were acknowledged."""
         caller = _Caller(self)
         acknowledged = sum(caller.revoke(each) for each in issued)
         caller.close()
@@ -87,15 +87,15 @@ class Callers:
         return [call for call in self.calls if call.is_wrong]
 
     def accepted_after_end(self) -> list[Call]:
-        """Return the verifications that accepted what had ended."""
+        """Return the verifications that accepted an ended client secret."""
         return [call for call in self.calls if call.expected == 401 and call.status == 200]
 
     def not_served(self, what: str) -> int:
-        """Count the calls of that kind that were not answered as expected."""
+        """Count the calls of this kind that were not answered as expected."""
         return sum(call.what == what and call.status != call.expected for call in self.calls)
 
     def last_failure_after(self, moment: float) -> float:
-        """Return how many seconds after the moment the last call began that was not served."""
+        """Return how many seconds after the moment the last unserved call began."""
         failed = [call.started for call in self.calls if call.status != call.expected]
         return max([0.0, *(started - moment for started in failed)])
 
@@ -131,7 +131,7 @@ class Callers:
 
 
 class _Caller:
-    """One client with a connection that it keeps."""
+    """One client with a kept-alive connection."""
 
     def __init__(self, callers: Callers) -> None:
         self._callers = callers
@@ -183,7 +183,7 @@ class _Caller:
         *,
         expected: int = 200,
     ) -> dict[str, Any] | None:
-        """Return what the change was answered, or None if it was not acknowledged."""
+        """Return the JSON of the answer to a change, or None if it was not acknowledged."""
         request_id = f"drill-{next(self._callers.numbers)}"
         headers = bearer(self._token) | {"X-Request-Id": request_id}
         answer = self._call(what, method, path, headers, body, expected=expected)
@@ -202,7 +202,7 @@ class _Caller:
         *,
         expected: int,
     ) -> bytes | None:
-        """Return the body of the answer if it is the expected one. A broken connection is none."""
+        """Return the body if the status is the expected one; None also for a broken connection."""
         started = monotonic()
         status, answer = self._ask(method, path, headers, body)
         self._callers.calls.append(Call(started, what, status, expected))

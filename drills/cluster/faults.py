@@ -1,4 +1,4 @@
-"""What is done to the primary, and what callers must not notice."""
+"""Faults of the cluster's machines, and the promises to callers that must still hold."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ _AFTER_SECONDS = 8.0
 _THAWED_SECONDS = 12.0
 _BACK_SECONDS = 5.0
 _SERVICE_SECONDS = 30.0
-_PROMOTION_SECONDS = 40.0  # Patroni's ttl, and what a busy machine adds
+_PROMOTION_SECONDS = 40.0  # Patroni's ttl, and some more for a busy machine
 _STANDBY_SECONDS = 20.0
 _STOCK = 40
 
@@ -35,7 +35,7 @@ def lost(cluster: Cluster) -> list[Bar]:
 
 
 def frozen(cluster: Cluster) -> list[Bar]:
-    """The primary's machine is frozen until another one is the primary, and then goes on."""
+    """The primary's machine is frozen until another one is the primary, and then thaws."""
     return _fail_over(cluster, Machine.freeze, heal=Machine.thaw, heal_under_load=True)
 
 
@@ -68,10 +68,10 @@ def _fail_over(
     heal: Callable[[Machine], None] | None = None,
     heal_under_load: bool = False,
 ) -> list[Bar]:
-    """Do it to the primary under load, and compare what was acknowledged with what is there.
+    """Apply the fault to the primary under load, and check that no acknowledged change is lost.
 
-    Some credentials are issued before, and revoked by the new primary: the previous one would still
-    accept them.
+    Some credentials are issued before and revoked through the new primary. The previous primary
+    would still accept them.
     """
     cluster.await_health()
     issued = [cluster.service.issue() for _ in range(10)]
@@ -81,7 +81,7 @@ def _fail_over(
         sleep(_QUIET_SECONDS)
         went_at = monotonic()
         with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(fault, previous)  # a switchover takes its time
+            done = pool.submit(fault, previous)  # a switchover takes a while
             cluster.primary(besides=previous)
             promoted_at = monotonic()
             done.result()
@@ -117,7 +117,7 @@ def _await_service(cluster: Cluster, issued: Issued) -> None:
 
 
 def _safety(cluster: Cluster, callers: Callers) -> list[Bar]:
-    """What must hold whatever happens."""
+    """Return the bars that every fault must meet."""
     tries = sum(call.expected == 401 for call in callers.calls)
     return [
         none_of("acknowledged changes lost", _lost(cluster, callers), len(callers.acknowledged)),
@@ -127,7 +127,7 @@ def _safety(cluster: Cluster, callers: Callers) -> list[Bar]:
 
 
 def _lost(cluster: Cluster, callers: Callers) -> int:
-    """Count the acknowledged changes that the audit trail does not have."""
+    """Count the acknowledged changes that the audit trail lacks."""
     with cluster.connect() as connection:
         [(count,)] = connection.execute(
             """

@@ -1,4 +1,4 @@
-"""`make cluster`: run the cluster until Ctrl-C, to try what an operator would."""
+"""`make cluster`: run the cluster until Ctrl-C, to practise an operator's tasks."""
 
 import signal
 import sys
@@ -25,7 +25,7 @@ Issue a credential:
     -H 'Authorization: Bearer {token}' \\
     -H 'Content-Type: application/json' -d '{{"name": "CRM backend"}}'
 
-See who is the primary, and make another machine the primary:
+See which machine is the primary, and make another one the primary:
 
   patronictl -c {directory}/db1/patroni.yml list
   patronictl -c {directory}/db1/patroni.yml switchover
@@ -35,7 +35,7 @@ Kill Postgres of the primary, here db1, and see what callers get meanwhile:
   kill -9 $(head -1 {directory}/db1/data/postmaster.pid)
   watch -n 0.2 curl -s -o /dev/null -w '%{{http_code}}' http://127.0.0.1:{nginx}/readyz
 
-Ctrl-C ends everything.
+Ctrl-C stops everything.
 """
 
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 def _stop(*_: Any) -> None:
     for number in _STOPPING:
-        signal.signal(number, signal.SIG_IGN)  # what was started must be ended, however impatient
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the stop
     raise KeyboardInterrupt
 
 

@@ -1,7 +1,7 @@
-"""The whole cluster on this machine: the files of deploy/cluster with other addresses and ports.
+"""Run the cluster on this machine: the files of deploy/cluster with other addresses and ports.
 
-Everything lives below a temporary directory and listens on free ports of 127.0.0.1. Postgres
-refuses to run as root, so if we are root, the database's side runs as Debian's `postgres`.
+All files are in a temporary directory, and all servers listen on free ports of 127.0.0.1. Postgres
+refuses to run as root, so if we are root, everything but the service runs as Debian's `postgres`.
 """
 
 import json
@@ -60,13 +60,13 @@ _PAUSE_SECONDS = 0.05
 
 
 def missing_programs() -> list[str]:
-    """Return which of the programs are not installed."""
+    """Return the names of the needed programs that are not installed."""
     missing = [name for name in NEEDED if shutil.which(name, path=_PATH) is None]
     return missing + ([] if Path(_POSTGRES_PROGRAMS).is_dir() else ["postgresql"])
 
 
 def render(file: str, replaced: dict[str, str]) -> str:
-    """Return a file of deploy/cluster with each text replaced. Each must be there."""
+    """Return a file of deploy/cluster with each text replaced. Raises CannotRun without a match."""
     text = (_FILES / file).read_text()
     for stated, actual in replaced.items():
         if stated not in text:
@@ -77,7 +77,7 @@ def render(file: str, replaced: dict[str, str]) -> str:
 
 @dataclass
 class Machine:
-    """One of the three: etcd, Patroni and its Postgres, in a directory of its own."""
+    """One of the three machines: etcd, Patroni and its Postgres, in their own directory."""
 
     name: str
     directory: Path
@@ -101,7 +101,7 @@ class Machine:
         ]
 
     def is_primary(self) -> bool:
-        """Tell whether Patroni says so, as HAProxy asks it."""
+        """Ask Patroni whether it is the primary, as HAProxy does."""
         return self.ask("OPTIONS", "/primary")[0] == 200
 
     def ask(
@@ -134,7 +134,7 @@ class Machine:
         _signal([*self._ours(), *self._postgres()], "suspend")
 
     def thaw(self) -> None:
-        """Let every process go on."""
+        """Resume every process."""
         _signal([*self._postgres(), *self._ours()], "resume")
 
     def _ours(self) -> list[psutil.Process]:
@@ -163,7 +163,7 @@ def _signal(processes: list[psutil.Process], verb: str) -> None:
 
 @dataclass
 class Cluster:
-    """Three machines, the ways to their primary, and two instances of the service behind nginx."""
+    """Three machines, the proxies to their primary, and two instances of the service with nginx."""
 
     machines: list[Machine]
     haproxy_port: int
@@ -174,7 +174,7 @@ class Cluster:
     patroni_password: str = field(repr=False)
 
     def primary(self, *, besides: Machine | None = None) -> Machine:
-        """Wait until a machine, another one than the given, is the primary, and return it."""
+        """Wait until a machine other than `besides` is the primary, and return it."""
         return _primary(self.machines, besides)
 
     def synchronous_standby(self) -> Machine:
@@ -214,7 +214,7 @@ class Cluster:
         return are_running and roles == ["leader", "replica", "sync_standby"]
 
     def _members(self) -> list[dict[str, Any]]:
-        """Return what Patroni says of the machines; nothing if none of them answers."""
+        """Return Patroni's list of the machines, empty if none of them answers."""
         for machine in self.machines:
             status, body = machine.ask("GET", "/cluster")
             if status == 200:
@@ -234,7 +234,7 @@ def _primary(machines: list[Machine], besides: Machine | None = None) -> Machine
 
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
-    """Run all of it. Raises CannotRun if a program is missing or does not start."""
+    """Run the whole cluster. Raises CannotRun if a program is missing or does not start."""
     if missing := missing_programs():
         raise CannotRun(f"missing: {', '.join(missing)}. {INSTALL}")
     user = "postgres" if os.geteuid() == 0 else None
@@ -247,7 +247,7 @@ def running_cluster() -> Iterator[Cluster]:
 
 
 class _Builder:
-    """Writes the files and starts the servers, which the stack ends."""
+    """Writes the files and starts the servers, which the exit stack stops."""
 
     def __init__(self, directory: Path, user: str | None, stack: ExitStack) -> None:
         self._directory = directory
@@ -257,7 +257,7 @@ class _Builder:
             name: secrets.token_hex(16)
             for name in ("SUPERUSER", "REPLICATION", "REWIND", "RESTAPI", "OWNER", "SERVICE")
         }
-        # each address of the files, with its port, is another port of this machine
+        # each address and port in the files becomes a port of this machine
         stated = [f"{address}:{port}" for address in _ADDRESSES for port in _MACHINE_PORTS]
         ports = _free_ports(len(stated))
         self._moved = {each: f"127.0.0.1:{port}" for each, port in zip(stated, ports, strict=True)}
@@ -272,7 +272,7 @@ class _Builder:
         superuser_url = self._url("postgres", "SUPERUSER", haproxy_port, database="postgres")
         self._make_database(superuser_url, haproxy_port)
         pgbouncer_port = self._pgbouncer(haproxy_port)
-        # one of each way, so that a drill tries both
+        # one instance through each proxy, so that a drill tries both
         urls = [
             self._url("credentials_service", "SERVICE", port)
             for port in (pgbouncer_port, haproxy_port)
@@ -431,12 +431,12 @@ class _Builder:
         return instances
 
     def _run(self, name: str, command: list[str | Path], url: str) -> None:
-        """Start the server, and wait until it leads to the primary."""
+        """Start the proxy, and wait until it leads to the primary."""
         started = monotonic()
 
         def leads() -> bool:
             with connect(url, connect_timeout=2, target_session_attrs="primary"):
-                # HAProxy believes in every server until it has asked them
+                # HAProxy treats every server as up until its first checks have run
                 return monotonic() - started > _FIRST_CHECKS_SECONDS
 
         output = self._directory / f"{name}.log"
@@ -449,7 +449,7 @@ class _Builder:
         return f"postgresql://{role}:{self._passwords[password]}@127.0.0.1:{port}/{database}"
 
     def _write(self, name: str, text: str) -> Path:
-        """Write a file that only the user of the database's side can read."""
+        """Write a file that only the cluster's user can read."""
         file = self._directory / name
         file.touch(mode=0o600)
         file.write_text(text)
@@ -464,7 +464,7 @@ class _Builder:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return so many ports that nobody listens on, and that no client takes while one is down."""
+    """Return `count` free ports, outside the range that Linux gives to clients' connections."""
     found: list[int] = []
     for port in random.sample(_SERVER_PORTS, len(_SERVER_PORTS)):
         with socket.socket() as probe, suppress(OSError):

@@ -1,8 +1,8 @@
-"""Lets a drill move the monotonic clock of gunicorn's workers ahead (DRILL_CLOCK names a file).
+"""Move the monotonic clock of gunicorn's workers ahead, as the file in DRILL_CLOCK says.
 
-The service keeps an issuer's keys for minutes, and a drill has seconds. The master's clock stays:
-it would take a worker whose heartbeat is far behind for dead. Waits of locks and sockets keep the
-real time, since the interpreter asks the kernel for them.
+The service keeps an issuer's keys for minutes, and a drill has only seconds. The master's clock is
+not changed: otherwise it would kill workers, because their heartbeats seem old. Waits for locks and
+sockets take real time, because the kernel measures them.
 """
 
 import mmap

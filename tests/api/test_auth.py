@@ -51,7 +51,7 @@ def test_an_invalid_token_is_refused_without_saying_why(client, issuer, claims):
     assert challenge_of(client, f"Bearer {issuer.sign(**claims)}") == INVALID_TOKEN
 
 
-def test_a_token_that_is_only_expired_is_told_so(client, issuer):
+def test_the_caller_is_told_that_an_otherwise_valid_token_has_expired(client, issuer):
     answer = client.get("/secrets", headers={"Authorization": f"Bearer {issuer.sign(exp=0)}"})
     assert answer.status_code == 401
     assert answer.json["type"] == "/docs/errors#token-expired"
@@ -59,7 +59,7 @@ def test_a_token_that_is_only_expired_is_told_so(client, issuer):
     assert answer.headers["WWW-Authenticate"] == expired
 
 
-def test_an_expired_token_with_a_bad_signature_is_not_told_so(client, issuer):
+def test_the_caller_is_not_told_so_if_the_signature_is_bad(client, issuer):
     head, claims, signature = issuer.sign(exp=0).split(".")
     forged = ".".join([head, claims, signature[::-1]])
     assert challenge_of(client, f"Bearer {forged}") == INVALID_TOKEN
@@ -142,18 +142,18 @@ def test_two_cookies_with_different_units_are_rejected(app, issuer):
 
 
 def test_a_second_cookie_header_is_not_lost(app, issuer):
-    """gunicorn joins two headers with a comma."""
+    """gunicorn joins the two headers with a comma."""
     token = issuer.sign(unit_ids=["unit_a"])
     assert active_unit(app, token, "a=1,activeOu=unit_a") == 400
 
 
 @pytest.fixture
 def with_other_names(app_with):
-    """A service whose issuer must put its own claims under a namespace."""
+    """A service for an issuer that puts its own claims under a namespace."""
     return app_with(jwt_claims=claims_named("https://example.com/unit", "/leadvibe/units"))
 
 
-def test_the_active_unit_comes_from_the_claims_that_the_operator_chose(with_other_names, issuer):
+def test_the_active_unit_comes_from_the_configured_claims(with_other_names, issuer):
     own = {"https://example.com/unit": "unit_a", "leadvibe": {"units": ["unit_b"]}}
     token = issuer.sign(**own)
     assert active_unit(with_other_names, token, "") == "unit_a"
@@ -162,7 +162,7 @@ def test_the_active_unit_comes_from_the_claims_that_the_operator_chose(with_othe
     assert active_unit(with_other_names, token, "activeOu=unit_demo") == 403
 
 
-def test_the_usual_claims_mean_nothing_where_others_were_chosen(with_other_names, issuer):
+def test_the_default_claims_are_ignored_if_others_are_configured(with_other_names, issuer):
     token = issuer.sign(unit_ids=["unit_demo"])
     assert active_unit(with_other_names, token, "") == 400
     assert active_unit(with_other_names, token, "activeOu=unit_demo") == 403
@@ -172,7 +172,7 @@ def test_the_usual_claims_mean_nothing_where_others_were_chosen(with_other_names
     "claims",
     [{"https://example.com/unit": ["unit_a"]}, {"leadvibe": {"units": "unit_b"}}],
 )
-def test_a_chosen_claim_of_the_wrong_type_is_refused(with_other_names, issuer, claims):
+def test_a_configured_claim_of_the_wrong_type_is_refused(with_other_names, issuer, claims):
     client = with_other_names.test_client(use_cookies=False)
     assert challenge_of(client, f"Bearer {issuer.sign(**claims)}") == INVALID_TOKEN
 

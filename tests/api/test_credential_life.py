@@ -302,7 +302,7 @@ def test_the_trail_begins_with_the_issued_event(issued_json, trail):
     assert event["detail"] == {"client_id": issued_json["client_id"], "name": "CRM backend"}
 
 
-def test_the_trail_begins_below_the_highest_number_of_an_event(issued_json, rows, trail):
+def test_the_first_page_shows_even_the_highest_event_id(issued_json, rows, trail):
     rows.execute(
         "INSERT INTO credential_events (event_id, secret_id, unit_id, event, actor, request_id) "
         "OVERRIDING SYSTEM VALUE "
@@ -341,7 +341,7 @@ BODIES = {"PUT": {"trust_upstream_consent": True}, "POST": {}}
 
 
 def test_a_credential_of_another_unit_looks_like_one_that_does_not_exist(app, issuer, path, rows):
-    """On every route with a secret_id, so a route that is added later is covered too."""
+    """It tries every route with a secret_id, so that a route that is added later is covered."""
     stranger = client_of(app, issuer.sign(unit_id="unit_other"))
     missing = "/secrets/sec_" + "0" * 20
     hint = rows("SELECT hint FROM client_secrets")[0]["hint"]

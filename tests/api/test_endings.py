@@ -1,4 +1,4 @@
-"""Disable, end one client secret, and revoke only what is not in use."""
+"""Disable a credential, end one client secret, and revoke only if it is not in use."""
 
 import pytest
 

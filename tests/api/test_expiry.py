@@ -127,7 +127,7 @@ def test_a_credential_stays_when_all_of_its_secrets_have_expired(member, issue, 
 
 @pytest.fixture
 def limited(app_with, issuer):
-    """A member of a service where a client secret lives for 30 days at most."""
+    """A member of a service where a client secret lives for at most 30 days."""
     return client_of(app_with(max_secret_days=30), issuer.sign())
 
 
@@ -143,7 +143,7 @@ def test_an_absent_expiry_becomes_the_longest_life(limited, rows):
     limited.post(f"/secrets/{issued['secret_id']}/rotate", json={"overlap_seconds": 0})
     assert is_in_30_days(expiries(limited, issued))
     (stored,) = rows("SELECT expires_at FROM client_secrets")
-    assert stored["expires_at"].microsecond == 0  # the API shows the very moment
+    assert stored["expires_at"].microsecond == 0  # so the API shows the exact time
 
 
 def test_an_expiry_beyond_the_longest_life_is_rejected(limited):

@@ -1,4 +1,4 @@
-"""Credentials found by what callers know about them."""
+"""The filters of the list of credentials."""
 
 import re
 from urllib.parse import parse_qs, quote, urlsplit
@@ -18,7 +18,7 @@ def issue(service):
 
 @pytest.fixture
 def names(member):
-    """Return a function that lists the names of what passes the filters."""
+    """Return a function that lists the names of the credentials that pass the filters."""
 
     def names(**filters):
         answer = member.get("/secrets", query_string=filters)
@@ -55,7 +55,7 @@ def test_a_name_finds_every_name_that_contains_it_in_any_case(issue, names):
     assert names(name=" crm ") == ["Acme crm", "CRM backend"]
 
 
-def test_enabled_tells_the_disabled_from_the_others(issue, names, service):
+def test_enabled_finds_enabled_or_disabled_credentials(issue, names, service):
     issue("awake")
     asleep = issue("asleep")
     service.update(caller(), asleep.secret_id, enabled=False)
@@ -63,7 +63,9 @@ def test_enabled_tells_the_disabled_from_the_others(issue, names, service):
     assert names(enabled="false") == ["asleep"]
 
 
-def test_expiring_before_finds_what_will_have_no_live_secret(issue, names, rows, service):
+def test_expiring_before_finds_credentials_that_will_have_no_live_secret(
+    issue, names, rows, service
+):
     issue("for ever")
     rotated = issue("rotated")
     service.rotate(caller(), rotated.secret_id, overlap_seconds=3600)
@@ -75,7 +77,7 @@ def test_expiring_before_finds_what_will_have_no_live_secret(issue, names, rows,
     assert names(expiring_before=time_in(days=10)) == ["expired", "later", "soon"]
 
 
-def test_expiring_before_a_past_time_finds_what_has_no_live_secret_now(issue, names, rows):
+def test_expiring_before_a_past_time_finds_credentials_without_a_live_secret(issue, names, rows):
     issue("for ever")
     since, live = issue("expired since"), issue("live")
     set_secret(rows, since, "expires_at", time_in(days=-1))
@@ -83,13 +85,13 @@ def test_expiring_before_a_past_time_finds_what_has_no_live_secret_now(issue, na
     assert names(expiring_before=time_in(days=-2)) == ["expired since"]
 
 
-def test_a_secret_is_not_live_any_more_at_the_moment_when_it_expires(issue, names, rows):
+def test_a_secret_is_no_longer_live_at_the_moment_when_it_expires(issue, names, rows):
     set_secret(rows, issue("x"), "expires_at", "2030-01-01T00:00:00Z")
     assert names(expiring_before="2029-12-31T23:59:59Z") == []
     assert names(expiring_before="2030-01-01T00:00:00Z") == ["x"]
 
 
-def test_unused_since_finds_what_was_not_used_since_then(issue, names, rows, service):
+def test_unused_since_finds_credentials_not_used_since_then(issue, names, rows, service):
     issue("never")
     used, ended = issue("used"), issue("ended")
     set_secret(rows, used, "last_used_at", "2025-06-01T10:00:00Z")

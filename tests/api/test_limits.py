@@ -1,4 +1,4 @@
-"""Limits for each unit: how often it issues, how many credentials it has, how much it is shown."""
+"""Limits of a unit: how often it issues, how many credentials it has, how long its lists are."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,14 +35,14 @@ def test_issues_and_rotations_beyond_the_limit_are_answered_429(client_with, row
     assert rows.count("client_secrets") == 3
 
 
-def test_what_is_rejected_does_not_count_as_an_issue(client_with):
+def test_a_rejected_request_does_not_count_as_an_issue(client_with):
     client = client_with(issue_limit=1)
     assert client.post("/secrets", json={"name": ""}).status_code == 400
     assert issue(client).status_code == 200
     assert client.get("/secrets").status_code == 200
 
 
-def test_each_unit_has_an_issue_limit_of_its_own(app_with, issuer):
+def test_each_unit_has_its_own_issue_limit(app_with, issuer):
     app = app_with(issue_limit=1)
     clients = [client_of(app, issuer.sign(unit_id=f"unit_{number}")) for number in range(50)]
     assert {issue(client).status_code for client in clients} == {200}
@@ -54,7 +54,7 @@ def test_an_issue_limit_of_0_disables_the_limit(client_with):
     assert {issue(client).status_code for _ in range(5)} == {200}
 
 
-def test_a_unit_has_at_most_as_many_credentials_as_it_may_have(client_with, rows):
+def test_a_unit_cannot_exceed_its_limit_of_credentials(client_with, rows):
     client = client_with(max_credentials_per_unit=2)
     issued = [issue(client) for _ in range(2)]
     answer = issue(client)

@@ -168,7 +168,7 @@ def test_old_answers_are_erased(app, post, rows):
     assert rows.count("sealed_answers") == 1
 
 
-def test_a_process_erases_old_answers_by_itself(app_with, post, rows):
+def test_a_process_erases_old_answers_in_the_background(app_with, post, rows):
     post()
     rows.execute("UPDATE sealed_answers SET created_at = now() - interval '24 hours'")
     app_with()
@@ -201,14 +201,14 @@ def test_a_repeated_request_does_not_count_against_the_limit(app_with, issuer, p
     assert post(client=limited, key="another-key-0123").status_code == 429
 
 
-def test_a_changed_digest_key_still_opens_the_answers_of_the_previous(app_with, issuer, post):
+def test_answers_sealed_with_the_previous_digest_key_can_still_be_opened(app_with, issuer, post):
     old, new = b"o" * 32, b"n" * 32
     first = post(client=client_of(app_with(digest_keys=(old,)), issuer.sign()))
     after = client_of(app_with(digest_keys=(new, old)), issuer.sign())
     assert post(client=after).data == first.data
 
 
-def test_of_many_at_once_one_works_and_the_others_get_its_answer_or_409(app_with, issuer, rows):
+def test_of_many_requests_at_once_only_one_makes_a_change(app_with, issuer, rows):
     app = app_with()
     token = issuer.sign()
 
@@ -246,8 +246,8 @@ def test_a_request_that_is_under_way_is_409(post, rotate_path, database_url, row
     assert post(path).status_code == 200
 
 
-def test_a_request_that_was_answered_since_it_looked_is_under_way(service, rows):
-    """It found no answer, then the other request ended, and then it got the lock."""
+def test_a_request_whose_answer_appeared_after_it_looked_is_409(service, rows):
+    """It finds no answer; then the other request ends, and only then it gets the lock."""
     request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
     service.issue(caller(), name="CRM", request=request)
     with pytest.raises(RequestUnderWay):
@@ -313,7 +313,7 @@ def test_a_sealed_answer_that_was_tampered_with_is_not_opened(service, issued):
         seal.open(request, tampered)
 
 
-def test_the_same_answer_is_never_sealed_the_same(issued):
+def test_sealing_the_same_answer_twice_gives_different_bytes(issued):
     request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
     seal = AnswerSeal([DIGEST_KEY])
     assert seal.seal(request, issued).sealed != seal.seal(request, issued).sealed
@@ -331,7 +331,7 @@ STORED_ANSWER = SealedAnswer(
 
 
 def test_an_answer_that_another_version_stored_is_opened():
-    """During a deployment, both versions run: change the format in two steps."""
+    """During a deployment, both versions run. To change the format takes two steps."""
     seal = AnswerSeal([DIGEST_KEY])
     request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM", "expires_at": None})
     assert seal.key_hashes(request) == [STORED_ANSWER.key_hash]

@@ -1,4 +1,4 @@
-"""Who may change credentials."""
+"""Roles: who may change credentials."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_a_manager_may_change_credentials(with_roles, claim):
 @pytest.mark.parametrize(
     "claim", ["viewer", [], ["viewer"], "", "Manager", "manager owner", ["a,manager"]]
 )
-def test_any_other_role_reads_and_does_not_change(with_roles, issued, rows, claim):
+def test_any_other_role_may_read_but_not_change(with_roles, issued, rows, claim):
     viewer = with_roles(claim)
     assert [each["secret_id"] for each in viewer.get("/secrets").json] == [issued.secret_id]
     assert viewer.get(f"/secrets/{issued.secret_id}").status_code == 200
@@ -57,7 +57,7 @@ def test_any_other_role_reads_and_does_not_change(with_roles, issued, rows, clai
     assert rows.count("credentials") == 1
 
 
-def test_a_token_without_the_claim_reads_and_does_not_change(guarded, issuer, issued):
+def test_a_token_without_the_claim_may_read_but_not_change(guarded, issuer, issued):
     client = client_of(guarded, issuer.sign())
     assert client.get("/secrets").status_code == 200
     assert refusal(client.post("/secrets", json={"name": "x"})) == FORBIDDEN
@@ -68,8 +68,8 @@ def test_a_claim_of_another_type_is_401(with_roles, claim):
     assert with_roles(claim).get("/secrets").status_code == 401
 
 
-def test_every_method_that_changes_something_asks_for_the_role(guarded, viewer, issued):
-    """On the URL map, so a route that is added later is covered too."""
+def test_every_method_that_changes_something_requires_the_role(guarded, viewer, issued):
+    """It reads the URL map, so that a route that is added later is covered."""
     tried = set()
     for rule in guarded.url_map.iter_rules():
         if not rule.rule.startswith("/secrets"):
@@ -81,14 +81,14 @@ def test_every_method_that_changes_something_asks_for_the_role(guarded, viewer, 
     assert len(tried) == 5
 
 
-def test_the_role_is_asked_for_before_anything_else(viewer, with_roles):
+def test_the_role_is_checked_before_anything_else(viewer, with_roles):
     for _ in range(3):
         answer = viewer.post("/secrets", data="{", content_type="application/json")
         assert refusal(answer) == FORBIDDEN
     missing = "/secrets/sec_" + "0" * 20
     assert refusal(viewer.delete(missing)) == FORBIDDEN
     assert refusal(viewer.post(f"{missing}/rotate", json={"overlap_seconds": -1})) == FORBIDDEN
-    # nothing has counted against the limit of one issue
+    # the refused requests did not count against the limit of one issue
     assert with_roles("manager").post("/secrets", json={"name": "x"}).status_code == 200
 
 

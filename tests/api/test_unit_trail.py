@@ -1,4 +1,4 @@
-"""The trail of a whole unit, read once or followed for ever."""
+"""The audit trail of a whole unit, read once or followed for ever."""
 
 import re
 from dataclasses import replace
@@ -28,9 +28,9 @@ def names(answer):
 
 
 def follow(client, path, expected):
-    """Ask for the page until it has the names. Return its answer.
+    """Ask for the page until it has the names, and return the answer.
 
-    A transaction of another test, on the same server, may hold it up for a moment.
+    A transaction of another test, on the same server, may delay the events for a moment.
     """
     answers = []
 
@@ -69,7 +69,7 @@ def test_the_trail_shows_every_credential_of_the_unit_newest_first(member, issue
     )  # fmt: skip
 
 
-def test_an_event_has_the_address_that_the_proxy_tells(app_with, issuer):
+def test_an_event_has_the_address_that_the_proxy_reports(app_with, issuer):
     member = client_of(app_with(trusted_proxies=1), issuer.sign())
     member.post("/secrets", json={"name": "x"}, headers={"X-Forwarded-For": "203.0.113.9"})
     hostile = "a\x85b" * 100
@@ -95,7 +95,7 @@ def test_filters_narrow_the_trail(member, issue, service, rows):
     assert len(found(since=time_in(hours=-1), until=time_in(hours=1))) == 3
 
 
-def test_an_event_says_that_the_whole_unit_was_changed(member, issue, service):
+def test_an_event_shows_that_the_whole_unit_was_changed(member, issue, service):
     issue("x")
     for change in (service.disable_all, service.enable_all, service.revoke_all):
         assert change(caller(actor="bob", request_id="r-2")) == 1
@@ -199,8 +199,8 @@ INSERT = """
 """
 
 
-def test_an_event_that_is_committed_late_is_not_passed_over(member, issue, database_url):
-    """Two real transactions: the one that began to write first commits last."""
+def test_an_event_that_is_committed_late_is_not_skipped(member, issue, database_url):
+    """There are two real transactions, and the one that wrote first commits last."""
     with psycopg.connect(database_url) as late:
         late.execute(INSERT, ["late"])
         issue("early")
@@ -212,7 +212,7 @@ def test_an_event_that_is_committed_late_is_not_passed_over(member, issue, datab
 
 
 def test_the_identity_values_may_be_in_another_order_than_the_transactions(member, database_url):
-    """The first transaction draws the higher number and commits first."""
+    """The first transaction gets the higher event ID and commits first."""
     with psycopg.connect(database_url) as first, psycopg.connect(database_url) as second:
         first.execute("SELECT pg_current_xact_id()")
         second.execute("SELECT pg_current_xact_id()")
@@ -224,7 +224,7 @@ def test_the_identity_values_may_be_in_another_order_than_the_transactions(membe
     follow(member, next_of(page), ["second"])
 
 
-def test_a_transaction_that_is_rolled_back_holds_up_nothing(member, issue, database_url):
+def test_a_transaction_that_is_rolled_back_does_not_hold_up_the_trail(member, issue, database_url):
     with psycopg.connect(database_url) as failing:
         failing.execute(INSERT, ["never"])
         issue("early")
@@ -232,8 +232,8 @@ def test_a_transaction_that_is_rolled_back_holds_up_nothing(member, issue, datab
     follow(member, "/secrets/events?order=asc", ["early"])
 
 
-def test_a_position_from_before_a_restored_dump_is_still_good(member, service, issue, rows):
-    """Transaction numbers start again in the new cluster; the events of the dump come first."""
+def test_a_position_from_before_a_restored_dump_still_works(member, service, issue, rows):
+    """Transaction IDs start again in the new cluster; the events of the dump come first."""
     issue("restored")
     rows.execute("ALTER TABLE credential_events DISABLE TRIGGER credential_events_append_only")
     rows.execute("UPDATE credential_events SET transaction_id = '0'")
@@ -245,7 +245,7 @@ def test_a_position_from_before_a_restored_dump_is_still_good(member, service, i
     follow(member, path[1:].partition(">")[0], ["new"])
 
 
-def test_an_event_from_before_the_columns_has_the_names_of_its_issue(member, service, issue, rows):
+def test_an_old_event_takes_client_id_and_name_from_the_issue(member, service, issue, rows):
     issued = issue("old")
     rows.execute(
         "INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id) "

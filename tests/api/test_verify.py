@@ -103,8 +103,8 @@ def test_a_request_with_a_body_is_verified(client, issued):
     assert answer.headers["X-LeadVibe-Unit-Id"] == "unit_demo"
 
 
-def test_the_fast_path_and_the_flask_view_answer_alike(client, issued):
-    """A request with a body goes to the Flask view, an ordinary one to the fast path."""
+def test_the_fast_path_and_the_flask_view_give_the_same_answer(client, issued):
+    """A request with a body goes to the Flask view, one without a body to the fast path."""
     for secret in (issued.client_secret, generate_client_secret()):
         fast = verify(client, issued, secret, method="POST")
         view = verify(client, issued, secret, method="POST", data=b"x")
@@ -212,7 +212,7 @@ def test_both_secrets_verify_during_an_overlap_and_only_the_new_one_afterwards(
 
 @pytest.fixture
 def bcrypt_calls(monkeypatch):
-    """The calls of bcrypt's comparison, which still does its work."""
+    """The calls of bcrypt's comparison, which still compares."""
     calls = []
     checkpw = bcrypt.checkpw
 
@@ -245,7 +245,7 @@ NEW_KEY = b"the new digest key, 32 bytes...."
 
 
 def test_a_planned_change_of_key_needs_no_bcrypt(app_with, rows, bcrypt_calls):
-    """Three deployments: the new key is understood, then makes digests, then stands alone."""
+    """Three deployments: the new key is added, then comes first, then the old one is removed."""
     apps = [
         app_with(digest_keys=keys)
         for keys in ((OLD_KEY,), (OLD_KEY, NEW_KEY), (NEW_KEY, OLD_KEY), (NEW_KEY,))
@@ -292,7 +292,7 @@ def test_a_revoked_secret_is_refused_whatever_key_its_digest_had(app_with, issue
     assert verify(client, issued).status_code == 401
 
 
-def test_an_address_at_its_limit_buys_no_more_bcrypt(app_with, issued, bcrypt_calls):
+def test_an_address_at_its_limit_causes_no_more_bcrypt(app_with, issued, bcrypt_calls):
     client = app_with(digest_keys=(NEW_KEY,), verify_failure_limit=3).test_client()
     assert fail(client, issued, 5) == [401, 401, 401, 429, 429]
     assert len(bcrypt_calls) == 3
@@ -326,7 +326,7 @@ def test_a_secret_revoked_during_the_bcrypt_comparison_is_refused(
 
 
 def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, service, rows):
-    """One comparison runs at a time. Further ones on the same client ID get 503 immediately."""
+    """One comparison runs at a time. Others for the same client ID get 503 immediately."""
     needing_bcrypt = service.issue(caller("u"), name="x")
     rows.execute("UPDATE client_secrets SET digest = NULL")
     other = service.issue(caller("u"), name="x")
@@ -434,7 +434,7 @@ def test_two_instances_do_not_both_write_a_use(app_with, issued, rows):
     assert last_uses(rows) == [first] != [None]
 
 
-def test_what_was_used_just_before_the_end_is_recorded(settings, issued, rows):
+def test_a_use_just_before_the_process_stops_is_recorded(settings, issued, rows):
     app = create_app(settings)
     app.services.open()
     verify(app.test_client(), issued)
@@ -442,7 +442,7 @@ def test_what_was_used_just_before_the_end_is_recorded(settings, issued, rows):
     assert last_uses(rows) != [None]
 
 
-def test_the_end_waits_for_uses_that_are_being_written(settings, issued, database_url, rows):
+def test_closing_waits_for_uses_that_are_being_written(settings, issued, database_url, rows):
     options = quote("-c lock_timeout=3s")
     app = create_app(replace(settings, database_url=f"{database_url}&options={options}"))
     app.services.open()
@@ -567,7 +567,7 @@ def test_a_verification_is_logged_with_its_client_id(client, issued, caplog):
      (2, "1.1.1.1, 2.2.2.2", "1.1.1.1"), (3, "1.1.1.1, 2.2.2.2", "127.0.0.1"),
      (1, None, "127.0.0.1"), (1, "", "127.0.0.1")],
 )  # fmt: skip
-def test_the_client_address_is_what_trusted_proxies_say(
+def test_the_client_address_comes_from_trusted_proxies(
     app_with, issued, capfd, proxies, forwarded, address
 ):
     client = app_with(trusted_proxies=proxies).test_client()

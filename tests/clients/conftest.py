@@ -1,4 +1,4 @@
-"""Third-party tools that read the document of the running service."""
+"""Run third-party tools that read the OpenAPI document of the running service."""
 
 import os
 import shutil

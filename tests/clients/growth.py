@@ -1,4 +1,4 @@
-"""The service as a later version: its answers contain everything that a version may add."""
+"""Imitate a later version of the service, whose answers have everything that a version may add."""
 
 import json
 from collections.abc import Iterator

@@ -1,11 +1,11 @@
-"""What Schemathesis does not send. It finds this module by SCHEMATHESIS_HOOKS."""
+"""Keep Schemathesis from sending some requests. SCHEMATHESIS_HOOKS names this module."""
 
 from typing import Any
 from urllib.parse import urlencode
 
 import schemathesis
 
-# gunicorn rejects a longer request line as malformed HTTP (414), whatever the operation.
+# For every operation, gunicorn rejects a longer request line as malformed HTTP (414).
 _QUERY_MAX_LENGTH = 4094 - 200
 
 

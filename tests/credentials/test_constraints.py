@@ -1,4 +1,4 @@
-"""The database itself rejects what the contract forbids, whatever bugs the service has."""
+"""The database itself rejects values that the contract forbids, in case the service has a bug."""
 
 import re
 

@@ -42,12 +42,12 @@ def test_the_digest_begins_with_the_identifier_of_its_key(hasher):
     assert hasher.digest(SECRET)[:8] != other.digest(SECRET)[:8]
 
 
-def test_the_identifier_of_a_key_stays_as_it_was_when_digests_were_stored(hasher):
+def test_the_identifier_of_a_key_never_changes(hasher):
     """With another one, every verification would need bcrypt once."""
     assert hasher.digest(SECRET)[:8] == hmac.digest(KEY, b"key id", hashlib.sha256)[:8]
 
 
-def test_a_hasher_does_not_show_its_key(hasher):
+def test_the_repr_of_a_hasher_does_not_show_its_key(hasher):
     assert "kkkk" not in repr(hasher)
 
 

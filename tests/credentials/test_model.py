@@ -1,4 +1,4 @@
-"""What the domain's values show of themselves, in a log or a traceback."""
+"""The repr of the domain's values, as a log or a traceback would show it."""
 
 import pytest
 
@@ -24,5 +24,5 @@ CREDENTIAL = VerifiedCredential("sec_x", "unit_demo", "lv_ci_x", "CRM", False)
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_value_does_not_show_what_is_secret(value):
+def test_the_repr_of_a_value_does_not_show_secrets(value):
     assert "s3cret" not in repr(value)

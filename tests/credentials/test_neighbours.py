@@ -1,4 +1,4 @@
-"""What happens to one credential leaves all others as they are, in its unit and elsewhere."""
+"""A change to one credential leaves all others unchanged, in its unit and in other units."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def use(service, issued):
 
 
 def use_and_replace(service, issued):
-    """The use is recorded when its client secret is gone."""
+    """The use is recorded after its client secret was deleted."""
     (used,) = service.get(caller(), issued.secret_id).secrets
     service.rotate(caller(), issued.secret_id, overlap_seconds=0)
     service.deferred.record_use(used.client_secret_id, issued.secret_id)
@@ -87,7 +87,7 @@ def stored(rows, *, without):
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_leaves_every_other_credential_as_it_is(service, issued, others, rows, change):
+def test_a_change_leaves_every_other_credential_unchanged(service, issued, others, rows, change):
     before = stored(rows, without=issued)
     assert len(before) == len(others)
     change(service, issued)
@@ -95,7 +95,7 @@ def test_a_change_leaves_every_other_credential_as_it_is(service, issued, others
 
 
 @pytest.mark.parametrize("verb", ["disable_all", "enable_all", "revoke_all"])
-def test_a_change_to_a_whole_unit_leaves_other_units_as_they_are(service, issued, rows, verb):
+def test_a_change_to_a_whole_unit_leaves_other_units_unchanged(service, issued, rows, verb):
     for unit_id in ("unit_awake", "unit_asleep"):
         service.issue(caller(unit_id), name="other")
     rows.execute(
@@ -107,7 +107,7 @@ def test_a_change_to_a_whole_unit_leaves_other_units_as_they_are(service, issued
     assert stored(rows, without=issued) == before
 
 
-def test_a_credential_is_shown_with_what_is_its_own(service, issued, others):
+def test_a_credential_is_shown_with_its_own_data_only(service, issued, others):
     service.issue(caller(actor="bob"), name="newest")
     shown = service.get(caller(), issued.secret_id)
     assert (shown.name, shown.created_by, shown.last_used_at) == (issued.name, "ada", None)

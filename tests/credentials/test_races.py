@@ -1,4 +1,4 @@
-"""Callers at the same moment, each with its own connection."""
+"""Calls at the same moment, each with its own connection."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,7 +22,7 @@ from app.services import make_credential_service
 from tests.helpers import caller, is_live
 from tests.server import wait_until
 
-_PATIENCE_SECONDS = 20  # the slowest machine has hashed four secrets by then
+_PATIENCE_SECONDS = 20  # enough for the slowest machine to hash four secrets
 
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
@@ -32,7 +32,7 @@ WAITING = """
 
 @pytest.fixture
 def service(settings, rows):
-    """The service, with time enough for all callers to wait for one lock, however slow they are."""
+    """The service, with enough patience for all callers to wait for one lock on a slow machine."""
     workload = replace(
         Workload.for_verifiers(1),
         hashing=Places(1, patience=_PATIENCE_SECONDS, waiting=10),
@@ -49,7 +49,7 @@ def service(settings, rows):
 
 @pytest.fixture
 def at_once(database_url, issued, rows):
-    """Return a function that makes all of its calls wait for the lock on the credential's row.
+    """Return a function that makes all its calls wait for the lock on the credential's row.
 
     Another session holds the lock until every call waits for it, so the race always happens.
     """
@@ -204,7 +204,7 @@ def test_a_use_that_is_being_recorded_prevents_the_revocation(service, issued, d
 def test_issues_and_changes_to_a_whole_unit_wait_for_each_other(
     service, issued, database_url, rows, change
 ):
-    """So none is passed over by a change to all, and no two issues share the last place."""
+    """So a change to a unit skips no credential, and issues together cannot exceed the limit."""
     with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
         repository.lock_unit(other, unit_id="unit_demo")
         service.issue(caller("unit_other"), name="x")  # does not wait

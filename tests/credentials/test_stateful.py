@@ -35,7 +35,7 @@ NAMES = st.sampled_from(["one", "two", "three"])
 
 @dataclass
 class Modelled:
-    """What the model knows about a credential. `live` has its secrets, oldest first."""
+    """A credential as the model expects it. `live` has its client secrets, oldest first."""
 
     unit: str
     name: str
@@ -239,12 +239,12 @@ class Credentials(RuleBasedStateMachine):
         return [each for each in self.model.values() if each.unit == unit and not each.revoked]
 
     def of(self, unit, secret_id):
-        """Return what the model knows about the credential, if the unit has it."""
+        """Return the model's credential, or None if the unit lacks it."""
         known = self.model.get(secret_id)
         return known if known in self.of_unit(unit) else None
 
     def attempt(self, unit, secret_id, operation, **arguments):
-        """Call the operation. Return what the model knows if the unit has the credential."""
+        """Call the operation. Return the model's credential, or None if the unit lacks it."""
         known = self.of(unit, secret_id)
         if known is None:
             with pytest.raises(CredentialNotFound):

@@ -49,8 +49,8 @@ def test_a_change_is_rolled_back_if_its_event_cannot_be_stored(service, rows, ve
     assert rows.count("credential_events") == 1
 
 
-def test_the_trail_keeps_the_channel_apart_from_the_actor(service, rows):
-    """A token's subject may look like the command line's actor."""
+def test_the_trail_records_the_channel_separately_from_the_actor(service, rows):
+    """A token's subject may look like an actor of the command line."""
     service.issue(caller(actor="cli:root"), name="x")
     service.issue(replace(caller(actor="cli:root"), via="cli"), name="x")
     trail = rows("SELECT actor, via FROM credential_events ORDER BY event_id")

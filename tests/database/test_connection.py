@@ -1,4 +1,4 @@
-"""Where a connection leads, and what it asks of libpq."""
+"""One connection: its parameters, and its deadline."""
 
 from contextlib import closing
 from time import monotonic
@@ -11,7 +11,7 @@ from app.database.connection import BoundedConnection, connection_parameters, is
 
 @pytest.fixture
 def setting(database_url):
-    """Return a function that tells a setting of the session that the URI leads to."""
+    """Return a function that reads a setting of a session that is opened with the URI."""
 
     def setting(name, extra=""):
         parameters = connection_parameters(f"{database_url}{extra}", target_session_attrs="any")
@@ -21,16 +21,16 @@ def setting(database_url):
     return setting
 
 
-def test_a_connection_says_whose_it_is_unless_the_uri_does(setting):
+def test_a_connection_has_an_application_name_that_the_uri_may_change(setting):
     assert setting("application_name") == "leadvibe-credentials"
     assert setting("application_name", "&application_name=mine") == "mine"
 
 
-def test_a_session_speaks_utf_8_whatever_the_uri_says(setting):
+def test_a_session_always_uses_utf_8(setting):
     assert setting("client_encoding", "&client_encoding=latin1") == "UTF8"
 
 
-def test_a_connection_that_gave_up_answers_nothing_more(database_url):
+def test_a_connection_that_gave_up_runs_no_more_statements(database_url):
     with closing(BoundedConnection.connect(database_url, autocommit=True)) as connection:
         started = monotonic()
         connection.deadline = started + 0.1
@@ -42,7 +42,7 @@ def test_a_connection_that_gave_up_answers_nothing_more(database_url):
             connection.execute("SELECT 1")
 
 
-def test_the_options_of_the_uri_come_last(database_url):
+def test_the_options_of_the_uri_override_ours(database_url):
     parameters = connection_parameters(
         f"{database_url}&options=-c%20lock_timeout%3D7s",
         target_session_attrs="any",
@@ -53,8 +53,8 @@ def test_the_options_of_the_uri_come_last(database_url):
         assert connection.execute(query).fetchone() == ("7s", "2s")
 
 
-def test_a_network_that_swallows_packets_is_noticed_in_seconds():
-    """Postgres runs on a Unix socket in these tests, so nothing else can tell."""
+def test_a_network_that_drops_packets_is_noticed_in_seconds():
+    """It checks only the parameters, because Postgres runs on a Unix socket in these tests."""
     parameters = connection_parameters("postgresql://db/x", target_session_attrs="any")
     tries = parameters["keepalives_interval"] * parameters["keepalives_count"]
     assert parameters["keepalives_idle"] + tries <= 8

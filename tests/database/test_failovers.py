@@ -1,4 +1,4 @@
-"""A standby is promoted, and the previous primary comes back and believes in itself."""
+"""A standby is promoted, and then the previous primary comes back and still accepts writes."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ from tests.server import wait_until
 
 
 class Pair:
-    """A primary and its standby. `url` names both, the first one first."""
+    """A primary and its standby. `url` names both, first the original primary."""
 
     def __init__(self, directory):
         self._first, self._second = directory / "first", directory / "second"
@@ -98,7 +98,7 @@ def member(pair, settings, issuer):
 
 
 def test_a_primary_that_missed_the_failover_is_refused(pair, member):
-    """Otherwise what was revoked since the failover would be accepted again."""
+    """Otherwise credentials that were revoked since the failover would be accepted again."""
     issued = member.post("/secrets", json={"name": "x"}).json
     path = f"/secrets/{issued['secret_id']}"
 
@@ -123,7 +123,7 @@ def test_a_primary_that_missed_the_failover_is_refused(pair, member):
 
 
 def timelines(database, *, connections):
-    """Return the timelines that so many connections lead to, all lent at the same time."""
+    """Return the timelines of `connections` connections that are all lent at the same time."""
     with ExitStack() as stack:
         lent = [stack.enter_context(database.connection(2)) for _ in range(connections)]
         return {
@@ -133,7 +133,7 @@ def timelines(database, *, connections):
 
 
 def test_connections_from_before_the_failover_are_not_used_again(pair):
-    """As after a freeze: the previous primary still runs, and some connections still lead to it."""
+    """As after a freeze, the previous primary still runs, and some connections still lead to it."""
     second_first = (
         f"postgresql://service@/postgres?host={_socket(pair.second)},{_socket(pair.first)}"
     )
@@ -159,7 +159,7 @@ def test_connections_from_before_the_failover_are_not_used_again(pair):
 
 
 def test_only_primaries_of_one_cluster_are_compared(pair, postgres_uri):
-    """Another cluster is what pg_upgrade makes, or a dump that was restored into a new server."""
+    """pg_upgrade makes another cluster, and so does a dump that is restored into a new server."""
     failovers = Failovers()
 
     def admit(uri):
@@ -178,7 +178,7 @@ def test_only_primaries_of_one_cluster_are_compared(pair, postgres_uri):
     assert failovers.seen == 3
 
 
-def test_a_database_that_does_not_tell_its_timeline_is_used(empty_database):
+def test_a_database_that_hides_its_timeline_is_used(empty_database):
     execute(empty_database, "REVOKE EXECUTE ON FUNCTION pg_control_system FROM public")
     execute(empty_database, "CREATE ROLE ignorant LOGIN")
     database = Database(empty_database.replace("postgres@", "ignorant@"), connections=1)

@@ -57,7 +57,7 @@ def test_the_command_prints_what_it_applied(empty_database):
 
 
 def test_several_hosts_can_migrate_at_the_same_time(empty_database):
-    """The first one is blocked halfway until the others wait for it."""
+    """The first one is held up halfway until the others wait for it."""
     with (
         psycopg.connect(empty_database) as blocker,
         psycopg.connect(empty_database, autocommit=True) as observer,

@@ -18,7 +18,7 @@ import pytest
 
 from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
-from app.database.errors import may_pass
+from app.database.errors import is_transient
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, environment, execute
@@ -41,7 +41,7 @@ class Postgres:
 
     @contextmanager
     def frozen(self):
-        """Suspend its processes: connections stay open, but nothing answers."""
+        """Suspend its processes: connections stay open, but nothing answers on them."""
         postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
         processes = [postmaster, *postmaster.children(recursive=True)]
         for process in processes:
@@ -138,7 +138,7 @@ def test_a_verification_in_a_frozen_database_means_503(postgres, member):
 
 
 def assert_all_answered_in_time(server, headers):
-    """Send 40 verifications at the same time, ten for each thread, and one health check."""
+    """Send 40 verifications at the same time, ten for each thread, and a health check."""
 
     def call(path):
         started = monotonic()
@@ -170,7 +170,7 @@ def test_more_callers_than_threads_are_all_answered_in_time_while_the_database_i
         wait_until(lambda: server.request("GET", "/verify", **headers).status == 401, 5)
 
 
-def test_connections_that_the_server_closed_cost_at_most_one_answer(postgres, member):
+def test_connections_that_the_server_closed_fail_at_most_one_request(postgres, member):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: issue(member), range(8)))
     execute(
@@ -266,7 +266,7 @@ def test_callers_fail_at_once_while_the_database_is_down(settings, issuer, path)
 
 
 def test_a_connection_that_is_lost_while_issuing_shows_no_secret(postgres, member):
-    """The connection ends while the statement runs, so the service cannot know its outcome."""
+    """The connection breaks while the statement runs, so the service cannot know its outcome."""
     with psycopg.connect(postgres.uri) as other:
         other.execute("LOCK TABLE credential_events IN ACCESS EXCLUSIVE MODE")
         with ThreadPoolExecutor(1) as pool:
@@ -292,7 +292,7 @@ def test_a_standby_is_not_used(postgres, settings, issuer):
     app.services.close()
 
 
-def test_verification_goes_on_while_the_database_is_read_only(postgres, member):
+def test_verification_works_while_the_database_is_read_only(postgres, member):
     issued = issue(member).json
     headers = basic(issued["client_id"], issued["client_secret"])
     execute(postgres.uri, "ALTER SYSTEM SET default_transaction_read_only = on")
@@ -304,7 +304,7 @@ def test_verification_goes_on_while_the_database_is_read_only(postgres, member):
         assert member.get("/readyz").status_code == 200
 
 
-def test_idle_connections_that_the_server_closed_cost_no_answer(postgres, member):
+def test_idle_connections_that_the_server_closed_fail_no_request(postgres, member):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: issue(member), range(8)))
     for _ in range(3):
@@ -325,7 +325,7 @@ def test_a_slow_statement_does_not_mean_that_the_database_is_down(postgres, memb
         assert {member.get("/verify", headers=headers).status_code for _ in range(20)} == {200}
 
 
-def test_what_is_given_up_is_cancelled_at_the_server(postgres, member):
+def test_an_abandoned_statement_is_cancelled_on_the_server(postgres, member):
     issue(member)
     execute(postgres.uri, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     execute(postgres.uri, "SELECT pg_reload_conf()")
@@ -336,19 +336,19 @@ def test_what_is_given_up_is_cancelled_at_the_server(postgres, member):
 
 
 @pytest.mark.parametrize(
-    ("sqlstate", "is_passing"),
+    ("sqlstate", "expected"),
     [("08006", True), ("08P01", True), ("25006", True), ("25P03", True), ("25P04", True),
      ("40P01", True), ("42P01", True), ("53100", True), ("53300", True), ("55P03", True),
      ("57014", True), ("57P01", True), ("23514", False), ("42501", False), ("42601", False),
      ("26000", False), ("42P05", False), ("22001", False)],
 )  # fmt: skip
-def test_an_error_passes_or_not_by_its_sqlstate(sqlstate, is_passing):
+def test_the_sqlstate_says_whether_an_error_is_transient(sqlstate, expected):
     kind = psycopg.errors.lookup(sqlstate)
-    assert may_pass(kind("x")) is is_passing
+    assert is_transient(kind("x")) is expected
 
 
-def test_the_service_works_with_its_least_role(postgres, settings, issuer):
-    """The statements are those of deploy/postgres, and every verb is tried."""
+def test_the_service_works_with_the_least_privileges(postgres, settings, issuer):
+    """The role is made as in deploy/postgres, and every verb is tried."""
     execute(postgres.uri, service_role())
     url = postgres.uri.replace("//postgres@", "//credentials_service@")
     assert url != postgres.uri
@@ -420,8 +420,8 @@ def _die(_):
 
 # the threads die on purpose
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_recovery_that_died_leaves_no_mark_behind(postgres, member, monkeypatch):
-    """Without the recovery thread, callers try again by themselves after a second."""
+def test_callers_try_again_if_the_recovery_thread_dies(postgres, member, monkeypatch):
+    """Without the recovery thread, callers try again after a second."""
     postgres.stop()
     wait_until(lambda: issue(member).status_code == 503, 5)
     monkeypatch.setattr("app.database.pool.sleep", _die)

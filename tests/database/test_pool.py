@@ -1,4 +1,4 @@
-"""The connections of a process, while the database is up."""
+"""The connection pool of a process, while the database is up."""
 
 from contextlib import ExitStack
 
@@ -41,7 +41,7 @@ def test_a_process_has_all_of_its_connections_from_the_start_and_never_more(data
         assert sessions() == 5
 
 
-def test_the_server_too_ends_what_takes_too_long(database):
+def test_the_server_also_ends_statements_that_take_too_long(database):
     with database.connection(5) as connection:
         query = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
         assert connection.execute(query).fetchone() == ("3s", "500ms")
@@ -56,7 +56,7 @@ def test_closing_ends_every_connection(database, sessions):
 
 
 def test_only_the_select_of_a_verification_is_prepared(database):
-    """PgBouncer before 1.21 mixes up what its clients prepare, unless their names differ."""
+    """PgBouncer before 1.21 mixes up prepared statements of its clients that have the same name."""
     database.select(ONE, "a", seconds=5)
     with database.connection(5) as connection:
         for _ in range(10):
@@ -79,7 +79,7 @@ def test_a_select_that_fails_does_not_run_again(database, database_url, rows):
 
 
 def test_a_session_that_cannot_write_is_replaced(database):
-    """As those of a primary that has become a standby."""
+    """It may belong to a primary that has become a standby."""
     with ExitStack() as stack:
         for _ in range(5):
             connection = stack.enter_context(database.connection(5))

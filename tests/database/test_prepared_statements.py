@@ -1,4 +1,4 @@
-"""The prepared SELECT of a verification, where somebody else's statements share the session."""
+"""The prepared SELECT of a verification, in a session that other clients may have used."""
 
 from time import monotonic
 
@@ -34,8 +34,8 @@ def test_a_statement_is_prepared_once(connection):
     assert prepared(connection) == [ONE.name.decode()]
 
 
-def test_the_statement_may_be_gone(connection):
-    """As behind a pooler that has lent another server connection."""
+def test_a_select_works_if_its_prepared_statement_is_gone(connection):
+    """This happens behind a pooler that has lent another server connection."""
     connection.select(ONE, "a")
     connection.execute("DEALLOCATE ALL")
     assert connection.select(ONE, "b") == [("b",)]
@@ -43,8 +43,8 @@ def test_the_statement_may_be_gone(connection):
     assert prepared(connection) == []
 
 
-def test_once_the_statement_was_gone_nothing_prepared_is_run(connection):
-    """It may be another client's by now."""
+def test_after_a_statement_was_gone_no_prepared_statement_is_run(connection):
+    """The statement of that name may be another client's by now."""
     connection.select(ONE, "a")
     connection.execute("DEALLOCATE ALL")
     assert connection.select(ONE, "b") == [("b",)]
@@ -53,7 +53,7 @@ def test_once_the_statement_was_gone_nothing_prepared_is_run(connection):
     assert connection.select(ONE, "c") == [("c",)]
 
 
-def test_the_statement_may_be_there_already(connection):
+def test_a_select_works_if_its_statement_is_already_prepared(connection):
     name = Identifier(ONE.name.decode())
     connection.execute(SQL("PREPARE {} (text) AS SELECT $1").format(name))
     assert connection.select(ONE, "a") == [("a",)]

@@ -1,7 +1,7 @@
-"""Follow the Dockerfile without Docker: its steps, run in directories of this machine.
+"""Build the Dockerfile without Docker: run its steps in directories of this machine.
 
-This machine's own /usr and Python, mounted read-only, stand in for the base image. A step reaches
-no other file.
+This machine's /usr and Python, mounted read-only, stand in for the base image. A step cannot reach
+any other file.
 """
 
 import json
@@ -24,7 +24,7 @@ _SHARED = ("/etc", "/usr", sys.base_prefix)  # of this machine, read-only
 
 @dataclass
 class Stage:
-    """The filesystem and the settings that the instructions of a stage have made."""
+    """A build stage: its filesystem and its settings, as its instructions have left them."""
 
     root: Path
     directory: str = "/"
@@ -96,7 +96,7 @@ def follow(dockerfile: Path, directory: Path) -> Stage:
 
 
 def _note(instruction: str, rest: str, stage: Stage) -> None:
-    """Keep what the instruction says about the commands to come."""
+    """Apply an instruction that changes the settings of later commands."""
     match instruction:
         case "ENV":
             for word in shlex.split(rest):
@@ -121,7 +121,7 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 def copied_files() -> set[str]:
-    """Return what the Dockerfile copies from the checkout."""
+    """Return the paths that the Dockerfile copies from the checkout."""
     copies = [rest for name, rest in instructions((IMAGE / "Dockerfile").read_text())
               if name == "COPY" and not rest.startswith("--from")]  # fmt: skip
     return {source.rstrip("/") for rest in copies for source in rest.split()[:-1]}

@@ -1,4 +1,4 @@
-"""deploy/compose.yaml, read by the real docker compose. It starts nothing here."""
+"""deploy/compose.yaml, checked by the real docker compose, which starts nothing here."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_only_nginx_is_reached_from_other_machines(services):
     assert public == {"nginx"}
 
 
-def test_the_service_runs_on_a_read_only_root_without_rights(services):
+def test_the_service_runs_on_a_read_only_root_without_privileges(services):
     for name in ("credentials", "migrate"):
         service = services[name]
         assert service["read_only"] is True
@@ -76,7 +76,7 @@ def test_only_the_migration_and_the_grants_know_the_owner_of_the_tables(services
     assert knowing == {"postgres", "migrate", "role"}
 
 
-def test_each_starts_after_what_it_needs(services):
+def test_each_service_starts_after_those_that_it_needs(services):
     order = {
         name: {other: each["condition"] for other, each in service.get("depends_on", {}).items()}
         for name, service in services.items()
@@ -90,6 +90,6 @@ def test_each_starts_after_what_it_needs(services):
     assert checked | {"credentials", "migrate", "role"} == set(services)
 
 
-def test_docker_waits_longer_for_the_end_than_gunicorn(services):
+def test_docker_waits_longer_for_a_stop_than_gunicorn(services):
     (graceful,) = re.findall(r"graceful_timeout = (\d+)", (ROOT / "gunicorn.conf.py").read_text())
     assert int(services["credentials"]["stop_grace_period"].removesuffix("s")) > int(graceful)

@@ -1,4 +1,4 @@
-"""The Dockerfile. There is no Docker here, so its steps are followed on this machine."""
+"""The Dockerfile. The tests run its steps on this machine, without Docker."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.long
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and change its root")
 
 
-def test_hadolint_has_nothing_to_say():
+def test_hadolint_finds_nothing():
     subprocess.run([tool("hadolint"), IMAGE / "Dockerfile"], check=True)
 
 
@@ -48,7 +48,7 @@ def variables(settings):
 
 
 @as_root
-def test_the_image_serves_on_a_read_only_root_as_a_user_without_rights(
+def test_the_image_serves_on_a_read_only_root_as_an_unprivileged_user(
     image, variables, issuer, tmp_path
 ):
     env, socket = variables

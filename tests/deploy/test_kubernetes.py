@@ -56,7 +56,7 @@ def test_a_misspelt_member_would_be_found(built, tmp_path):
     assert subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
-def test_no_pod_has_rights_or_a_filesystem_to_write_on(pods):
+def test_no_pod_has_privileges_or_a_writable_filesystem(pods):
     for pod in pods:
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -77,7 +77,7 @@ def test_the_user_is_that_of_the_image(pods):
     assert [pod["securityContext"]["runAsUser"] for pod in pods] == [int(user)] * 2
 
 
-def test_the_probes_ask_what_each_is_for(deployment):
+def test_the_probes_use_the_right_endpoints(deployment):
     (container,) = deployment["template"]["spec"]["containers"]
     asked = {
         each: container[each]["httpGet"]["path"]
@@ -106,7 +106,7 @@ def test_every_variable_is_a_setting_and_every_secret_a_reference(resources, pod
     assert "Secret" not in {kind for kind, _ in resources}
 
 
-def test_what_selects_the_pods_finds_them(resources, deployment):
+def test_every_selector_matches_the_pods(resources, deployment):
     labels = deployment["template"]["metadata"]["labels"]
     service = resources["Service", "credentials"]
     monitor = resources["ServiceMonitor", "credentials"]["spec"]
@@ -120,7 +120,7 @@ def test_what_selects_the_pods_finds_them(resources, deployment):
     assert {each["port"] for each in monitor["endpoints"]} <= {
         each["name"] for each in service["spec"]["ports"]
     }
-    # the name by which the alerts know the service
+    # the job label that the alerts use
     assert service["metadata"]["labels"][monitor["jobLabel"]] == "leadvibe-credentials"
 
 

@@ -1,4 +1,4 @@
-"""The alerts and the dashboard, with Debian's Prometheus on the running service."""
+"""The alerts and the dashboard, tried with Debian's Prometheus on the running service."""
 
 import itertools
 import json
@@ -26,19 +26,19 @@ DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboard.json").read_tex
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
-# Those that come only with an error that no test can provoke in a service that works.
+# Labels that appear only after an error that no test can provoke in a working service.
 RARE_LABELS = re.compile(r',?\s*status=~?"[^"]*"')
 
 
 def expressions():
-    """Return every expression of the rules and the dashboard, as Prometheus understands it."""
+    """Return every expression of the rules and the dashboard, in Prometheus' syntax."""
     of_panels = [target["expr"] for panel in PANELS for target in panel["targets"]]
     found = [rule["expr"] for rule in ALERTS.values()] + of_panels
     return [each.replace("$__rate_interval", "1m").replace("$instance", ".+") for each in found]
 
 
 def series():
-    """Return every series with its labels that an expression names."""
+    """Return every series that an expression names, with its labels."""
     named = re.findall(r"(?:leadvibe_\w+|\bup)(?:\{[^}]*\})?", "\n".join(expressions()))
     return {RARE_LABELS.sub("", each).replace("{, ", "{") for each in named}
 
@@ -50,7 +50,7 @@ def promtool(*arguments, **more):
     )
 
 
-def test_the_metrics_are_as_prometheus_wants_them(server, issued):
+def test_promtool_accepts_the_metrics(server, issued):
     server.request("GET", "/verify", **basic(issued.client_id, issued.client_secret))
     text = server.request("GET", "/metrics").body.decode()
     checked = promtool("check", "metrics", input=text)
@@ -124,7 +124,7 @@ def test_every_panel_asks_the_chosen_data_source_about_the_chosen_instances():
 
 @contextmanager
 def prometheus(target, directory):
-    """Run Prometheus with our configuration on the target, and return how to ask it."""
+    """Run Prometheus with our configuration on the target, and lend a function that queries it."""
     require("prometheus", install="apt-get install prometheus")
     configuration = (PROMETHEUS / "prometheus.yml").read_text()
     assert "127.0.0.1:8000" in configuration
@@ -167,7 +167,7 @@ def rules(ask):
 
 @pytest.fixture
 def busy_server(settings, issuer, service, rows):
-    """Two processes that have done every kind of work."""
+    """A server with two processes that have done every kind of work."""
     issued = service.issue(caller(), name="x")
     changed = environment(settings, web_concurrency=2)
     del changed["JWT_PUBLIC_KEY_FILE"]

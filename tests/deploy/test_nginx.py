@@ -1,4 +1,4 @@
-"""Debian's nginx with deploy/nginx, TLS and two instances of the service."""
+"""Debian's nginx with the configuration of deploy/nginx, TLS and two instances of the service."""
 
 import os
 import re
@@ -27,7 +27,7 @@ HOST = "credentials.example.com"
 
 
 def make_certificate(directory):
-    """Write a certificate that is its own authority, and its key."""
+    """Write a self-signed certificate and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)
@@ -145,7 +145,7 @@ def test_people_manage_and_read_over_tls(client, token, tmp_path):
     assert token["Authorization"].removeprefix("Bearer ") not in logged
 
 
-def test_what_is_not_for_people_is_not_found(client, instances):
+def test_endpoints_that_are_not_for_people_are_not_found(client, instances):
     paths = [
         "/verify", "/verify/", "//verify", "/./verify", "/docs/../verify", "/%76erify", "/VERIFY",
         "/secrets/../verify", "/metrics", "/healthz", "/readyz", "/secretsx", "/docs.mdx",
@@ -156,7 +156,7 @@ def test_what_is_not_for_people_is_not_found(client, instances):
         assert not {"/verify", "/metrics", "/readyz"} & routes
 
 
-def test_people_find_whom_to_tell_about_a_vulnerability(client, tmp_path):
+def test_security_txt_is_served_if_it_exists(client, tmp_path):
     path = "/.well-known/security.txt"
     assert client.request("GET", path).status == 404
     (tmp_path / "security.txt").write_text("Contact: mailto:security@example.com\n")

@@ -43,7 +43,7 @@ def role(owner, empty_database):
     execute(empty_database, "DROP ROLE credentials_service")
 
 
-def test_the_role_is_all_that_the_service_needs(role, settings, issuer):
+def test_the_role_has_every_privilege_that_the_service_needs(role, settings, issuer):
     with running_server(environment(settings, database_url=role)) as server:
         assert server.request("GET", "/readyz").status == 200
         token = {"Authorization": f"Bearer {issuer.sign()}", "Content_Type": "application/json"}
@@ -78,7 +78,7 @@ def test_the_role_is_all_that_the_service_needs(role, settings, issuer):
      "UPDATE credentials SET unit_id = 'x'", "TRUNCATE credentials", "DROP TABLE credentials",
      "UPDATE client_secrets SET secret_hash = 'x'"],
 )  # fmt: skip
-def test_the_role_may_not_rewrite_what_is_written_once(role, statement):
+def test_the_role_may_not_change_protected_data(role, statement):
     with (
         psycopg.connect(role) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),

@@ -1,4 +1,4 @@
-"""The units of deploy/systemd, judged by systemd-analyze. No systemd runs here."""
+"""The units of deploy/systemd, checked by systemd-analyze. No systemd runs here."""
 
 import os
 import re
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.long
 
 UNITS = ROOT / "deploy" / "systemd"
 SERVICES = ["leadvibe-credentials.service", "leadvibe-credentials-migrate.service"]
-HIGHEST_EXPOSURE = 1.2  # of 10, as systemd-analyze counts
+HIGHEST_EXPOSURE = 1.2  # of 10, on the scale of systemd-analyze
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def _systemd_analyze():
 
 @pytest.fixture
 def units(tmp_path):
-    """Copies of the units that start a program which exists."""
+    """Copies of the units, with a program that exists on this machine."""
     copies = shutil.copytree(UNITS, tmp_path / "units")
     for service in SERVICES:
         unit = copies / service
@@ -115,7 +115,7 @@ def test_the_service_needs_nothing_that_the_unit_refuses(settings, issued, issue
     assert used - allowed_system_calls((UNITS / SERVICES[0]).read_text()) == set()
 
 
-def test_systemd_waits_longer_for_the_end_than_gunicorn():
+def test_systemd_waits_longer_for_a_stop_than_gunicorn():
     (graceful,) = re.findall(r"graceful_timeout = (\d+)", (ROOT / "gunicorn.conf.py").read_text())
     (stop,) = re.findall(r"TimeoutStopSec=(\d+)", (UNITS / SERVICES[0]).read_text())
     assert int(stop) > int(graceful)

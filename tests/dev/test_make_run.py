@@ -1,4 +1,4 @@
-"""What `make run`, `make env` and `make token` do after the set-up before every target."""
+"""`make run`, `make env` and `make token`, without the set-up that comes before every target."""
 
 import json
 import os
@@ -153,7 +153,7 @@ def shell(commands, **variables):
     )
 
 
-def test_env_puts_the_command_line_to_work(run):
+def test_env_sets_up_the_command_line(run):
     client_id = json.loads(paste(run))["client_id"]
     commands = make_env(run.var).stdout
     assert all(line.startswith("export ") for line in commands.splitlines())
@@ -219,7 +219,7 @@ def test_an_invalid_unit_is_reported_in_one_line_and_the_exit_status_is_2(var, p
     assert done.stderr == "UNIT: Must be 1-255 characters, without control characters.\n"
 
 
-def test_each_step_is_told_with_its_seconds(run):
+def test_each_step_is_reported_with_its_seconds(run):
     printed = run.printed()
     for step in ("Making a database in .*", "Migrating the database"):
         assert re.search(rf"^{step} … \d+\.\d s$", printed, re.MULTILINE)
@@ -227,7 +227,7 @@ def test_each_step_is_told_with_its_seconds(run):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the machine")
-def test_what_root_changes_on_the_machine_is_told_once(tmp_path):
+def test_each_change_that_root_makes_to_the_machine_is_reported_once(tmp_path):
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     told = f"Running as root: letting every user pass through {private} (chmod o+x).\n"

@@ -60,7 +60,7 @@ def test_a_token_is_offered_only_if_the_service_listens_on_loopback(
         ("[", False),
     ],
 )
-def test_a_website_that_leads_its_name_here_gets_no_token(shown, tmp_path, host_name, is_offered):
+def test_a_foreign_host_name_gets_no_token(shown, tmp_path, host_name, is_offered):
     keys = development_keys(tmp_path)
     page = shown(host_name, HOST="127.0.0.1", JWT_PUBLIC_KEY_FILE=str(keys.public_key_file))
     assert ("development-token" in page) is is_offered

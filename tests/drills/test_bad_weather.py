@@ -1,4 +1,4 @@
-"""The short form of `make drill`: the drills that tell most in a few seconds.
+"""A short form of `make drill`: the drills that find most in a few seconds.
 
 Times in milliseconds and ratios to a quiet time are left to `make drill`, since other tests run
 beside these.
@@ -14,7 +14,7 @@ from drills.crowds import a_large_unit, one_proxy_for_all
 from drills.endings import nothing_works_after_its_end
 from drills.outages import frozen
 from drills.restarts import rolling_restart
-from drills.service import ground
+from drills.service import running_testbed
 from drills.signals import reload_with_bad_keys
 from tests.helpers import require
 
@@ -34,15 +34,15 @@ NEEDED = {"PgBouncer": "pgbouncer", "a rolling restart": "nginx"}
 
 
 @pytest.fixture(scope="module")
-def place():
-    with ground(Path(__file__).parents[2]) as place:
-        yield place
+def testbed():
+    with running_testbed(Path(__file__).parents[2]) as testbed:
+        yield testbed
 
 
 @pytest.mark.parametrize("name", DRILLS)
-def test_what_one_fault_does_reaches_nobody_else(place, name):
+def test_a_fault_affects_nobody_else(testbed, name):
     if name in NEEDED:
         require(NEEDED[name], install="apt-get install nginx-light pgbouncer")
-    bars = DRILLS[name](place)
+    bars = DRILLS[name](testbed)
     missed = [bar for bar in bars if not bar.is_met and bar.unit not in {"ms", "x quiet"}]
     assert not missed

@@ -1,7 +1,7 @@
-"""A proxy between senders and event ingestion.
+"""Run a proxy between senders and event ingestion.
 
-The service behind it is the real one, except where a test needs to see what the proxy asks it, or
-needs an answer that the service does not give on demand.
+The proxy asks the real service, except where a test has to see the proxy's requests or needs an
+answer that the service does not give on demand.
 """
 
 from contextlib import ExitStack
@@ -35,7 +35,7 @@ def ingestion():
 
 @pytest.fixture
 def verify():
-    """A stand-in for the service, which accepts every sender unless told otherwise."""
+    """A stand-in for the service, which accepts every sender unless a test changes its answer."""
     verify = Backend()
     verify.answer = Answer(200, VERIFIED, b"{}")
     yield verify
@@ -66,7 +66,7 @@ def send(send_through, server):
 
 @pytest.fixture
 def send_past(send_through, verify):
-    """Send events past the stand-in."""
+    """Send events through the proxy, which asks the stand-in."""
     send = send_through(verify.port)
     verify.received.clear()
     return send

@@ -1,4 +1,4 @@
-"""Real proxies with the configurations of examples/, a sender in front and ingestion behind."""
+"""Run real proxies with the configurations of examples/, between a sender and ingestion."""
 
 import os
 import re
@@ -21,10 +21,10 @@ EXAMPLES = ROOT / "examples"
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy with an example, and where it cannot do what the others do."""
+    """A proxy with an example, and what it cannot do in contrast to the others."""
 
     name: str
-    files: tuple[str, ...]  # the first one is what the program is started with
+    files: tuple[str, ...]  # the program is started with the first one
     # /verify is asked with the event's method, and knows no other methods than these
     methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     tells_the_sender_the_expiry: bool = True
@@ -74,7 +74,7 @@ class Received:
 
 
 class Backend:
-    """An HTTP server that keeps the requests that reach it and gives one answer to all."""
+    """An HTTP server that records the requests that reach it, and gives all the same answer."""
 
     def __init__(self):
         self.received = []
@@ -123,7 +123,7 @@ class Backend:
 
 @dataclass
 class Sender:
-    """Sends events through a proxy, from an address that is not the proxy's own."""
+    """Sends events through a proxy, from another address than the proxy's."""
 
     port: int
     address: str = "127.0.0.2"
@@ -184,7 +184,7 @@ def running_proxy(proxy, directory, ports, replacements):
         process = subprocess.Popen(
             proxy.command(directory),
             cwd=directory,
-            # Caddy keeps its last configuration and its certificates
+            # Caddy stores its last configuration and its certificates here
             env=os.environ | {"XDG_DATA_HOME": str(directory), "XDG_CONFIG_HOME": str(directory)},
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""What nginx does beyond test_proxies.py: what it logs, and what it takes for a request."""
+"""nginx in more detail than test_proxies.py: its log, and the requests that it accepts."""
 
 import re
 
@@ -52,12 +52,12 @@ ODD_HEADERS = {
 
 @pytest.fixture
 def _many_headers(monkeypatch):
-    """Let Python's own HTTP server take more than a hundred headers."""
+    """Let Python's HTTP server accept more than a hundred headers."""
     monkeypatch.setattr("http.client._MAXHEADERS", 1000)
 
 
 @pytest.mark.usefixtures("_many_headers")
-def test_of_the_headers_only_authorization_reaches_the_service(send_past, verify, ingestion):
+def test_only_the_authorization_header_reaches_the_service(send_past, verify, ingestion):
     send_past("lv_ci_1", "lv_cs_1", method="PUT", headers=ODD_HEADERS)
     (question,), (event,) = verify.received, ingestion.received
     assert (question.method, question.path, question.body) == ("GET", "/verify", b"")
@@ -77,7 +77,7 @@ def test_odd_headers_do_not_change_the_verdict(send, issued):
     assert send(issued.client_id, generate_client_secret(), headers=ODD_HEADERS).status == 401
 
 
-def test_what_nginx_rejects_is_400_and_asks_nobody(send_past, verify, ingestion):
+def test_a_request_that_nginx_rejects_is_400_and_not_passed_on(send_past, verify, ingestion):
     assert send_past(headers={"Host": "a b"}).status == 400
     assert send_past(headers={"X-Long": "x" * 9000}).status == 400
     assert verify.received == ingestion.received == []
@@ -89,7 +89,7 @@ def test_a_malformed_authorization_is_401(send, ingestion):
     assert ingestion.received == []
 
 
-def test_a_long_authorization_is_401_up_to_what_nginx_takes(send):
+def test_a_long_authorization_is_401_up_to_the_limit_of_nginx(send):
     statuses = [
         send(headers={"Authorization": "Basic " + "x" * length}).status
         for length in (1000, 4000, 4004, *range(8160, 8180))

@@ -1,4 +1,4 @@
-"""What every proxy of examples/ does, with the real program."""
+"""Every proxy of examples/, with the real program."""
 
 import re
 import socket
@@ -44,7 +44,7 @@ def test_the_sender_learns_when_its_client_secret_expires(proxy, send, service):
 
 
 def spellings(name):
-    """Return the ways to write a header that some backend reads as the name."""
+    """Return the spellings of a header that some backend treats as this name."""
     lower = name.lower()
     return [
         name, lower, name.upper(), name.swapcase(),
@@ -55,7 +55,7 @@ def spellings(name):
 
 
 def as_a_backend_folds(event):
-    """Return the headers by the names that CGI, WSGI and PHP give them."""
+    """Return the headers under the names that CGI, WSGI and PHP give them."""
     return [(re.sub(r"[^A-Z0-9]", "_", name.upper()), value) for name, value in event.lines]
 
 
@@ -95,7 +95,7 @@ def basic_line(client_id, client_secret):
     return f"Authorization: {basic(client_id, client_secret)['Authorization']}".encode()
 
 
-def test_a_header_that_the_answer_lacks_is_not_the_senders(verify, send_past, ingestion):
+def test_a_header_that_the_answer_lacks_is_not_taken_from_the_sender(verify, send_past, ingestion):
     verify.answer = Answer(200, {}, b"{}")
     send_past(headers=dict.fromkeys(VERIFIED, "forged"))
     for event in ingestion.received:
@@ -179,7 +179,7 @@ def test_without_a_database_an_event_is_503_with_retry_after(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_what_the_service_gave(proxy, send_past, verify, ingestion, status):
+def test_retry_after_is_passed_on_from_the_service(proxy, send_past, verify, ingestion, status):
     verify.answer = Answer(status, {"Retry-After": "37"}, b"{}")
     answer = send_past()
     assert answer.status == status

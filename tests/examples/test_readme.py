@@ -1,4 +1,4 @@
-"""The examples of the README, run unchanged, and the table of settings."""
+"""The examples of the README, run unchanged, and the page of settings."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Here, the service runs under each of its workers."""
+"""Run the tests in this directory with each of the service's workers."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Requests made at random: plain, odd, cut in pieces, pipelined, malformed, and made to smuggle."""
+"""Random requests: plain, odd, in pieces, pipelined, malformed, and attempts at smuggling."""
 
 import random
 from base64 import b64encode
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Message:
-    """Bytes that are sent in pieces. `requests` is how many answers they ask for.
+    """Bytes that are sent in pieces. `requests` is the number of answers that they ask for.
 
-    Where it is not sure that the bytes are whole requests, the client ends its side after them.
+    If it is not certain that the bytes are complete requests, the client closes its side after
+    them.
     """
 
     pieces: list[bytes]
@@ -31,7 +32,7 @@ class Author:
         self._token = token
 
     def conversation(self) -> Iterator[Message]:
-        """Write what a client sends on one connection, at most 39 messages."""
+        """Return the messages that a client sends on one connection, at most 39."""
         for _ in range(self._random.randrange(1, 40)):
             message = self._pick(
                 (82, self._plain), (5, self._odd), (8, self._pipelined), (5, self._malformed)
@@ -53,7 +54,7 @@ class Author:
         return Message(self._cut(self._request()))
 
     def _odd(self) -> Message:
-        """Write a whole and valid request that a fast path may not understand."""
+        """Return a complete and valid request that a fast path may not understand."""
         request = self._request(self._odd_target(), *self._odd_headers())
         return Message(self._cut(request + self._body()), is_final=True)
 
@@ -63,7 +64,7 @@ class Author:
         return Message(self._cut(b"".join(requests)), requests=count)
 
     def _malformed(self) -> Message:
-        """Write a request and damage it, or one whose length is ambiguous."""
+        """Return a damaged request, or one with an ambiguous length."""
         if self._random.random() < 0.4:
             request = self._request("/verify", *self._framing(), method="POST")
             return Message(self._cut(request + self._body()), is_final=True)
@@ -149,7 +150,7 @@ class Author:
             b"\x80", b"\x7f", b"_", b"-", b"%", b"?", b"HTTP/1.0", b"HTTP/1.9", b"a",
             self._one_of(*_FRAMING, *_ODD) + b"\r\n",
         )  # fmt: skip
-        if self._random.random() < 0.3:  # where lines end, most parsers differ
+        if self._random.random() < 0.3:  # parsers differ most at the ends of lines
             at = end = message.find(b"\r\n", at) + self._one_of(0, 1, 2)
         return message[: max(0, at)] + insert + message[max(0, end) :]
 

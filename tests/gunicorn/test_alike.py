@@ -24,7 +24,7 @@ CHANGING = re.compile(
 
 
 class Client:
-    """A connection on which messages are sent, one after the other's answer."""
+    """A connection that sends each message after the answer to the one before."""
 
     def __init__(self, port):
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -32,7 +32,7 @@ class Client:
         self._received = b""
 
     def hold(self, conversation):
-        """Return every answer, and at last whatever came before the connection ended."""
+        """Return every answer, and finally the bytes that came before the connection ended."""
         answers = []
         with self._socket, suppress(EOFError):
             for message in conversation:
@@ -42,13 +42,13 @@ class Client:
                 for _ in range(message.requests):
                     answer = self._answer(has_body=not message.wants_no_body)
                     answers.append(answer)
-            with suppress(OSError):  # it has been closed meanwhile
+            with suppress(OSError):  # it has already been closed
                 self._socket.shutdown(socket.SHUT_WR)
             answers.append(self._rest())
         return [comparable(answer) for answer in [*answers, self._received]]
 
     def _send(self, message):
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has been closed meanwhile
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has already been closed
             for piece in message.pieces:
                 self._socket.sendall(piece)
 
@@ -81,9 +81,9 @@ class Client:
 
 
 def comparable(answer):
-    """Leave out what differs between two runs.
+    """Remove the parts that differ between two runs.
 
-    How much of a malformed head has been read is a matter of time, and so is its request ID.
+    How much of a malformed head the server has read depends on timing, and so does its request ID.
     """
     if b"/docs/errors#malformed-http" in answer:
         answer = re.sub(rb"X-Request-Id: .*\r\n", b"", answer)
@@ -91,7 +91,7 @@ def comparable(answer):
 
 
 def conversations(author, requests):
-    """Let the author write until there are so many requests."""
+    """Let the author write until there are `requests` requests."""
     written = 0
     while written < requests:
         conversation = list(author.conversation())

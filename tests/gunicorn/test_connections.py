@@ -1,4 +1,4 @@
-"""Connections that clients hold, cut or neglect, under both workers."""
+"""Connections that clients keep open, cut or neglect, with both workers."""
 
 import socket
 import threading
@@ -73,7 +73,7 @@ def test_one_connection_serves_every_kind_of_work_in_turn(server, service, issue
 
 
 def test_clients_that_do_not_close_delay_nobody(server):
-    """Each would have held the main thread for two seconds."""
+    """With gunicorn's own worker, each would hold the main thread for two seconds."""
     with ExitStack() as stack:
         for _ in range(5):
             client = stack.enter_context(connect(server))
@@ -100,7 +100,7 @@ def test_half_sent_requests_hold_no_thread(fast, service):
 
 
 def test_half_sent_heads_are_closed_after_five_seconds(fast, service):
-    """On a new connection, after another kind of work, and in the lane."""
+    """It tries a new connection, one that did other work before, and one in the lane."""
     message = verification(service.issue(caller(), name="x"))
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(fast)) for _ in range(3)]
@@ -157,7 +157,7 @@ def test_a_client_that_reads_no_answers_is_cut_off_and_delays_nobody(fast, servi
 
 @pytest.mark.parametrize("worker_class", WORKER_CLASSES)
 def test_a_stop_under_load_cuts_no_request_and_loses_no_line(settings, service, worker_class):
-    """More callers than threads. Each answer has its line, and each line its answer."""
+    """There are more callers than threads. Each answer has one log line, and the reverse."""
     issued = service.issue(caller(), name="x")
     answered = []
 

@@ -1,4 +1,4 @@
-"""What only a real server shows: the bytes on the wire and the log lines."""
+"""The parts that only a real server shows: the bytes on the wire and the log lines."""
 
 import json
 import re

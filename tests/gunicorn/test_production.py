@@ -1,4 +1,4 @@
-"""`gunicorn wsgi:app`, as an operator starts it."""
+"""`gunicorn wsgi:app`, started as in production."""
 
 import subprocess
 import sys

@@ -28,7 +28,7 @@ TOKEN = {
         ("null", None),
     ],
 )
-def test_a_name_or_a_pointer_leads_to_a_claim(text, claim):
+def test_a_claim_is_found_by_its_name_or_a_pointer(text, claim):
     assert ClaimPath.parse(text).find(TOKEN, default="missing") == claim
 
 
@@ -47,7 +47,7 @@ def test_a_name_or_a_pointer_leads_to_a_claim(text, claim):
         "/~01odd",
     ],
 )
-def test_a_path_to_nothing_and_into_a_list_finds_no_claim(text):
+def test_a_path_to_a_missing_member_or_into_a_list_finds_no_claim(text):
     assert ClaimPath.parse(text).find(TOKEN, default="missing") == "missing"
 
 
@@ -83,7 +83,7 @@ def test_a_registered_claim_is_rejected(name):
         ("a~b", "a~b"),
     ],
 )
-def test_a_path_is_written_as_it_can_be_read_again(text, shortest):
+def test_the_text_of_a_path_parses_to_the_same_path(text, shortest):
     assert str(ClaimPath.parse(text)) == shortest
     assert ClaimPath.parse(shortest) == ClaimPath.parse(text)
 

@@ -165,7 +165,7 @@ def test_the_action_for_auth0_sets_the_claims_of_the_payload():
 
 
 def claims(**changes):
-    """Return what signs a token that is valid except for these claims."""
+    """Return a function that signs a token, which is valid except for these claims."""
     return lambda issuer: issuer.sign(**changes)
 
 

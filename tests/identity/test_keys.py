@@ -49,7 +49,7 @@ def jwks_server(issuer):
 
 @contextmanager
 def fetching_from(url, places=None, **arguments):
-    """Run a source as a process does, from the fork to the end."""
+    """Run a source as a process does: open it after the fork, and close it at the end."""
     places = places or Places(1, patience=0, waiting=0)
     source = KeyUrl(url, ALGORITHMS, places, **arguments)
     source.open()
@@ -302,7 +302,7 @@ def test_a_caller_waits_no_longer_than_the_fetch_takes(jwks_server, monkeypatch)
 
 @contextmanager
 def raw_server(*pieces):
-    """Answer every connection with these bytes, one piece after another."""
+    """Run a server that answers every connection with these bytes, one piece after another."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -387,7 +387,7 @@ def test_only_one_caller_waits_for_a_key_that_is_not_cached(jwks_server):
 
 
 def test_a_key_is_unavailable_if_others_wait_for_the_next_fetch(jwks_server, clock):
-    """Even though the last fetch was successful: the next one may know the key."""
+    """This holds even though the last fetch succeeded: the next one may find the key."""
     places = Places(1, patience=0, waiting=0)
     with fetching_from(jwks_server.url, places, clock=clock) as source:
         find(source)
@@ -438,7 +438,7 @@ def connections_to(port):
     ]
 
 
-def test_a_new_key_file_is_taken_when_a_process_starts(issuer, tmp_path):
+def test_a_new_key_file_is_read_when_a_process_starts(issuer, tmp_path):
     path = tmp_path / "key.pem"
     path.write_bytes(issuer.pem("ES256"))
     source = KeyFile(path, ALGORITHMS)

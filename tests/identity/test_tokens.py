@@ -180,7 +180,7 @@ def test_a_claim_of_the_wrong_type_is_rejected(verifier, issuer, claim, value):
         (float("inf"), "a time is out of range"),
     ],
 )
-def test_the_reason_tells_what_is_wrong_with_a_time(verifier, issuer, claim, value, reason):
+def test_the_reason_says_what_is_wrong_with_a_time(verifier, issuer, claim, value, reason):
     with pytest.raises(InvalidToken) as refusal:
         verifier.verify(sign_anything(issuer, valid_claims() | {claim: value}))
     assert str(refusal.value) == reason
@@ -223,7 +223,7 @@ NAMESPACED = {
 }
 
 
-def test_claims_are_read_under_the_names_that_the_operator_chose(verifier_with, issuer):
+def test_claims_are_read_under_their_configured_names(verifier_with, issuer):
     token = issuer.sign(
         **{
             "https://example.com/unit": "unit_a",
@@ -278,7 +278,7 @@ def test_the_reason_names_the_claim_of_the_wrong_type(verifier_with, issuer, cla
 
 
 @pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "application/at+jwt", None])
-def test_a_token_may_say_that_it_is_an_access_token(verifier, issuer, kind):
+def test_a_token_may_declare_itself_an_access_token(verifier, issuer, kind):
     assert verifier.verify(issuer.sign(headers={"typ": kind})).subject == "ada"
 
 

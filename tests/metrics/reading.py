@@ -1,10 +1,10 @@
-"""Read what /metrics answers."""
+"""Read the answer of /metrics."""
 
 from app.metrics.series import CONTENT_TYPE
 
 
 def read_metrics(client):
-    """Return the value of each series, by its name with its labels, as they are written."""
+    """Return the value of each series, by its name and labels as the answer has them."""
     answer = client.get("/metrics")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, CONTENT_TYPE)
     return values_in(answer.text)

@@ -56,7 +56,7 @@ def verify(server, issued, times):
 
 
 def replace_workers(server):
-    """Have gunicorn replace its workers, and wait until it has."""
+    """Let gunicorn replace its workers, and wait until it has."""
     before = {each.pid for each in workers(server)}
     server.process.send_signal(signal.SIGHUP)
     wait_until(
@@ -79,7 +79,7 @@ def test_only_the_user_can_enter_the_directory(start, tmp_path):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-def test_counts_survive_their_process_and_states_do_not(start, issued, tmp_path):
+def test_counters_outlive_their_process_and_gauges_do_not(start, issued, tmp_path):
     with start() as server:
         verify(server, issued, 20)
         wait_until(lambda: read(server)[ACCEPTED] == 20, 5)
@@ -120,7 +120,7 @@ def test_a_stop_leaves_no_directory_behind(start, tmp_path):
     assert directories(tmp_path) == []
 
 
-def test_what_a_killed_service_leaves_behind_the_next_one_removes(start, tmp_path):
+def test_the_next_start_removes_what_a_killed_service_left_behind(start, tmp_path):
     with start() as server:
         (left_behind,) = directories(tmp_path)
         orphans = workers(server)
@@ -140,7 +140,7 @@ def test_two_services_on_one_machine_keep_their_metrics_apart(start, issued, tmp
         assert read(other)[ACCEPTED] == 0
 
 
-def test_one_process_counts_the_client_secrets_that_end_soon(start, issued, rows):
+def test_one_process_counts_the_client_secrets_that_expire_soon(start, issued, rows):
     rows.execute("UPDATE client_secrets SET expires_at = now() + interval '3 days'")
     series = 'leadvibe_client_secrets_ending{within_days="7"}'
     with start() as server:
@@ -149,7 +149,7 @@ def test_one_process_counts_the_client_secrets_that_end_soon(start, issued, rows
         wait_until(lambda: len(workers(server)) == 2 and read(server).get(series) == 1, 15)
 
 
-def test_a_full_disk_keeps_nobody_from_serving(settings, issued, tmp_path):
+def test_the_service_serves_even_if_the_disk_is_full(settings, issued, tmp_path):
     resource = pytest.importorskip("resource")
     too_little = (100 * 1024, resource.RLIM_INFINITY)
     kept = resource.getrlimit(resource.RLIMIT_FSIZE)

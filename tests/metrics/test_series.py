@@ -1,4 +1,4 @@
-"""What each series counts, in one process."""
+"""The metrics of one process: what each series counts."""
 
 import re
 from contextlib import suppress
@@ -21,7 +21,7 @@ def app(app_with):
 
 
 def outcomes(client):
-    """Return how many verifications had each outcome, without those that had none."""
+    """Return how many verifications had each outcome, without the outcomes that none had."""
     found = {
         re.fullmatch(r'leadvibe_verifications_total\{outcome="(.*)"\}', series): value
         for series, value in read_metrics(client).items()
@@ -226,7 +226,7 @@ def test_failed_fetches_of_keys_are_counted(app_with):
         (["3 days", "3 days"], 1, 1),
     ],
 )
-def test_client_secrets_that_end_soon_without_a_successor_are_counted(
+def test_client_secrets_that_expire_soon_without_a_successor_are_counted(
     service, issued, rows, expiries, within_7_days, within_30_days
 ):
     service.rotate(caller(), issued.secret_id, overlap_seconds=60)
@@ -244,7 +244,7 @@ def test_client_secrets_that_end_soon_without_a_successor_are_counted(
     assert (ending.within_7_days, ending.within_30_days) == (within_7_days, within_30_days)
 
 
-def test_client_secrets_that_end_soon_appear_in_the_metrics(issued, rows, app_with):
+def test_client_secrets_that_expire_soon_appear_in_the_metrics(issued, rows, app_with):
     rows.execute("UPDATE client_secrets SET expires_at = now() + interval '3 days'")
     client = app_with().test_client()
     series = 'leadvibe_client_secrets_ending{within_days="7"}'
@@ -261,7 +261,7 @@ def test_no_label_is_a_unit_a_client_or_an_actor(app, client, issuer):
         assert value not in text
 
 
-def test_the_reason_of_a_refusal_is_not_told(service, issued):
+def test_the_caller_is_not_told_the_reason_of_a_refusal(service, issued):
     with pytest.raises(VerificationRefused) as refused:
         service.verify(
             client_id=typo_of(issued.client_id),

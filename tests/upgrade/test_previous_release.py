@@ -1,7 +1,7 @@
 """The previous release works on today's schema, alone and beside today's release.
 
-docs/upgrading.md has the rule: expand, migrate, contract. A source archive, or a checkout with too
-short a history, does not have the previous release: then these are skipped.
+docs/upgrading.md has the rule: expand, migrate, contract. The tests are skipped if the previous
+release is missing, as in a source archive or a checkout with too short a history.
 """
 
 import shutil
@@ -40,7 +40,7 @@ def previous(tmp_path_factory):
     return directory
 
 
-def test_its_own_tests_pass_on_the_schema_of_today(previous):
+def test_its_own_tests_pass_on_todays_schema(previous):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "tests/api/test_credential_life.py"],
         cwd=previous,
@@ -54,7 +54,7 @@ def test_its_own_tests_pass_on_the_schema_of_today(previous):
 
 
 def test_both_releases_serve_one_database(previous, settings, rows, server, issuer):
-    """As during a rolling restart: what one of them does holds at the other one at once."""
+    """As during a rolling restart, a change through one holds at the other immediately."""
     token = {"Authorization": f"Bearer {issuer.sign()}", "Content-Type": "application/json"}
     with running_server(environment(settings), root=previous) as old:
         for one, other in ((old, server), (server, old)):

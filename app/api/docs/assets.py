@@ -1,4 +1,4 @@
-"""The files of the pages: named by their content, so that browsers keep them for a year."""
+"""The pages' static files. Their names change with their content, so browsers keep them a year."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -40,7 +40,7 @@ def asset_name(file_name: str) -> str:
 
 
 def asset_response(name: str) -> Response | None:
-    """Return the answer to a request for an asset, or None if there is none of that name."""
+    """Return the response with an asset, or None if no asset has that name."""
     asset = _BY_NAME.get(name)
     if asset is None:
         return None

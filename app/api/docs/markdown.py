@@ -1,4 +1,4 @@
-"""Markdown for readers: as HTML, with an address for each heading and colours for code."""
+"""Render Markdown as HTML, with an anchor on each heading and coloured code."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,19 +14,19 @@ from pygments.token import Comment, Keyword, Name, Number, String, _TokenType
 
 from app.api.docs.samples import LANGUAGES, ORIGIN
 
-# A block of code has its language behind the fence, and then its caption, or this word if it is a
-# sample in every language.
+# After the opening fence of a code block comes its language, then its caption. This caption marks a
+# sample that exists in every language.
 SAMPLE = "sample"
-_NAMES = {each.code: each.name for each in LANGUAGES}
-_CAPTIONS = _NAMES | {"sh": "Shell"}
+_LANGUAGE_NAMES = {each.code: each.name for each in LANGUAGES}
+_DEFAULT_CAPTIONS = _LANGUAGE_NAMES | {"sh": "Shell"}
 
 _FIGURE = Markup(
     '<figure class="code"{sample}><figcaption>{caption}</figcaption>'
     "<pre><code>{code}</code></pre></figure>"
 )
-_SAMPLE = Markup(' data-sample="{}"')
+_SAMPLE_ATTRIBUTE = Markup(' data-sample="{}"')
 
-# How code is coloured: which kinds of token look alike.
+# The CSS class of each kind of token.
 _COLOURS = {
     Comment: "comment",
     String: "string",
@@ -48,7 +48,7 @@ def inline_html_of(markdown: str) -> Markup:
 
 
 def headings_of(markdown: str) -> list[tuple[int, str, str]]:
-    """Return the level, the address and the text of each heading."""
+    """Return the level, the anchor and the text of each heading."""
     return [
         (int(opening.tag.removeprefix("h")), str(opening.attrs["id"]), inline.content)
         for opening, inline in _headings(_markdown.parse(markdown))
@@ -56,11 +56,11 @@ def headings_of(markdown: str) -> list[tuple[int, str, str]]:
 
 
 def _code_html(code: str, language: str, caption: str) -> Markup:
-    """Return a block of code. The page shows a sample if the reader chose its language."""
+    """Return a code block as HTML. Samples are hidden unless the reader chose their language."""
     is_sample = caption == SAMPLE
     return _FIGURE.format(
-        sample=_SAMPLE.format(language) if is_sample else "",
-        caption=_NAMES[language] if is_sample else caption or _CAPTIONS[language],
+        sample=_SAMPLE_ATTRIBUTE.format(language) if is_sample else "",
+        caption=_LANGUAGE_NAMES[language] if is_sample else caption or _DEFAULT_CAPTIONS[language],
         code=_coloured(code.rstrip("\n"), language),
     )
 
@@ -72,7 +72,7 @@ def _coloured(code: str, language: str) -> Markup:
         _span(colour, "".join(text for _, text in run))
         for colour, run in groupby(colours, key=lambda each: each[0])
     )
-    # the page puts the address that the reader used in its place
+    # the page's script replaces the origin with the one in the reader's address bar
     return Markup(html.replace(ORIGIN, f"<span data-origin>{ORIGIN}</span>"))  # noqa: S704  escaped above
 
 

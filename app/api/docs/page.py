@@ -1,4 +1,4 @@
-"""`/docs`: the guide and the reference for people, and the same as text for programs."""
+"""`/docs`: the guide and the reference, as HTML for people and as Markdown for programs."""
 
 from functools import cache, partial
 from http import HTTPStatus
@@ -11,13 +11,13 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.api.docs import assets, markdown
-from app.api.docs.pages import Pages, indented
+from app.api.docs.pages import Pages, indented_json
 from app.api.docs.samples import LANGUAGES
 from app.api.http.application import current_app
 from app.api.http.cacheable import cacheable_response
 from app.api.http.problem_types import ERRORS_PATH, PROBLEM_TYPES
 
-# Scripts and styles are our files; the page itself contains none.
+# Scripts and styles come only from our own files; the page has none inline.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -28,20 +28,20 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
     """Return the blueprint that shows the OpenAPI document to people."""
     docs = Blueprint("docs", __name__, template_folder="templates")
     pages = Pages(spec)
-    page_for_all = cache(partial(_page, pages))
+    public_page = cache(partial(_page, pages))
     errors_page = cache(partial(_errors_page, pages))
 
     @docs.get("/")
     @docs.get("/docs/")
-    def lead_to_the_page() -> BaseResponse:
+    def redirect_to_docs() -> BaseResponse:
         return redirect("/docs", HTTPStatus.PERMANENT_REDIRECT)
 
     @docs.get("/docs")
     def guide_and_reference() -> Response:
         token = current_app.development_token()
         if token is None:
-            return _protected(cacheable_response(page_for_all(), "text/html"))
-        return _protected(Response(_page(pages, token)))  # no cache may keep it
+            return _protected(cacheable_response(public_page(), "text/html"))
+        return _protected(Response(_page(pages, token)))  # contains a token: no cache may keep it
 
     @docs.get(ERRORS_PATH)
     def errors() -> Response:
@@ -68,7 +68,7 @@ def _page(pages: Pages, token: str | None = None) -> bytes:
         pages=pages,
         languages=LANGUAGES,
         html=markdown.html_of,
-        indented=indented,
+        indented_json=indented_json,
         token=token,
     )
 
@@ -84,7 +84,7 @@ def _render(template: str, **values: Any) -> bytes:
 
 
 def _protected(response: Response) -> Response:
-    """Let the page do no more than it has to."""
+    """Allow the page no more than it needs."""
     response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

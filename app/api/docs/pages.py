@@ -1,4 +1,4 @@
-"""What the pages say, made once from the OpenAPI document and the guide."""
+"""The content of the docs pages, made once from the OpenAPI document and the guide."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from app.api.openapi.document import POLICY
 class Pages:
     """The guide and the reference, as Markdown and as HTML.
 
-    Everything is made when it is first asked for: the document is complete only by then.
+    Each part is made on first use, because the document is complete only once the application is.
     """
 
     def __init__(self, spec: APISpec) -> None:
@@ -43,17 +43,17 @@ class Pages:
 
     @cached_property
     def text(self) -> bytes:
-        """Everything as Markdown, in UTF-8."""
+        """The whole page as Markdown, in UTF-8."""
         text = templates.get_template("docs.md").render(
             origin=ORIGIN,
             guide=self._guide,
             reference=self.reference,
             problem_types=PROBLEM_TYPES,
             answer=_answer,
-            fields_of=_list_of,
+            fields_of=_markdown_list,
             samples=_samples,
         )
-        # the words behind a fence's language are for the page
+        # captions are for the HTML page only
         return re.sub(r"^(```\w+) .*$", r"\1", text, flags=re.MULTILINE).encode()
 
     @cached_property
@@ -62,12 +62,12 @@ class Pages:
 
     @cached_property
     def sections(self) -> list[tuple[int, str, str]]:
-        """The level, the address and the title of each section of the guide."""
+        """The level, the anchor and the title of each section of the guide."""
         return markdown.headings_of(self._guide)
 
     @cached_property
     def statuses(self) -> dict[str, str]:
-        """The statuses that each kind of problem may have, by its slug."""
+        """The HTTP statuses of each kind of problem, by its slug."""
         statuses = {
             (slug, failure.status)
             for operation in self.reference.operations
@@ -105,25 +105,25 @@ def _receiver(language: str, name: str) -> str:
     return _fence(language, templates.get_template(f"receivers/{name}").render())
 
 
-def indented(value: Any) -> str:
-    """Return a value as JSON for people."""
+def indented_json(value: Any) -> str:
+    """Return a value as indented JSON, for people to read."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _answer(operation: Operation) -> str:
-    return indented(operation.answer_example)
+    return indented_json(operation.answer_example)
 
 
 def _fence(language: str, code: str) -> str:
     return f"```{language}\n{code}\n```"
 
 
-def _list_of(fields: Iterable[Field], indent: str = "") -> str:
-    """Return fields as a list in Markdown, with a list below each that contains others."""
+def _markdown_list(fields: Iterable[Field], indent: str = "") -> str:
+    """Return fields as a Markdown list; the members of a field are a list below it."""
     lines = []
     for each in fields:
         required = ", required" if each.required else ""
         lines.append(f"{indent}- `{each.name}` ({each.type}{required}): {each.description}")
         if each.fields:
-            lines.append(_list_of(each.fields, f"{indent}  "))
+            lines.append(_markdown_list(each.fields, f"{indent}  "))
     return "\n".join(lines)

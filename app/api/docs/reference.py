@@ -11,7 +11,7 @@ from app.api.http.problems import MEDIA_TYPE
 
 _METHODS = ("get", "post", "put", "delete")
 _AUTHENTICATION = {"bearerAuth": "bearer token", "basicAuth": "client ID and client secret"}
-_TOLD_ONCE = "X-Request-Id"  # in the guide, for every call
+_COMMON_HEADER = "X-Request-Id"  # the guide explains it once, for every call
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Field):
-    """A field outside of a body. `place` is `path`, `query` or `header`, or the `response`."""
+    """A field outside a body. `place` is `path`, `query`, `header` or `response`."""
 
     place: str
     example: object
@@ -45,7 +45,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a call, with the fields that it has."""
+    """A part of a request, or the answer, with its fields."""
 
     title: str
     anchor: str
@@ -117,7 +117,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Everything that the document says about its operations."""
+    """All operations of the document, grouped by tag."""
 
     version: str
     groups: list[Group]
@@ -181,7 +181,7 @@ class _Reader:
             parameters=[
                 self._parameter(each["name"], each, anchor, place=each["in"])
                 for each in parameters
-                if each["name"] != _TOLD_ONCE
+                if each["name"] != _COMMON_HEADER
             ],
             body=self._members(body.get("schema", {}), f"{anchor}.request"),
             body_example=body.get("example"),
@@ -189,7 +189,7 @@ class _Reader:
             headers=[
                 self._parameter(name, self.resolve(each), anchor, place="response")
                 for name, each in answer.get("headers", {}).items()
-                if name != _TOLD_ONCE
+                if name != _COMMON_HEADER
             ],
             answer=_in_order_of(
                 content.get("example"),
@@ -206,7 +206,7 @@ class _Reader:
         )
 
     def resolve(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Follow a local `$ref`; what stands beside it wins."""
+        """Follow a local `$ref`. Members beside it override those of its target."""
         if "$ref" not in value:
             return value
         target: Any = self.document
@@ -260,8 +260,8 @@ class _Reader:
     def _members_by_kind(self, kinds: list[Mapping[str, Any]], anchor: str) -> list[Field]:
         """Return the members of an object of several kinds.
 
-        One of the members is constant in each kind, and so names it. What else differs is shown for
-        each kind by itself.
+        One member is a constant that names the kind. Any other member that differs is shown once
+        for each kind.
         """
         properties = [self._properties(kind)[0] for kind in kinds]
         members = self._members(kinds[0], anchor)
@@ -284,7 +284,7 @@ class _Reader:
         return members
 
     def _properties(self, schema: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-        """Return the members of an object, and the names of those that it must have."""
+        """Return the members of an object, and the names of the required ones."""
         schema = self.resolve(schema)
         properties: dict[str, Any] = {}
         required: set[str] = set()
@@ -295,7 +295,7 @@ class _Reader:
         return properties | schema.get("properties", {}), required | set(schema.get("required", []))
 
     def _type(self, schema: Mapping[str, Any]) -> str:
-        """Say in a few words what a value may be."""
+        """Describe in a few words which values are allowed."""
         if "anyOf" in schema:
             return " or ".join(self._type(self.resolve(each)) for each in schema["anyOf"])
         if "const" in schema:
@@ -319,7 +319,7 @@ def _is_time(schema: Mapping[str, Any], kind: str) -> bool:
 
 
 def _in_order_of(example: Any, fields: list[Field]) -> list[Field]:
-    """Return fields in the order in which the example has them, as answers do."""
+    """Sort the fields as in the example, which has the order of real answers."""
     first = example[0] if isinstance(example, list) else example or {}
     order = list(first)
     return sorted(

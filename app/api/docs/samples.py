@@ -10,13 +10,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app.api.docs.reference import Operation
 
-# Where the reader's service is, until the page knows better.
+# The service's origin in the samples. The page's script replaces it with the reader's.
 ORIGIN = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A language of the samples. `code` is what highlighters call it."""
+    """A language of the samples. `code` is the highlighter's name for it."""
 
     name: str
     code: str
@@ -29,10 +29,10 @@ LANGUAGES = (
     Language("Go", "go"),
 )
 
-# The templates of text.
+# Templates of plain text and Markdown.
 templates = Environment(
     loader=PackageLoader(__package__),
-    autoescape=False,  # noqa: S701  the samples are text; what shows them escapes it
+    autoescape=False,  # noqa: S701  the output is plain text; the HTML page escapes it
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=StrictUndefined,
@@ -40,7 +40,7 @@ templates = Environment(
 
 
 def _python_literal(value: Any) -> str:
-    """Write a JSON value as Python does, with double quotes."""
+    """Return a JSON value as a Python literal, with double quotes."""
     if isinstance(value, dict):
         members = (f"{json.dumps(key)}: {_python_literal(each)}" for key, each in value.items())
         return f"{{{', '.join(members)}}}"
@@ -61,12 +61,12 @@ def variables(operation: Operation) -> list[str]:
 def sample(operation: Operation, language: Language) -> str:
     """Return a program that makes the call.
 
-    It prints the answer. Or it prints the `detail` of the problem, and fails.
+    It prints the answer. After an error it prints the problem's `detail`, and fails.
     """
     return templates.get_template(f"samples/{language.name.lower()}.jinja").render(
         method=operation.method,
         origin=ORIGIN,
-        path=re.split(r"\{(\w+)\}", operation.path),  # text and names of variables in turn
+        path=re.split(r"\{(\w+)\}", operation.path),  # literal text and variable names alternate
         scheme=operation.scheme,
         variables=variables(operation),
         body=operation.body_example,

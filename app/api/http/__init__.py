@@ -1,1 +1,1 @@
-"""Rules that hold at every address: requests, input, problems, pagination."""
+"""Rules for all endpoints: requests, input, problems, pagination."""

@@ -35,7 +35,7 @@ def request_id_of(environ: WSGIEnvironment) -> str:
 
 
 def address_of(environ: WSGIEnvironment) -> str:
-    """Return the client's address, as far as TRUSTED_PROXIES let us see (ProxyFix)."""
+    """Return the client's address. ProxyFix has set it if there are TRUSTED_PROXIES."""
     address: str = environ.get("REMOTE_ADDR", "")
     return address
 
@@ -46,12 +46,12 @@ class Request(flask.Request):
     def __init__(self, environ: WSGIEnvironment, *args: Any, **kwargs: Any) -> None:
         super().__init__(environ, *args, **kwargs)
         self.id = request_id_of(environ)
-        # what the log will say about the request; authentication adds the caller
+        # for the log and the metrics; authentication adds the caller
         self.record = RequestRecord(
             request_id=self.id, method=self.method, address=address_of(environ)
         )
 
-        # what the request holds until it is answered, such as its place among others
+        # what is released once the request is answered, such as its place (app/places.py)
         self.held = ExitStack()
 
     @cached_property
@@ -64,11 +64,11 @@ class Request(flask.Request):
         return BytesIO(self.body)
 
 
-class _Variable(UnicodeConverter):
+class _PathVariable(UnicodeConverter):
     """A variable part of a path, such as `<secret_id>`.
 
-    It is never `events`: with a method that the trail of a unit does not support, `/secrets/events`
-    is 405 and not a credential of that name.
+    It never matches `events`. Otherwise `DELETE /secrets/events` would look for a credential with
+    that `secret_id`, instead of answering 405.
     """
 
     def __init__(self, url_map: Map) -> None:
@@ -91,9 +91,9 @@ class Application(flask.Flask):
 
     def __init__(self, services: Services) -> None:
         super().__init__("app", static_folder=None)
-        self.url_map.converters["default"] = _Variable
+        self.url_map.converters["default"] = _PathVariable
         self.services = services
-        # what the docs page shows besides; `make run` sets it
+        # returns a token for the docs page, or None; `make run` replaces it
         self.development_token: Callable[[], str | None] = lambda: None
 
 

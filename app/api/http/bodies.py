@@ -1,4 +1,4 @@
-"""What a request body may be: its size, its media type, its JSON."""
+"""Rules for a request body: its size, its media type, its JSON."""
 
 import json
 from typing import Any, NoReturn
@@ -12,8 +12,8 @@ from app.api.http.problems import MAX_BODY_BYTES, Rejected
 def read_body(request: flask.Request) -> bytes:
     """Return the whole body.
 
-    Raises Rejected: 413 if it exceeds 16 KiB, 400 if it is shorter than its Content-Length. (With
-    a chunked body, Werkzeug's MAX_CONTENT_LENGTH would silently cut it off.)
+    Raises Rejected: 413 if it exceeds 16 KiB, 400 if it is shorter than its Content-Length.
+    (Werkzeug's MAX_CONTENT_LENGTH would silently truncate a chunked body.)
     """
     length = request.content_length
     if length is None and "Transfer-Encoding" not in request.headers:

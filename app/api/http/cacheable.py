@@ -1,4 +1,4 @@
-"""Answers that are the same for everybody: compressed, and kept by caches that ask again."""
+"""Responses that are the same for everybody: compressed, and cacheable with revalidation."""
 
 import gzip
 from functools import lru_cache
@@ -8,19 +8,19 @@ from werkzeug.http import generate_etag
 
 from app.api.http.application import request
 
-_MIN_LENGTH = 1024  # less is not worth it
+_MIN_COMPRESSED_BYTES = 1024  # compressing less is not worth it
 
 
 def cacheable_response(content: bytes, media_type: str) -> Response:
-    """Return the content, compressed if the request allows it, or 304 if the caller has it.
+    """Return the content, compressed if the request allows it, or 304 if the client has it.
 
-    A cache may keep it and has to ask each time (RFC 9111, 5.2.2.4).
+    A cache may store it, but must revalidate it before each use (RFC 9111, 5.2.2.4).
     """
     response = Response(content, mimetype=media_type)
     response.headers["Cache-Control"] = "no-cache"
     response.vary.add("Accept-Encoding")
     etag = generate_etag(content)
-    if len(content) >= _MIN_LENGTH and request.accept_encodings["gzip"]:
+    if len(content) >= _MIN_COMPRESSED_BYTES and request.accept_encodings["gzip"]:
         response.data = _compressed(content)
         response.content_encoding = "gzip"
         etag += "-gzip"

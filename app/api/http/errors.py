@@ -1,4 +1,4 @@
-"""Which problem document answers which error, whoever raised it."""
+"""Turn every error into the problem document that the caller gets."""
 
 import logging
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
     KeysUnavailable: problems.UNAVAILABLE,
 }
 
-# Flask's own errors whose words are werkzeug's; it says the others well.
+# HTTP errors that get our wording. For all others, Werkzeug's description is good enough.
 _HTTP_ERRORS: Mapping[int, Problem] = {
     problem.status: problem
     for problem in (problems.NOT_FOUND, problems.METHOD_NOT_ALLOWED, problems.UNEXPECTED)
@@ -58,14 +58,14 @@ _logger = logging.getLogger(__name__)
 def init_app(app: Flask) -> None:
     """Answer every error with a problem document.
 
-    flask-smorest has a handler for HTTPException, which would drop the exception's headers.
+    It replaces flask-smorest's handler for HTTPException, which drops the exception's headers.
     """
     for error in (HTTPException, Exception):
         app.register_error_handler(error, _answer)
 
 
 def problem_of(error: Exception, *, request_id: str) -> Problem:
-    """Return the problem that tells the caller about the error. An unexpected one is logged."""
+    """Return the problem to answer the error with. An unexpected error is logged."""
     if isinstance(error, Rejected):
         return error.problem
     if isinstance(error, HTTPException):
@@ -84,7 +84,7 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
 def _problem_of_http_error(error: HTTPException) -> Problem:
     status = error.code or problems.UNEXPECTED.status
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
-    if "Allow" in headers:  # Flask has a set there, whose order differs between processes
+    if "Allow" in headers:  # made from a set, so its order differs between processes
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
     known = _HTTP_ERRORS.get(status)
     if known is None:

@@ -1,4 +1,4 @@
-"""What happens before and after each request."""
+"""Flask's hooks: what happens before and after each request."""
 
 from flask import Flask, Response
 
@@ -20,10 +20,10 @@ def _before() -> None:
     if "HTTP_HOST" not in request.environ:
         raise Rejected(problems.NO_HOST)  # RFC 9112, 3.2; gunicorn accepts it
     if "\0" in request.path:
-        raise Rejected(problems.NOT_FOUND)  # no address has a NUL, and Postgres rejects it
+        raise Rejected(problems.NOT_FOUND)  # no path has a NUL, and Postgres rejects it
     if "//" in request.environ["PATH_INFO"]:
-        raise Rejected(problems.NOT_FOUND)  # werkzeug would ignore leading slashes
-    request.get_data()  # at every address, rejects a body that breaks the rules
+        raise Rejected(problems.NOT_FOUND)  # Werkzeug would ignore leading slashes
+    request.get_data()  # so that every endpoint rejects a body that breaks the rules
 
 
 def _after(response: Response) -> Response:

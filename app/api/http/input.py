@@ -1,4 +1,4 @@
-"""flask-smorest's blueprint, with input as strict as the contract."""
+"""flask-smorest's blueprint, with input checked as strictly as the contract says."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
@@ -49,12 +49,12 @@ class _StrictParser(FlaskParser):
 
 
 def invalid_member(schema: Schema, name: str) -> Problem:
-    """Return the problem of an invalid value in that member of the body."""
+    """Return the problem of an invalid value in this member of the body."""
     return invalid_input(_detail_of(schema, name) or _INVALID_BODY)
 
 
 def invalid_parameter_of(schema: Schema, name: str) -> Problem:
-    """Return the problem of an invalid value in that parameter or header."""
+    """Return the problem of an invalid value in this parameter or header."""
     return invalid_parameter(_detail_of(schema, name) or _INVALID_BODY)
 
 
@@ -65,7 +65,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
 
 
 def _detail_of(schema: Schema, name: str) -> str | None:
-    """Return what the field says about an invalid value, if it says anything."""
+    """Return the field's own message for an invalid value, if it has one."""
     detail: str | None = getattr(schema.fields.get(name), "detail", None)
     return detail and detail.format(name=name)
 

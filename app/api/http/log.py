@@ -1,4 +1,4 @@
-"""What is told about each request: its log line, and its share of the metrics."""
+"""The record of each request: its log line, and its share of the metrics."""
 
 import logging
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ _OTHER_METHOD = "other"
 
 @dataclass(slots=True, kw_only=True)
 class RequestRecord:
-    """What is told about a request, whichever way it was answered.
+    """What the log and the metrics record about a request, through either entrance.
 
-    `route` is the pattern of the path and never the path, which may contain a secret. `address` is
-    the client's, `client_id` the one that a verification was asked about. Its `outcome` is for the
-    metrics only.
+    `route` is the pattern of the path, never the path itself, which may contain a secret. `address`
+    is the client's. `client_id` is the one to be verified. The `outcome` of a verification is for
+    the metrics only.
     """
 
     request_id: str
@@ -35,7 +35,7 @@ class RequestRecord:
     started_at: float = field(default_factory=perf_counter)
 
     def close(self, status: int, requests: Durations[RequestKind]) -> None:
-        """Write the line and count the request, once the answer is known."""
+        """Write the log line and count the request, once the answer is known."""
         seconds = perf_counter() - self.started_at
         method = self.method if self.method in _METHODS else _OTHER_METHOD
         requests.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)

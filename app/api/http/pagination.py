@@ -17,15 +17,15 @@ from app.credentials.generator import SECRET_ID_PATTERN
 from app.credentials.model import Page, Position, TrailPosition
 from app.times import format_time
 
-# In a list of credentials, in the trail of a unit, or the number of an event in a credential's.
+# A place in a list of credentials, in a unit's trail, or (an event ID) in a credential's trail.
 Place = Position | TrailPosition | int
 
 
 class Cursor(NamedTuple):
-    """A place, and a mark of the filters of its list."""
+    """A place in a list, and the fingerprint of the list's filters."""
 
     place: Place
-    mark: str
+    fingerprint: str
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,48 +35,48 @@ _EVENT_ID = re.compile("[0-9]{1,18}")
 _TRAIL_POSITION = re.compile("([0-9]{1,18})-([0-9]{1,18})")
 
 
-def link_to_next(page: Page[Any, Any], query: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers of a page: a Link to the next one, if there is one."""
+def link_header(page: Page[Any, Any], query: Mapping[str, Any]) -> dict[str, str]:
+    """Return the Link header to the next page, or no header if there is none."""
     if page.next is None:
         return {}
     return {"Link": next_link(request.path, query, page.next)}
 
 
 def next_link(path: str, query: Mapping[str, Any], place: Place) -> str:
-    """Return the value of a Link to the page that starts behind the place.
+    """Return the value of a Link to the page that starts after the place.
 
-    It is relative, so that no proxy's idea of host and scheme can make it wrong.
+    It is relative, so that it is right behind a proxy that changes the host or the scheme.
     """
-    cursor = cursor_of(Cursor(place, mark_of(query)))
+    cursor = encode_cursor(Cursor(place, fingerprint_of(query)))
     parameters = urlencode({**_filters(query), "limit": query["limit"], "cursor": cursor})
     return f'<{path}?{parameters}>; rel="next"'
 
 
-def cursor_of(cursor: Cursor) -> str:
-    """Return the opaque form of the cursor."""
-    place, mark = cursor
+def encode_cursor(cursor: Cursor) -> str:
+    """Return the cursor as opaque text."""
+    place, fingerprint = cursor
     if isinstance(place, Position):
         text = f"{(place.created_at - _EPOCH) // _MICROSECOND}.{place.secret_id}"
     elif isinstance(place, TrailPosition):
         text = f"{place.transaction_id}-{place.event_id}"
     else:
         text = str(place)
-    if mark:
-        text += f"~{mark}"
+    if fingerprint:
+        text += f"~{fingerprint}"
     return urlsafe_b64encode(text.encode("ascii")).decode("ascii")
 
 
-def read_cursor(text: str, read_place: Callable[[str], Place]) -> Cursor:
-    """Return the cursor whose opaque form the text is. Raises ValueError."""
-    place, _, mark = urlsafe_b64decode(text.encode("ascii")).decode("ascii").partition("~")
-    cursor = Cursor(read_place(place), mark)
-    if cursor_of(cursor) != text:  # the decoder skips characters that are not base64
+def decode_cursor(text: str, read_place: Callable[[str], Place]) -> Cursor:
+    """Return the cursor that the text encodes. Raises ValueError."""
+    place, _, fingerprint = urlsafe_b64decode(text.encode("ascii")).decode("ascii").partition("~")
+    cursor = Cursor(read_place(place), fingerprint)
+    if encode_cursor(cursor) != text:  # the decoder skips characters that are not base64
         raise ValueError(text)
     return cursor
 
 
-def mark_of(query: Mapping[str, Any]) -> str:
-    """Return what tells the filters of one query from those of another; nothing for none."""
+def fingerprint_of(query: Mapping[str, Any]) -> str:
+    """Return a hash of the query's filters, or an empty string if it has none."""
     filters = _filters(query)
     if not filters:
         return ""
@@ -85,7 +85,7 @@ def mark_of(query: Mapping[str, Any]) -> str:
 
 
 def _filters(query: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the query asks for besides its page, as text."""
+    """Return the query's filters as text: everything but `limit` and `cursor`."""
     return {name: _text(value) for name, value in query.items() if name not in ("limit", "cursor")}
 
 

@@ -1,4 +1,4 @@
-"""The kinds of problem: what a program branches on, and what /docs/errors says about each.
+"""The kinds of problem: what programs branch on, and what /docs/errors says about each.
 
 A slug is part of the contract. It is never renamed, and never used for another kind.
 """
@@ -45,7 +45,7 @@ UNREADABLE_BODY = ProblemType(
 )
 MALFORMED_JSON = ProblemType(
     "malformed-json",
-    "The body is not a JSON object in UTF-8, or has a name twice.",
+    "The body is not a JSON object in UTF-8, or contains a name twice.",
     "Send one JSON object (RFC 8259).",
 )
 INVALID_INPUT = ProblemType(
@@ -77,7 +77,7 @@ METHOD_NOT_ALLOWED = ProblemType(
     "Use one of the methods in `Allow`.",
 )
 
-# Who calls
+# Authentication and authorization
 
 INVALID_TOKEN = ProblemType(
     "invalid-token",
@@ -88,7 +88,7 @@ INVALID_TOKEN = ProblemType(
 )
 TOKEN_EXPIRED = ProblemType(
     "token-expired",
-    "The token was good, and has expired.",
+    "The token was valid, but has expired.",
     "Get a new token from your identity provider, and send the request again.",
     "Yes, with a new token.",
 )
@@ -105,8 +105,8 @@ FOREIGN_UNIT = ProblemType(
 )
 ROLE_MISSING = ProblemType(
     "role-missing",
-    "Your role may read credentials and not change them.",
-    "Ask somebody with a role that may.",
+    "Your role may read credentials but not change them.",
+    "Ask somebody with a role that may change them.",
 )
 
 # Verification
@@ -166,7 +166,7 @@ CREDENTIAL_IN_USE = ProblemType(
 TOO_MANY_ISSUES = ProblemType(
     "too-many-issues",
     "The unit has issued and rotated too many client secrets in this minute.",
-    "Spread the calls.",
+    "Spread the calls over time.",
     _AFTER,
 )
 REQUEST_UNDER_WAY = ProblemType(
@@ -187,7 +187,7 @@ UNAVAILABLE = ProblemType(
     "unavailable",
     "The database or the issuer's keys cannot be reached, or the service is too busy. Nothing was "
     "decided: a pair may be valid, and a change may or may not have been made.",
-    "Send it again, a change with the same Idempotency-Key.",
+    "Send the request again; send a change with the same Idempotency-Key.",
     _AFTER,
 )
 NOT_MIGRATED = ProblemType(
@@ -198,8 +198,8 @@ NOT_MIGRATED = ProblemType(
 )
 UNEXPECTED = ProblemType(
     "unexpected",
-    "A fault of the service. Its log has the reason under the same X-Request-Id.",
-    "Report it, with the X-Request-Id.",
+    "The service itself failed. Its log has the reason under the same X-Request-Id.",
+    "Report the failure, with the X-Request-Id.",
     _LATER,
 )
 

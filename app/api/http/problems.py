@@ -1,4 +1,4 @@
-"""Errors as the caller sees them: problem documents (RFC 9457). There is no Flask in here."""
+"""Errors as the caller sees them: problem documents (RFC 9457). This module needs no Flask."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,9 +27,10 @@ class InputError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error as the caller sees it. `headers` go with it, besides the content type.
+    """An error as the caller sees it.
 
-    `extensions` are further members of the document.
+    `headers` are sent with it, besides the content type. `extensions` are further members of the
+    document.
     """
 
     type: ProblemType
@@ -83,13 +84,19 @@ def unauthenticated(type_: ProblemType, challenge: str) -> Problem:
 
 
 def too_many_failures(retry_after: int) -> Problem:
-    """Return the problem of a client that failed too often (RFC 6585, 4); wait in seconds."""
+    """Return the problem of a client that failed too often (RFC 6585, 4).
+
+    `retry_after` is in seconds.
+    """
     headers = {"Retry-After": str(retry_after)}
     return Problem(problem_types.TOO_MANY_FAILURES, 429, "Too many failed verifications", headers)
 
 
 def too_many_issues(retry_after: int) -> Problem:
-    """Return the problem of a unit that issues and rotates too often; wait in seconds."""
+    """Return the problem of a unit that issues and rotates too often.
+
+    `retry_after` is in seconds.
+    """
     detail = "The unit has issued and rotated too many client secrets"
     headers = {"Retry-After": str(retry_after)}
     return Problem(problem_types.TOO_MANY_ISSUES, 429, detail, headers)
@@ -123,7 +130,7 @@ def credential_in_use(last_used_at: datetime) -> Problem:
 
 
 def malformed_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
-    """Return the problem of a request that is not HTTP as we understand it."""
+    """Return the problem of malformed or unsupported HTTP."""
     return Problem(problem_types.MALFORMED_HTTP, status, detail, headers or {})
 
 
@@ -144,7 +151,7 @@ ROLE_MISSING = Problem(
 )
 FOREIGN_UNIT = Problem(problem_types.FOREIGN_UNIT, 403, "You are not a member of the active OU")
 NOT_FOUND = Problem(problem_types.NOT_FOUND, 404, "No such resource")
-# One for a credential that does not exist and for one of another unit.
+# The same whether the credential does not exist or belongs to another unit.
 CREDENTIAL_NOT_FOUND = Problem(problem_types.CREDENTIAL_NOT_FOUND, 404, "No such credential")
 CLIENT_SECRET_NOT_FOUND = Problem(
     problem_types.CLIENT_SECRET_NOT_FOUND, 404, "No such live client secret"
@@ -208,5 +215,5 @@ NOT_READY = Problem(
     problem_types.NOT_MIGRATED, 503, "The database is not migrated", _AFTER_A_SECOND
 )
 
-# Those that are the same each time.
+# The problems that have no variable parts.
 CONSTANTS = [each for each in globals().values() if isinstance(each, Problem)]

@@ -73,7 +73,7 @@ HINT_PARAMETER = [
     }
 ]
 
-# What the headers of a problem mean, and what their values look like.
+# The description and the schema of each header that a problem may have.
 _PROBLEM_HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "Retry-After": ("Seconds to wait.", {"type": "string", "pattern": "^[0-9]{1,5}$"}),
     "WWW-Authenticate": ("The authentication challenge.", {"type": "string"}),
@@ -82,9 +82,9 @@ _PROBLEM_HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 def problem_response(**named_problems: Problem) -> dict[str, Any]:
     """Return the OpenAPI response of problems that share a status, each as a named example."""
-    alike = list(named_problems.values())
+    all_problems = list(named_problems.values())
     response: dict[str, Any] = {
-        "description": alike[0].title,
+        "description": all_problems[0].title,
         "content": {
             MEDIA_TYPE: {
                 "schema": ProblemSchema,
@@ -94,13 +94,13 @@ def problem_response(**named_problems: Problem) -> dict[str, Any]:
             }
         },
     }
-    headers = {name: value for each in alike for name, value in each.headers.items()}
+    headers = {name: value for each in all_problems for name, value in each.headers.items()}
     if headers:
         response["headers"] = {
             name: header(
                 *_PROBLEM_HEADERS[name],
                 value,
-                required=all(name in each.headers for each in alike),
+                required=all(name in each.headers for each in all_problems),
             )
             for name, value in headers.items()
         }
@@ -110,7 +110,7 @@ def problem_response(**named_problems: Problem) -> dict[str, Any]:
 class ParameterExamplesPlugin(BasePlugin):
     """Adds an example to the schema of each query parameter and header.
 
-    It is not the parameter's own example, which consoles such as Swagger UI would send.
+    An example of the parameter itself would be sent by consoles such as Swagger UI.
     """
 
     def operation_helper(
@@ -125,7 +125,7 @@ class ParameterExamplesPlugin(BasePlugin):
 
 
 class RequestIdPlugin(BasePlugin):
-    """Documents X-Request-Id with every operation and every response, including later ones."""
+    """Documents X-Request-Id on every operation and response, including those added later."""
 
     def operation_helper(
         self,
@@ -177,7 +177,7 @@ _RESPONSES: Mapping[str, dict[str, Any]] = {
 
 
 def add_components(components: Any) -> None:
-    """Add everything that operations refer to by name."""
+    """Add the components that operations refer to by name."""
     components.schema("Timestamp", TIMESTAMP)
     components.header(
         "RequestId",

@@ -1,4 +1,4 @@
-"""How marshmallow's schemas become JSON Schema, where our way is not apispec's."""
+"""Convert marshmallow's schemas to JSON Schema, where apispec's own way does not fit."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 from marshmallow.fields import Field
 
-from app.api.schemas.fields import AnswerSchema, TimeField, TimestampField
+from app.api.schemas.fields import AnswerSchema, RequestTimeField, TimestampField
 from app.times import TIME_PATTERN
 
 TIMESTAMP = {
@@ -19,9 +19,10 @@ TIMESTAMP = {
 
 
 class _Converter(OpenAPIConverter):
-    """Refers to what schemas share instead of repeating it, and describes them by their docstring.
+    """Refers to shared base schemas instead of repeating their fields.
 
-    A base class is shared if its name does not begin with an underscore.
+    A base class is shared if its name does not begin with an underscore. A schema's description is
+    its docstring.
     """
 
     def schema2jsonschema(self, schema: Schema) -> dict[str, Any]:
@@ -43,15 +44,15 @@ class _Converter(OpenAPIConverter):
         return {"allOf": parts}
 
     def field2property(self, field: Field[Any]) -> dict[str, Any]:
-        """Return what the document says about the field. Every time refers to Timestamp."""
+        """Return the field's JSON Schema. Every time refers to Timestamp."""
         described: dict[str, Any] = super().field2property(field)
         if "const" in field.metadata:  # apispec does not know it
             described["const"] = field.metadata["const"]
-        if isinstance(field, TimestampField | TimeField):
-            of_a_time = self.spec.components.get_ref("schema", "Timestamp")
+        if isinstance(field, TimestampField | RequestTimeField):
+            timestamp = self.spec.components.get_ref("schema", "Timestamp")
             if field.allow_none:
-                of_a_time = {"anyOf": [of_a_time, {"type": "null"}]}
-            return {"description": field.metadata["description"], **of_a_time}
+                timestamp = {"anyOf": [timestamp, {"type": "null"}]}
+            return {"description": field.metadata["description"], **timestamp}
         return described
 
 

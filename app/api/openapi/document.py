@@ -1,4 +1,4 @@
-"""`/openapi.json`: what the service says about itself."""
+"""`/openapi.json`: the OpenAPI document."""
 
 from functools import cache
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from app.json_bytes import json_bytes
 
 VERSION = version("leadvibe-credentials")
 
-# There is no address that is true for every installation.
+# No name or address is right for every installation.
 _CONTACT = {"name": "The operator of this service"}
 _LICENSE = {"name": "MIT", "identifier": "MIT"}
 
@@ -36,7 +36,7 @@ at fault. Every response carries `X-Request-Id`, which repeats yours if you sent
 UTC. A `secret_id` identifies a credential and is not secret.
 """
 
-# The docs page has it too.
+# The docs page shows it too.
 POLICY = """
 **Versions.** This document and the service have the same version (Semantic Versioning). Until the
 next major version, nothing that is documented is removed, renamed or changed in meaning, and no
@@ -44,12 +44,12 @@ valid request becomes invalid. This holds for 0.x too.
 
 **Additions** may come with any version: operations, optional parameters, optional members of
 requests, members of answers, response headers, kinds of events, types of problems, and values of
-what is marked `x-extensible-enum`. Ignore what you do not know, and treat an unknown type of
+members marked `x-extensible-enum`. Ignore what you do not know, and treat an unknown type of
 problem by its HTTP status. Requests stay strict: an undocumented member is rejected.
 
-**Deprecation.** What a major version will remove is marked `deprecated` here for at least six
-months before. Until then, the answers of a deprecated operation carry the headers `Deprecation`
-(RFC 9745) and `Sunset` (RFC 8594): since when it is deprecated, and when it may end.
+**Deprecation.** Anything that a major version will remove is marked `deprecated` here at least six
+months earlier. Until then, the answers of a deprecated operation carry the headers `Deprecation`
+(RFC 9745) and `Sunset` (RFC 8594), which say since when it is deprecated and when it may end.
 """
 
 

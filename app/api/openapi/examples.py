@@ -1,13 +1,13 @@
 """The examples of the OpenAPI document.
 
-They are made from the models by the schemas. tests/api/openapi compares them with real answers.
+The schemas make them from models. tests/api/openapi compares them with real answers.
 """
 
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from app.api.http.pagination import Cursor, cursor_of
+from app.api.http.pagination import Cursor, encode_cursor
 from app.api.schemas.credentials import (
     CredentialSchema,
     DetailedCredentialSchema,
@@ -122,7 +122,7 @@ UNIT_EVENTS: list[dict[str, Any]] = UnitEventSchema(many=True).dump(
 
 PARAMETERS: dict[str, Any] = {
     "limit": 100,
-    "cursor": cursor_of(Cursor(POSITION, mark="")),
+    "cursor": encode_cursor(Cursor(POSITION, fingerprint="")),
     "client_id": _credential.client_id,
     "name": "crm",
     "enabled": "true",
@@ -139,7 +139,7 @@ PARAMETERS: dict[str, Any] = {
 }
 
 METRICS = """\
-# HELP leadvibe_verifications_total Verifications, by what came of them.
+# HELP leadvibe_verifications_total Verifications, by outcome.
 # TYPE leadvibe_verifications_total counter
 leadvibe_verifications_total{outcome="accepted"} 1027.0
 """

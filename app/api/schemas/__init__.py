@@ -1,1 +1,1 @@
-"""What comes in and what goes out, described for the OpenAPI document."""
+"""Schemas of requests and answers, which also describe them in the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""Credentials, as they come in and go out."""
+"""Schemas of credentials, in requests and answers."""
 
 import dataclasses
 
@@ -6,15 +6,15 @@ from marshmallow import Schema, fields, validate
 
 from app.api.schemas.fields import (
     AnswerSchema,
-    DigitsField,
     NameField,
+    QueryIntegerField,
     RequestSchema,
+    RequestTimeField,
     SecondsField,
     StrictBooleanField,
-    TimeField,
     TimestampField,
-    code_field,
     identifier_field,
+    pattern_field,
     shown_name_field,
 )
 from app.credentials.generator import (
@@ -45,13 +45,13 @@ _EXPIRES_AT = (
     "When the new client secret expires: in the future, at most 10 years ahead. Left out: never, "
     "unless the operator has set a limit."
 )
-_LAST_USED_AT = "When it last verified an event, to the minute; null if it never did."
+_LAST_USED_AT = "When a verification last succeeded with it, to the minute; null if none has."
 
 
 class ClientSecretSchema(AnswerSchema):
-    """What can still be told about a client secret."""
+    """A client secret, without its value."""
 
-    hint = code_field("Its last four characters, by which you can end it.", HINT_PATTERN)
+    hint = pattern_field("Its last four characters, by which you can end it.", HINT_PATTERN)
     created_at = TimestampField("When it was created.")
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
     expires_at = TimestampField("When it expires; null if it does not.", allow_none=True)
@@ -61,15 +61,15 @@ class _CredentialFields(AnswerSchema):
     """Every field of a credential in an answer, in the contract's order.
 
     The schemas below inherit from each other as their models do, and show the fields of their
-    model. So a new field goes into the model and here.
+    models. So add a new field to the model and here.
     """
 
-    secret_id = code_field("Identifies the credential in URLs.", SECRET_ID_PATTERN)
+    secret_id = pattern_field("Identifies the credential in URLs.", SECRET_ID_PATTERN)
     unit_id = identifier_field("The Organizational Unit that owns the credential.")
-    client_id = code_field(
+    client_id = pattern_field(
         "The public login name that goes with the client secret.", CLIENT_ID_PATTERN
     )
-    client_secret = code_field(
+    client_secret = pattern_field(
         "Store it now: the service keeps only a hash and cannot show it again. The last six "
         "characters are a base62 CRC-32 checksum of the rest, so a typo can be detected offline.",
         CLIENT_SECRET_PATTERN,
@@ -135,7 +135,7 @@ class NewCredentialSchema(RequestSchema):
     """A credential to issue."""
 
     name = NameField(required=True)
-    expires_at = TimeField(_EXPIRES_AT)
+    expires_at = RequestTimeField(_EXPIRES_AT)
 
 
 class CredentialUpdateSchema(RequestSchema):
@@ -145,20 +145,20 @@ class CredentialUpdateSchema(RequestSchema):
     name = NameField(required=False)
     enabled = StrictBooleanField(
         metadata={
-            "description": "Whether the credential can be verified. Left out: as it is. Disabled, "
-            "it is refused like an unknown one; enabled again, it works as before."
+            "description": "Whether the credential can be verified. Left out: no change. While "
+            "disabled, it is refused like an unknown one; enabled again, it works as before."
         }
     )
 
 
 class RevocationSchema(Schema):
-    """What must be true of a credential to be revoked."""
+    """The condition under which a credential is revoked."""
 
-    unused_for = DigitsField(
+    unused_for = QueryIntegerField(
         MIN_UNUSED_SECONDS,
         MAX_UNUSED_SECONDS,
-        description="Revoke it only if it has not been used for so many seconds, from a minute to "
-        "a year. Uses are known to the minute; in doubt it stays.",
+        description="Revoke it only if it has not been used for this many seconds, from a minute "
+        "to a year. Uses are recorded to the minute; in doubt, it is not revoked.",
     )
 
 
@@ -175,4 +175,4 @@ class RotationSchema(RequestSchema):
             "immediately.",
         },
     )
-    expires_at = TimeField(_EXPIRES_AT)
+    expires_at = RequestTimeField(_EXPIRES_AT)

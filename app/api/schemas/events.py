@@ -1,4 +1,4 @@
-"""The audit trail, as it goes out."""
+"""Schemas of the audit trail."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -8,8 +8,8 @@ from marshmallow import fields, validate
 from app.api.schemas.fields import (
     AnswerSchema,
     TimestampField,
-    code_field,
     identifier_field,
+    pattern_field,
     shown_name_field,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, HINT_PATTERN, SECRET_ID_PATTERN
@@ -23,9 +23,9 @@ _EXPIRES_AT = "When the new client secret expires. Absent if it does not."
 
 
 class IssuedDetailSchema(AnswerSchema):
-    """What a new credential began with."""
+    """The credential as it was issued."""
 
-    client_id = code_field("The client ID.", CLIENT_ID_PATTERN)
+    client_id = pattern_field("The client ID.", CLIENT_ID_PATTERN)
     name = shown_name_field("The name.")
     expires_at = TimestampField(_EXPIRES_AT, required=False)
 
@@ -50,9 +50,9 @@ class ReappliedSchema(AnswerSchema):
     """The event of the trail that was applied again after a restore."""
 
     event = fields.String(required=True, metadata={"description": _EVENT, "pattern": _WORD})
-    actor = identifier_field("Who did it then.")
-    at = TimestampField("When it happened then.")
-    request_id = code_field("The X-Request-Id of the request that did it.", REQUEST_ID_PATTERN)
+    actor = identifier_field("Who did it originally.")
+    at = TimestampField("When it originally happened.")
+    request_id = pattern_field("The X-Request-Id of the request that did it.", REQUEST_ID_PATTERN)
 
 
 def _reapplied() -> fields.Nested:
@@ -78,7 +78,7 @@ class RotatedDetailSchema(AnswerSchema):
     overlap_seconds = fields.Integer(
         required=True,
         validate=validate.Range(0, MAX_OVERLAP_SECONDS),
-        metadata={"description": "How long the previous client secret keeps working."},
+        metadata={"description": "How many seconds the previous client secret keeps working."},
     )
     expires_at = TimestampField(_EXPIRES_AT, required=False)
 
@@ -86,7 +86,7 @@ class RotatedDetailSchema(AnswerSchema):
 class SecretEndedDetailSchema(AnswerSchema):
     """Which client secret ended."""
 
-    hint = code_field("Its last four characters.", HINT_PATTERN)
+    hint = pattern_field("Its last four characters.", HINT_PATTERN)
     expires_at = TimestampField(
         "When it ends, if that is later: a rotation's overlap was applied again.", required=False
     )
@@ -103,25 +103,25 @@ class UnitWideDetailSchema(AnswerSchema):
 
 
 class EventMembersSchema(AnswerSchema):
-    """What every event tells: who did it, when and in which request."""
+    """What every event has: who did it, when and in which request."""
 
     actor = identifier_field("Who did it: the `sub` of the token.")
     at = TimestampField("When it happened.")
-    request_id = code_field("The X-Request-Id of the request that did it.", REQUEST_ID_PATTERN)
+    request_id = pattern_field("The X-Request-Id of the request that did it.", REQUEST_ID_PATTERN)
 
 
 class UnitEventMembersSchema(AnswerSchema):
-    """What the trail of a unit adds: to which credential it happened, and how it was done."""
+    """What an event in a unit's trail adds: its credential, and how it was done."""
 
-    secret_id = code_field("The credential.", SECRET_ID_PATTERN)
-    client_id = code_field("Its client ID.", CLIENT_ID_PATTERN, allow_none=True)
+    secret_id = pattern_field("The credential.", SECRET_ID_PATTERN)
+    client_id = pattern_field("Its client ID.", CLIENT_ID_PATTERN, allow_none=True)
     name = shown_name_field("Its name at that time.", allow_none=True)
     via = fields.String(
         required=True,
         allow_none=True,
         metadata={
             "description": "Whether it was done through the API (`api`) or the operators' command "
-            "line (`cli`). There may be new values. Null in events from before this was recorded.",
+            "line (`cli`). New values may be added. Null in events from before this was recorded.",
             "pattern": _WORD,
             "x-extensible-enum": get_args(Channel),
         },
@@ -133,7 +133,7 @@ class UnitEventMembersSchema(AnswerSchema):
     )
 
 
-# The kinds describe events for the document. What is stored as `detail` goes out as it is.
+# The kinds only describe events in the OpenAPI document: the stored `detail` is sent unchanged.
 
 
 def _kind(event: EventName) -> fields.String:
@@ -194,7 +194,7 @@ class RevokedEventSchema(EventMembersSchema):
 
 
 class OtherEventSchema(EventMembersSchema):
-    """Something else happened, of a kind that is newer than this document."""
+    """An event of a kind that is newer than this document."""
 
     event = fields.String(
         required=True,

@@ -1,6 +1,6 @@
 """Fields that are as strict as the contract.
 
-A field's `detail` is what the problem document says about an invalid value.
+A field's `detail` becomes the `detail` of the problem document if the value is invalid.
 """
 
 import re
@@ -37,7 +37,7 @@ _NAME = (
 
 
 class RequestSchema(Schema):
-    """A request body. It accepts no member besides its own."""
+    """A request body. It rejects members that it does not have."""
 
     class Meta:
         unknown = RAISE
@@ -46,11 +46,11 @@ class RequestSchema(Schema):
 class AnswerSchema(Schema):
     """An answer. It may gain members, so the OpenAPI document forbids none.
 
-    There, a schema that inherits from others refers to them (`allOf`), and one that has `kinds` is
-    one of these (`oneOf`).
+    In the document, a schema that inherits from others refers to them (`allOf`), and a schema with
+    `kinds` is one of these (`oneOf`).
 
-    It dumps what has an attribute for every field, such as our models, in a fifth of marshmallow's
-    time: text and booleans as they are, and the other fields by their own `_serialize`.
+    An object that has an attribute for every field, as our models do, is dumped in a fifth of
+    marshmallow's time: strings and booleans unchanged, other fields through their own `_serialize`.
     """
 
     kinds: ClassVar[Sequence[type[Schema]]] = ()
@@ -73,15 +73,15 @@ class AnswerSchema(Schema):
     @cached_property
     def _dump_plan(self) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[Any]]:
         converted = [
-            (name, field._serialize)  # noqa: SLF001  a field's way of saying how it is dumped
+            (name, field._serialize)  # noqa: SLF001  marshmallow has no public name for it
             for name, field in self.dump_fields.items()
-            if type(field)._serialize not in _AS_THEY_ARE  # noqa: SLF001  as above
+            if type(field)._serialize not in _DUMPED_UNCHANGED  # noqa: SLF001  as above
         ]
         names = list(self.dump_fields)
         return names, _getter(names), converted
 
 
-_AS_THEY_ARE = (fields.String._serialize, fields.Boolean._serialize)  # noqa: SLF001  as above
+_DUMPED_UNCHANGED = (fields.String._serialize, fields.Boolean._serialize)  # noqa: SLF001  as above
 
 
 def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
@@ -91,7 +91,7 @@ def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 class NameField(fields.String):
-    """A credential's new name, as `parse_name` accepts it."""
+    """The name of a credential in a request, as `parse_name` accepts it."""
 
     detail = f"Name must be 1-{NAME_MAX_LENGTH} characters"
 
@@ -120,7 +120,7 @@ class StrictBooleanField(fields.Boolean):
 
 
 class SecondsField(fields.Integer):
-    """A duration in whole seconds. In JSON Schema, 60.0 is an integer too."""
+    """A duration in whole seconds. 60.0 is valid too: in JSON Schema, it is an integer."""
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
         super().__init__(validate=validate.Range(low, high), **kwargs)
@@ -134,7 +134,7 @@ class SecondsField(fields.Integer):
 
 
 class TimestampField(fields.String):
-    """RFC 3339, UTC, whole seconds."""
+    """A time in an answer: RFC 3339, UTC, whole seconds."""
 
     def __init__(
         self, description: str, *, required: bool = True, allow_none: bool = False
@@ -151,8 +151,8 @@ class TimestampField(fields.String):
         return super()._serialize(value, attr, obj, **kwargs)
 
 
-class TimeField(fields.String):
-    """A time that callers send: RFC 3339, UTC, whole seconds."""
+class RequestTimeField(fields.String):
+    """A time in a request: RFC 3339, UTC, whole seconds."""
 
     detail = f"{{name}} must be {TIME_RULE}"
 
@@ -167,7 +167,7 @@ class TimeField(fields.String):
             raise ValidationError(f"Must be {TIME_RULE}") from None
 
 
-class CodeField(fields.String):
+class QueryPatternField(fields.String):
     """Text in a query that matches the pattern from end to end."""
 
     def __init__(self, description: str, pattern: str) -> None:
@@ -183,7 +183,7 @@ class CodeField(fields.String):
         return text
 
 
-class ChoiceField(fields.String):
+class QueryChoiceField(fields.String):
     """One of several words."""
 
     def __init__(self, description: str, words: Iterable[str], **kwargs: Any) -> None:
@@ -194,7 +194,7 @@ class ChoiceField(fields.String):
         self.detail = f"{{name}} must be one of: {', '.join(words)}"
 
 
-class SwitchField(fields.String):
+class QueryBooleanField(fields.String):
     """`true` or `false` in a query."""
 
     detail = "{name} must be true or false"
@@ -209,8 +209,8 @@ class SwitchField(fields.String):
         return text == "true"
 
 
-class IdentifierField(fields.String):
-    """Text in a query that others chose and that `is_identifier` accepts."""
+class QueryIdentifierField(fields.String):
+    """An identifier in a query, as `is_identifier` accepts it."""
 
     detail = f"{{name}} must be {IDENTIFIER_RULE}"
 
@@ -227,7 +227,7 @@ class IdentifierField(fields.String):
         return text
 
 
-class DigitsField(fields.Integer):
+class QueryIntegerField(fields.Integer):
     """A whole number in a query, in plain digits."""
 
     def __init__(self, low: int, high: int, *, description: str, **kwargs: Any) -> None:
@@ -245,7 +245,7 @@ class DigitsField(fields.Integer):
 
 
 def identifier_field(description: str, *, allow_none: bool = False) -> fields.String:
-    """Return a field for text that others chose and that `is_identifier` accepts."""
+    """Return a field for an identifier in an answer, as `is_identifier` accepts it."""
     return _stored_text(description, IDENTIFIER_MAX_LENGTH, allow_none=allow_none)
 
 
@@ -255,15 +255,15 @@ def shown_name_field(description: str, **kwargs: Any) -> fields.String:
 
 
 def text_field(description: str) -> fields.String:
-    """Return a field for a sentence of ours."""
+    """Return a field for a sentence that the service wrote."""
     return fields.String(
         required=True,
         metadata={"description": description, "pattern": f"^[^{CONTROL_CHARACTERS}]+$"},
     )
 
 
-def code_field(description: str, pattern: str, *, allow_none: bool = False) -> fields.String:
-    """Return a field for text that matches the pattern from end to end."""
+def pattern_field(description: str, pattern: str, *, allow_none: bool = False) -> fields.String:
+    """Return a field for text in an answer that matches the pattern from end to end."""
     return fields.String(
         required=True,
         allow_none=allow_none,

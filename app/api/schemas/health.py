@@ -1,4 +1,4 @@
-"""The answers to probes."""
+"""The schema of answers to probes."""
 
 from marshmallow import fields
 
@@ -6,7 +6,7 @@ from app.api.schemas.fields import AnswerSchema
 
 
 class HealthSchema(AnswerSchema):
-    """All is well."""
+    """The check succeeded."""
 
     status = fields.String(
         required=True,

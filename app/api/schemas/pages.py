@@ -1,4 +1,4 @@
-"""Which part of a list callers ask for: its page and its filters."""
+"""Schemas of queries for a list: its page and its filters."""
 
 from collections.abc import Callable
 from typing import Any, get_args
@@ -7,29 +7,29 @@ from marshmallow import Schema, ValidationError, fields, post_load
 
 from app.api.http.pagination import (
     Place,
-    mark_of,
-    read_cursor,
+    decode_cursor,
+    fingerprint_of,
     read_event_id,
     read_position,
     read_trail_position,
 )
 from app.api.schemas.fields import (
-    ChoiceField,
-    CodeField,
-    DigitsField,
-    IdentifierField,
     NameField,
-    SwitchField,
-    TimeField,
+    QueryBooleanField,
+    QueryChoiceField,
+    QueryIdentifierField,
+    QueryIntegerField,
+    QueryPatternField,
+    RequestTimeField,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, SECRET_ID_PATTERN
 from app.credentials.model import EVENT_NAMES, Order
 from app.credentials.service import MAX_ITEMS
 
 
-def limit_field() -> DigitsField:
+def limit_field() -> QueryIntegerField:
     """Return the field for the size of a page."""
-    return DigitsField(
+    return QueryIntegerField(
         1,
         MAX_ITEMS,
         load_default=MAX_ITEMS,
@@ -38,7 +38,7 @@ def limit_field() -> DigitsField:
 
 
 class CursorField(fields.String):
-    """An opaque place in a list, and the filters that it belongs to. `read_place` reads it."""
+    """An opaque place in a list, with the fingerprint of its filters. `read_place` parses it."""
 
     detail = "{name} is not valid for this list"
 
@@ -56,21 +56,21 @@ class CursorField(fields.String):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
-            return read_cursor(text, self._read_place)
+            return decode_cursor(text, self._read_place)
         except ValueError:
             raise ValidationError(self.detail) from None
 
 
 class _PageSchema(Schema):
-    """Which part of a list to show. A cursor belongs to the filters that it was made with."""
+    """Which part of a list to show. A cursor is valid only with the filters of its own list."""
 
     limit = limit_field()
 
     @post_load
     def check_cursor(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "cursor" in query:
-            place, mark = query["cursor"]
-            if mark != mark_of(query):
+            place, fingerprint = query["cursor"]
+            if fingerprint != fingerprint_of(query):
                 raise ValidationError(CursorField.detail, "cursor")
             query["cursor"] = place
         return query
@@ -80,15 +80,15 @@ class CredentialPageSchema(_PageSchema):
     """Which credentials to list."""
 
     cursor = CursorField(read_position)
-    client_id = CodeField("Only the credential with this client ID.", CLIENT_ID_PATTERN)
+    client_id = QueryPatternField("Only the credential with this client ID.", CLIENT_ID_PATTERN)
     name = NameField(
         description="Only credentials with this text in their name, in upper or lower case."
     )
-    enabled = SwitchField("Only credentials that are enabled (`true`) or disabled (`false`).")
-    expiring_before = TimeField(
-        "Only credentials that will have no live client secret at this time, or have none already."
+    enabled = QueryBooleanField("Only credentials that are enabled (`true`) or disabled (`false`).")
+    expiring_before = RequestTimeField(
+        "Only credentials that will have no live client secret by this time, or have none now."
     )
-    unused_since = TimeField(
+    unused_since = RequestTimeField(
         "Only credentials that were last used before this time, or were never used. "
         "`last_used_at` is exact to a minute."
     )
@@ -104,14 +104,14 @@ class UnitEventPageSchema(_PageSchema):
     """Which events of a unit to show."""
 
     cursor = CursorField(read_trail_position)
-    order = ChoiceField(
+    order = QueryChoiceField(
         "`desc`: newest first. `asc`: oldest first, with a `Link` on every page, to follow the "
         "trail.",
         get_args(Order),
         load_default="desc",
     )
-    event = ChoiceField("Only events of this kind.", EVENT_NAMES)
-    actor = IdentifierField("Only what this actor did.")
-    secret_id = CodeField("Only what happened to this credential.", SECRET_ID_PATTERN)
-    since = TimeField("Only events from this time on.")
-    until = TimeField("Only events before this time.")
+    event = QueryChoiceField("Only events of this kind.", EVENT_NAMES)
+    actor = QueryIdentifierField("Only what this actor did.")
+    secret_id = QueryPatternField("Only what happened to this credential.", SECRET_ID_PATTERN)
+    since = RequestTimeField("Only events from this time on.")
+    until = RequestTimeField("Only events before this time.")

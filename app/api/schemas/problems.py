@@ -1,4 +1,4 @@
-"""Problem documents, described; app/api/http/problems.py makes them."""
+"""Schemas of problem documents, which app/api/http/problems.py makes."""
 
 from marshmallow import fields, validate
 
@@ -28,8 +28,8 @@ class ProblemSchema(AnswerSchema):
         validate=validate.Regexp(f"^{ERRORS_PATH}#[a-z0-9-]+$"),
         metadata={
             "description": "The kind of problem, for programs to branch on. It is the address of a "
-            "page that tells its cause and its remedy. There may be new kinds; treat them by their "
-            "status.",
+            "page that explains its cause and its remedy. New kinds may be added; treat an unknown "
+            "kind by its status.",
             "format": "uri-reference",
         },
     )

@@ -1,4 +1,4 @@
-"""Make a resource server and access tokens, many more rows like them, then print the tokens."""
+"""Make a resource server, access tokens and many similar rows, then print the tokens."""
 
 import json
 import secrets
@@ -18,7 +18,7 @@ application = Application.objects.create(
     name="Resource server",
     client_id="resource-server",
     client_secret="resource-server-secret",
-    hash_client_secret=False,  # else each introspection would take the time of a PBKDF2 hash
+    hash_client_secret=False,  # otherwise each introspection would take a PBKDF2 hash
     client_type=Application.CLIENT_CONFIDENTIAL,
     authorization_grant_type=Application.GRANT_CLIENT_CREDENTIALS,
 )

@@ -1,4 +1,4 @@
-"""Make keys by the library's own means and many more rows like theirs, then print the keys."""
+"""Make keys with the library's own functions and many similar rows, then print the keys."""
 
 import json
 import sys

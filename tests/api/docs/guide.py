@@ -1,4 +1,4 @@
-"""The blocks of code in /docs.md, which the page shows too."""
+"""Read the blocks of code in /docs.md, which the page shows too."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from app.api.docs.samples import ORIGIN
 
 
 def blocks(text: str, heading: str) -> list[tuple[str, str]]:
-    """Return language and code of each block below the heading, up to the next."""
+    """Return language and code of each block between this heading and the next."""
     _, _, section = text.partition(f"# {heading}\n")
     section = re.split(r"^#{2,4} ", section, maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(r"^```(\w+)[^\n]*\n(.*?)\n```$", section, re.DOTALL | re.MULTILINE)
@@ -22,7 +22,7 @@ def block(client: Any, heading: str, language: str, address: str, *, number: int
 
 
 def samples(client: Any, language: str) -> Iterator[tuple[str, str]]:
-    """Yield operation ID and sample of every call, in one language."""
+    """Yield the operation ID and the sample of every call, in one language."""
     document = client.get("/openapi.json").json
     text = client.get("/docs.md").text.partition("\n## All calls\n")[2]
     for path in document["paths"].values():

@@ -1,4 +1,4 @@
-"""The guide's own blocks of code, run as they stand."""
+"""The guide's own blocks of code, run unchanged."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_ending_the_previous_secret_works(code, token, issued, service, rows):
     assert is_live(rows, rotated.client_secret)
 
 
-def test_revoking_what_is_unused_works(code, token, issued, rows):
+def test_revoking_an_unused_credential_works(code, token, issued, rows):
     output(["sh", "-c", code("End")], token | {"SECRET_ID": issued.secret_id})
     assert rows.count("credentials") == 0
 

@@ -12,7 +12,7 @@ MAX_BYTES = 150_000
 
 
 def assets_of(page):
-    """Return the addresses of what the page fetches when it opens."""
+    """Return the addresses of the files that the page fetches when it opens."""
     tags = re.findall(r"<(?:link|script)[^>]*>", page.text)
     return [re.search(r'(?:src|href)="([^"]+)"', tag)[1] for tag in tags]
 
@@ -38,7 +38,7 @@ def test_a_page_may_only_run_its_own_scripts(client, path):
     assert re.findall(r"\s(on\w+|style)=", page.text) == []
 
 
-def test_guide_and_reference_weigh_little(client):
+def test_the_pages_are_small(client):
     page = client.get("/docs")
     console = re.search(r'data-console="([^"]+)"', page.text)[1]
     paths = ["/docs", *assets_of(page), console]
@@ -57,7 +57,7 @@ def links_of(page):
     return re.findall(r'href="([^"]+)"', page)
 
 
-def test_every_link_arrives(client):
+def test_every_link_has_a_target(client):
     pages = {path: client.get(path).text for path in PAGES}
     for path, page in pages.items():
         for link in links_of(page):
@@ -73,7 +73,7 @@ def test_every_link_arrives(client):
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_everything_on_a_page_has_an_address_of_its_own(client, path):
+def test_every_anchor_is_unique_and_every_heading_has_one(client, path):
     page = client.get(path).text
     identifiers = re.findall(r'\sid="([^"]+)"', page)
     assert len(set(identifiers)) == len(identifiers)
@@ -81,7 +81,7 @@ def test_everything_on_a_page_has_an_address_of_its_own(client, path):
         assert 'id="' in heading
 
 
-def test_every_operation_and_every_field_has_an_address(client):
+def test_every_operation_and_every_field_has_an_anchor(client):
     page = client.get("/docs").text
     document = client.get("/openapi.json").json
     for path in document["paths"].values():
@@ -130,7 +130,7 @@ def test_the_text_says_what_the_page_says(client):
 
 
 @pytest.mark.parametrize("path", ["/", "/docs/"])
-def test_other_addresses_lead_to_the_page(client, path):
+def test_similar_addresses_redirect_to_the_page(client, path):
     answer = client.get(path)
     assert answer.status_code == 308
     assert answer.headers["Location"] == "/docs"
@@ -140,7 +140,7 @@ CACHEABLE = ("/docs", "/docs/errors", "/docs.md", "/openapi.json")
 
 
 @pytest.mark.parametrize("path", CACHEABLE)
-def test_what_a_caller_has_is_not_sent_again(client, path):
+def test_a_page_that_the_caller_has_is_not_sent_again(client, path):
     first = client.get(path)
     assert first.headers["Cache-Control"] == "no-cache"
     again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
@@ -164,7 +164,7 @@ def test_a_page_is_compressed_if_the_caller_allows_it(client, path, accepted):
 
 
 @pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "identity", "\x00"])
-def test_a_page_is_sent_as_it_is_otherwise(client, accepted):
+def test_a_page_is_sent_uncompressed_otherwise(client, accepted):
     answer = client.get("/docs", headers={"Accept-Encoding": accepted})
     assert "Content-Encoding" not in answer.headers
 
@@ -184,12 +184,12 @@ def test_a_file_of_the_page_is_kept_for_a_year(client):
 
 
 @pytest.mark.parametrize("name", ["docs.css", "docs.000000000000.css", "..%2fpage.py", "x"])
-def test_there_are_no_other_files(client, name):
+def test_an_unknown_file_is_not_found(client, name):
     assert client.get(f"/docs/static/{name}").status_code == 404
 
 
-def test_kinds_of_problem_tell_what_a_status_does_not(member, issued):
-    """An unknown address and an unknown credential differ; a foreign credential is unknown."""
+def test_the_problem_type_distinguishes_errors_with_the_same_status(member, issued):
+    """Both an unknown address and an unknown credential are 404, for example."""
     types = [
         member.get(path).json["type"]
         for path in ("/nothing", "/secrets/sec_nothing", "/secrets?limit=0")

@@ -1,4 +1,4 @@
-"""The guide's receivers of events, run as they stand."""
+"""The guide's receivers of events, run unchanged."""
 
 import os
 import subprocess
@@ -82,7 +82,7 @@ def test_a_receiver_accepts_an_event_only_on_200(language, client, server, issue
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_receiver_answers_503_if_the_service_is_away(language, client, issued, tmp_path):
+def test_a_receiver_answers_503_if_the_service_is_down(language, client, issued, tmp_path):
     nowhere = f"http://127.0.0.1:{free_port()}"
     with receiving(language, client, tmp_path, nowhere) as send:
         answer, _ = send(**basic(issued.client_id, issued.client_secret))

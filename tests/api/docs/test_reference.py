@@ -22,7 +22,7 @@ def test_an_answer_has_its_fields_in_the_contracts_order(reference, operation_id
     assert [field.name for field in operation.answer] == names
 
 
-def test_what_an_event_tells_is_shown_for_each_kind(reference):
+def test_the_detail_of_an_event_is_shown_for_each_kind(reference):
     fields = {field.name: field for field in reference.operation("listEvents").answer}
     assert fields["event"].type == (
         "issued, updated, disabled, enabled, rotated, secret_ended, revoked or another"
@@ -33,7 +33,7 @@ def test_what_an_event_tells_is_shown_for_each_kind(reference):
     assert fields["detail"].fields[0].anchor == "listEvents.response.detail.issued"
 
 
-def test_a_type_says_what_a_value_may_be(reference):
+def test_a_type_describes_the_allowed_values(reference):
     query = {each.name: each for each in reference.operation("listCredentials").parameters}
     assert query["limit"].type == "integer, 1-1000, default 1000"
     assert query["enabled"].type == "true, false"
@@ -53,7 +53,7 @@ def test_calls_with_a_bearer_token_and_no_others_take_the_cookie_of_the_active_u
     assert "Cookies" in titles
 
 
-def test_the_success_and_the_failures_of_a_call_are_told_apart(reference):
+def test_the_success_and_the_failures_of_a_call_are_separate(reference):
     revoke = reference.operation("revokeCredential")
     assert (revoke.success, revoke.answer) == (204, [])
     assert [each.status for each in revoke.failures] == [400, 401, 403, 404, 409, 503]

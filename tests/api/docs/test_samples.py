@@ -1,4 +1,4 @@
-"""The samples of every call, run as they stand against the real server."""
+"""The samples of every call, run unchanged against the real server."""
 
 import json
 import os

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from app.api.http.pagination import mark_of
+from app.api.http.pagination import fingerprint_of
 from tests.conftest import client_of
 from tests.helpers import caller
 
@@ -70,8 +70,10 @@ def test_each_page_may_have_its_own_limit(member, issue):
     assert names(member.get(path.replace("limit=1", "limit=3"))) == ["n3", "n2", "n1"]
 
 
-def test_the_mark_of_the_filters_does_not_depend_on_their_order():
-    assert mark_of({"name": "x", "enabled": True}) == mark_of({"enabled": True, "name": "x"})
+def test_the_fingerprint_of_the_filters_does_not_depend_on_their_order():
+    assert fingerprint_of({"name": "x", "enabled": True}) == fingerprint_of(
+        {"enabled": True, "name": "x"}
+    )
 
 
 def test_credentials_created_at_the_same_moment_are_each_shown_once(member, issue, rows):
@@ -183,7 +185,7 @@ def test_a_malformed_cursor_of_a_trail_is_rejected(member, trail_path, cursor):
     assert member.get(f"{trail_path}?cursor={cursor}").status_code == 400
 
 
-def test_pages_part_credentials_of_the_same_microsecond(member, issue, rows):
+def test_a_page_may_end_between_credentials_of_the_same_microsecond(member, issue, rows):
     issue(5)
     rows.execute("UPDATE credentials SET created_at = '2025-06-01T10:00:00.000001Z'")
     shown = joined(all_pages(member, "/secrets?limit=2"))

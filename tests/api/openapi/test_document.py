@@ -33,7 +33,7 @@ def responses(document, operation):
 
 
 def members_of(schema):
-    """Return what describes the values in the schema: its properties and items, by name."""
+    """Return the schemas of the values in the schema: its properties and items, by name."""
     members = dict(schema.get("properties", {}))
     if "items" in schema:
         members["items"] = schema["items"]
@@ -87,7 +87,7 @@ def assert_valid(document, schema, value):
 
 
 def assert_described(document, schema, value):
-    """Assert that the value matches the schema, and has no member that is not described."""
+    """Assert that the value matches the schema, and has no undocumented member."""
     document, root = deepcopy(document), {"properties": {"value": deepcopy(schema)}}
     for each in [root, *document["components"]["schemas"].values()]:
         for inner in schemas_within(each):
@@ -97,7 +97,7 @@ def assert_described(document, schema, value):
 
 
 def shape(value):
-    """Return the names, order and types of the members, which similar answers share.
+    """Return the names, order and types of the members, which are the same in similar answers.
 
     The types of nullable members and the members of an event's detail are left out.
     """
@@ -274,7 +274,7 @@ def test_every_status_of_an_operation_is_documented(document, operation_id, stat
 
 @pytest.fixture
 def real_answers(member):
-    """The answer of the service to each operation, with requests like the examples."""
+    """The service's answers to all operations, with requests like the examples."""
     issued = member.post("/secrets", json={"name": "CRM backend"})
     path = f"/secrets/{issued.json['secret_id']}"
     updated = member.put(path, json={"trust_upstream_consent": True, "name": "x"})
@@ -319,7 +319,7 @@ def test_every_answer_matches_the_document_and_its_example(document, real_answer
 
 @pytest.fixture
 def every_event(member, service):
-    """The trail of a unit in which everything happened, and the trails of its credentials."""
+    """The trail of a unit with events of every kind, and the trails of its credentials."""
     issued = member.post("/secrets", json={"name": "x", "expires_at": time_in(days=9)}).json
     path = f"/secrets/{issued['secret_id']}"
     member.put(path, json={"trust_upstream_consent": True, "name": "y"})
@@ -337,7 +337,7 @@ def every_event(member, service):
     return member.get("/secrets/events").json, trails[0] + trails[1]
 
 
-def test_every_kind_of_event_is_described_to_its_last_member(document, every_event):
+def test_every_member_of_every_kind_of_event_is_described(document, every_event):
     for name, events in zip(("UnitEvent", "AuditEvent"), every_event, strict=True):
         assert {each["event"] for each in events} == set(get_args(EventName))
         assert_described(document, {"items": {"$ref": f"#/components/schemas/{name}"}}, events)
