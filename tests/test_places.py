@@ -1,7 +1,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_a_caller_waits_for_a_place():
     taken.__enter__()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(lambda: places.take().__enter__())
-        sleep(0.05)
+        wait_until(lambda: places.waiting == 1, 2)
         assert not waiting.done()
         taken.__exit__(None, None, None)
         waiting.result(1)
@@ -52,8 +52,8 @@ def test_nobody_waits_longer_than_the_patience():
 def test_nobody_waits_for_work_that_is_stuck():
     places = Places(1, patience=0.2, waiting=9)
     with places.take():
-        sleep(0.25)
-        assert seconds_until_refused(places) < 0.1
+        seconds_until_refused(places)
+        assert seconds_until_refused(places) < 0.2
 
 
 def test_no_more_callers_wait_than_the_waiting_room_holds():
@@ -71,12 +71,15 @@ def test_no_more_callers_wait_than_the_waiting_room_holds():
 def test_many_callers_are_all_served_while_the_queue_moves():
     places = Places(2, patience=5, waiting=100)
 
-    def work(_):
+    def work():
         with places.take():
-            sleep(0.005)
+            pass
 
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(work, range(100))) == [None] * 100
+        with places.take(), places.take():
+            callers = [pool.submit(work) for _ in range(100)]
+            wait_until(lambda: places.waiting == 16, 2)
+        assert [caller.result(5) for caller in callers] == [None] * 100
 
 
 @pytest.mark.parametrize("verifiers", [1, 2, 4, 16])
