@@ -96,17 +96,25 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
 
 @pytest.mark.parametrize(
     ("kind", "count", "patience"),
-    [("verification", 4, 0.05), ("management", 2, 0.5), ("hashing", 1, 0.5), ("key_fetch", 1, 0),
+    [("verification", 4, 0.05), ("management", 2, 0.5), ("hashing", 1, 1), ("key_fetch", 1, 0),
      ("background", 1, 4)],
 )  # fmt: skip
 def test_each_kind_of_work_has_its_places_and_its_patience(kind, count, patience):
     """As docs/operations.md says."""
     work = getattr(Workload.for_verifiers(4), kind)
     places = getattr(work, "places", work)
-    with ExitStack() as stack:
-        for _ in range(count):
-            stack.enter_context(places.take())
-        assert patience - 0.1 < seconds_until_refused(places) < patience + 0.6
+
+    def seconds_while_all_are_taken():
+        started = monotonic()
+        with ExitStack() as stack:
+            for _ in range(count):
+                stack.enter_context(places.take())
+            seconds_until_refused(places)
+            return monotonic() - started
+
+    # a busy machine can make a wait longer, but never shorter
+    waits = (seconds_while_all_are_taken() for _ in range(3))
+    assert any(patience <= seconds < 1.3 * patience + 0.1 for seconds in waits)
 
 
 def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
