@@ -134,12 +134,21 @@ def settings(
     )
 
 
+@contextmanager
+def running_app(settings: Settings, **changes: Any) -> Iterator[Flask]:
+    """Run the service with other settings, in this process."""
+    app = create_app(replace(settings, **changes))
+    app.services.open()
+    try:
+        yield app
+    finally:
+        app.services.close()
+
+
 @pytest.fixture(scope="session")
 def _running_app(settings: Settings) -> Iterator[Flask]:
-    app = create_app(settings)
-    app.services.open()
-    yield app
-    app.services.close()
+    with running_app(settings) as app:
+        yield app
 
 
 @pytest.fixture
@@ -151,17 +160,12 @@ def app(_running_app: Flask, rows: "Rows") -> Flask:
 @pytest.fixture
 def app_with(settings: Settings, rows: "Rows") -> Iterator[Callable[..., Flask]]:
     """Return a function that starts the service with other settings, as on another host."""
-    apps = []
+    with ExitStack() as stack:
 
-    def app_with(**changes: Any) -> Flask:
-        app = create_app(replace(settings, **changes))
-        app.services.open()
-        apps.append(app)
-        return app
+        def app_with(**changes: Any) -> Flask:
+            return stack.enter_context(running_app(settings, **changes))
 
-    yield app_with
-    for app in apps:
-        app.services.close()
+        yield app_with
 
 
 @pytest.fixture

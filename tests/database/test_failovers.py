@@ -4,20 +4,18 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from app import create_app
 from app.database.connection import BoundedConnection
 from app.database.errors import DatabaseUnavailable
 from app.database.failovers import Failovers
 from app.database.migrations import migrate
 from app.database.pool import Database
 from app.dev.postgres import embedded_postgres
-from tests.conftest import client_of, execute
+from tests.conftest import client_of, execute, running_app
 from tests.helpers import basic
 from tests.server import wait_until
 
@@ -91,10 +89,8 @@ def pair():
 
 @pytest.fixture
 def member(pair, settings, issuer):
-    app = create_app(replace(settings, database_url=pair.url))
-    app.services.open()
-    yield client_of(app, issuer.sign())
-    app.services.close()
+    with running_app(settings, database_url=pair.url) as app:
+        yield client_of(app, issuer.sign())
 
 
 def test_a_primary_that_missed_the_failover_is_refused(pair, member):
