@@ -11,7 +11,6 @@ from drills.service import (
     Ground,
     Issued,
     Service,
-    basic,
     bearer,
     issuing,
     listing,
@@ -20,6 +19,7 @@ from drills.service import (
     verifying,
     wait_until,
 )
+from tests.helpers import basic
 
 _QUIET_SECONDS = 3
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from base64 import b64encode
@@ -23,8 +22,9 @@ from psycopg import sql
 
 from app.dev.postgres import embedded_postgres
 from drills.load import Callers, Request
+from tests.helpers import basic
 from tests.issuer import AUDIENCE, ISSUER, Issuer
-from tests.server import Answer
+from tests.server import Answer, clean_environment, free_port, read_answer
 
 PROCESSES = 2
 THREADS = 4
@@ -224,9 +224,7 @@ class Client:
             named["Content-Type"] = "application/json"
         try:
             connection.request(method, path, None if body is None else json.dumps(body), named)
-            response = connection.getresponse()
-            received = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, received, response.read())
+            return read_answer(connection.getresponse())
         finally:
             connection.close()
 
@@ -259,12 +257,6 @@ class Service(Client):
 
     def is_running(self) -> bool:
         return self.process.poll() is None
-
-
-def basic(client_id: str, client_secret: str) -> dict[str, str]:
-    """Return the Authorization header of the pair."""
-    pair = f"{client_id}:{client_secret}".encode()
-    return {"Authorization": f"Basic {b64encode(pair).decode()}"}
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -339,7 +331,7 @@ class Ground:
         subprocess.run(
             [self.root / ".venv" / "bin" / "credentials", "migrate"],
             cwd=self.root,
-            env=_environment() | {"DATABASE_URL": url},
+            env=clean_environment() | {"DATABASE_URL": url},
             check=True,
             capture_output=True,
         )
@@ -467,7 +459,7 @@ def start(
         return subprocess.Popen(
             command,
             cwd=cwd,
-            env=_environment() | env,
+            env=clean_environment() | env,
             stdout=stdout,
             stderr=subprocess.STDOUT,
             user=user,
@@ -494,19 +486,6 @@ def await_start(process: "subprocess.Popen[bytes]", output: Path, is_up: Any) ->
             if is_up():
                 return
         sleep(0.05)
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without any setting of the service."""
-    kept = ("PATH", "HOME", "LANG")
-    return {name: value for name, value in os.environ.items() if name in kept}
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Any, seconds: float) -> float:
