@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from itertools import count
@@ -20,10 +20,10 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from app.dev.postgres import embedded_postgres
 from drills.load import Callers, Request
 from tests.helpers import basic
 from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.postgres import Postgres, running_postgres
 from tests.server import Answer, clean_environment, free_port, read_answer
 
 PROCESSES = 2
@@ -46,55 +46,6 @@ class CannotRun(Exception):
 def new_digest_key() -> str:
     """Return a value for DIGEST_KEY."""
     return b64encode(os.urandom(32)).decode()
-
-
-class Postgres:
-    """A Postgres of the drills' own, to be stopped, frozen and started again."""
-
-    def __init__(self, directory: Path) -> None:
-        self._data = directory / "data"
-        self._running = ExitStack()
-
-    def start(self) -> None:
-        # what is measured is the service, not the disk that other programs use too
-        self.uri = self._running.enter_context(embedded_postgres(self._data, fsync="off"))
-        host = psycopg.conninfo.conninfo_to_dict(self.uri)["host"]
-        self.socket_directory = Path(str(host))
-
-    def stop(self) -> None:
-        self._running.close()
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Stop its processes where they are: connections stay open and nothing answers."""
-        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            process.suspend()
-        try:
-            yield
-        finally:
-            for process in processes:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
-
-    @contextmanager
-    def configured(self, **settings: str) -> Iterator[None]:
-        """Change parameters of the server for a while."""
-        with connect(self.uri) as connection:
-            for name, value in settings.items():
-                connection.execute(
-                    sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
-                )
-            connection.execute("SELECT pg_reload_conf()")
-        try:
-            yield
-        finally:
-            with connect(self.uri) as connection:
-                for name in settings:
-                    statement = sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name))
-                    connection.execute(statement)
-                connection.execute("SELECT pg_reload_conf()")
 
 
 def connect(uri: str, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
@@ -375,12 +326,8 @@ def ground(root: Path) -> Iterator[Ground]:
     with tempfile.TemporaryDirectory(prefix="lv-drill-") as name:  # short: a socket's path is
         directory = Path(name)
         directory.chmod(0o755)  # Postgres and PgBouncer run as somebody else if we are root
-        postgres = Postgres(directory)
-        postgres.start()
-        try:
+        with running_postgres(directory / "data") as postgres:
             yield Ground(root, directory, postgres)
-        finally:
-            postgres.stop()
 
 
 @contextmanager

@@ -1,67 +1,29 @@
 """Every way in which the database can be unavailable."""
 
-import os
-import shutil
-import signal
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
 import bcrypt
-import psutil
 import psycopg
 import pytest
 
 from app.credentials.generator import generate_client_id, generate_client_secret
 from app.database.errors import may_pass
 from app.database.migrations import migrate
-from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, environment, execute, running_app
 from tests.helpers import basic, caller, service_role
+from tests.postgres import postgres_directory, running_postgres
 from tests.server import running_server, wait_until
 
 UNREACHABLE = "postgresql://postgres@127.0.0.1:1/x"
 
 
-class Postgres:
-    """A Postgres that a test can stop, freeze and start again."""
-
-    def __init__(self, directory):
-        self.data = directory / "data"
-        self._running = ExitStack()
-
-    def start(self):
-        self.uri = self._running.enter_context(embedded_postgres(self.data))
-
-    def stop(self):
-        self._running.close()
-
-    @contextmanager
-    def frozen(self):
-        """Suspend its processes: connections stay open, but nothing answers."""
-        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            os.kill(process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for process in processes:
-                os.kill(process.pid, signal.SIGCONT)
-
-
 @pytest.fixture
 def postgres():
-    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
-    postgres = Postgres(directory)
-    postgres.start()
-    migrate(postgres.uri)
-    yield postgres
-    postgres.stop()
-    shutil.rmtree(directory)
+    with postgres_directory() as directory, running_postgres(directory / "data") as postgres:
+        migrate(postgres.uri)
+        yield postgres
 
 
 @pytest.fixture
