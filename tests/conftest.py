@@ -1,8 +1,6 @@
 """One embedded Postgres for each run, with a template database and a clone for each worker."""
 
 import os
-import shutil
-import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +23,7 @@ from app.dev.postgres import embedded_postgres
 from app.settings import Settings
 from tests.helpers import DIGEST_KEY, caller, claims_named
 from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.postgres import postgres_directory
 from tests.server import Server, running_server
 
 TEMPLATE = "template_credentials"
@@ -58,13 +57,11 @@ def pytest_configure_node(node: Any) -> None:
 @contextmanager
 def new_postgres(**settings: str) -> Iterator[str]:
     """Run a separate Postgres."""
-    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
-    directory.chmod(0o711)  # as root, the server runs as another user
-    try:
-        with embedded_postgres(directory / "data", **settings) as uri:
-            yield uri
-    finally:
-        shutil.rmtree(directory)
+    with (
+        postgres_directory() as directory,
+        embedded_postgres(directory / "data", **settings) as uri,
+    ):
+        yield uri
 
 
 def execute(uri: str, statement: str) -> None:

@@ -1,10 +1,7 @@
 """A standby is promoted, and the previous primary comes back and believes in itself."""
 
-import shutil
 import subprocess
-import tempfile
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,6 +14,7 @@ from app.database.pool import Database
 from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, execute, running_app
 from tests.helpers import basic
+from tests.postgres import postgres_directory
 from tests.server import wait_until
 
 
@@ -80,11 +78,10 @@ def value(uri, query):
 
 @pytest.fixture
 def pair():
-    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
-    pair = Pair(directory)
-    yield pair
-    pair.stop()
-    shutil.rmtree(directory)
+    with postgres_directory() as directory:
+        pair = Pair(directory)
+        yield pair
+        pair.stop()
 
 
 @pytest.fixture
