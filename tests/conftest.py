@@ -22,7 +22,7 @@ from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from app.settings import Settings
 from tests.helpers import DIGEST_KEY, caller, claims_named
-from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, Issuer
 from tests.postgres import postgres_directory
 from tests.server import Server, running_server
 
@@ -111,7 +111,7 @@ def settings(
         jwt_keys=jwks,
         jwt_issuer=ISSUER,
         jwt_audience=AUDIENCE,
-        jwt_algorithms=("RS256", "ES256", "EdDSA"),
+        jwt_algorithms=ALGORITHMS,
         jwt_claims=claims_named(),
         jwt_manager_roles=frozenset(),
         digest_keys=(DIGEST_KEY,),
