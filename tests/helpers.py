@@ -1,6 +1,7 @@
 """Values and functions that several test modules use."""
 
 import os
+import re
 import shutil
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from app.times import format_time
 from tests.server import ROOT
 
 if TYPE_CHECKING:
+    from werkzeug.test import TestResponse
+
     from tests.conftest import Rows
 
 DIGEST_KEY = b"a digest key of the tests, 32 B."
@@ -54,6 +57,21 @@ def basic(client_id: str, client_secret: str) -> dict[str, str]:
     """Return the Authorization header of the pair."""
     pair = f"{client_id}:{client_secret}".encode()
     return {"Authorization": f"Basic {b64encode(pair).decode()}"}
+
+
+def names(answer: "TestResponse") -> list[str]:
+    """Return the names in a page of a list."""
+    assert answer.status_code == 200, answer.text
+    return [each["name"] for each in answer.json]
+
+
+def next_of(answer: "TestResponse") -> str | None:
+    """Return the address of the next page, if there is one."""
+    link = answer.headers.get("Link")
+    if link is None:
+        return None
+    (address,) = re.findall(r'^<(/secrets[^>]*)>; rel="next"$', link)
+    return str(address)
 
 
 def time_in(**duration: float) -> str:
