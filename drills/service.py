@@ -24,7 +24,7 @@ from drills.load import Callers, Request
 from tests.helpers import basic
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.postgres import Postgres, running_postgres
-from tests.server import Answer, clean_environment, free_port, read_answer
+from tests.server import Answer, ask, clean_environment, free_port
 
 PROCESSES = 2
 THREADS = 4
@@ -170,14 +170,10 @@ class Client:
     ) -> Answer:
         """Send one request; the headers' underscores stand for hyphens."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if body is not None:
-            named["Content-Type"] = "application/json"
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), named)
-            return read_answer(connection.getresponse())
-        finally:
-            connection.close()
+        if body is None:
+            return ask(connection, method, path, **headers)
+        headers["Content_Type"] = "application/json"
+        return ask(connection, method, path, json.dumps(body), **headers)
 
     def token(self, unit: str = "unit_drill") -> str:
         return self.issuer.sign(unit_id=unit)
