@@ -20,6 +20,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from app.places import Workload
 from drills.load import Callers, Request
 from tests.helpers import basic
 from tests.issuer import AUDIENCE, ISSUER, Issuer
@@ -28,7 +29,8 @@ from tests.server import Answer, ask, clean_environment, free_port
 
 PROCESSES = 2
 THREADS = 4
-POOL = THREADS + 3  # connections of a process; one more while it looks whether Postgres is down
+# connections of a process; one more while it looks whether Postgres is down
+POOL = Workload.for_verifiers(THREADS).connections
 ROLE = "service"
 OUR_NAME = "drill"  # the application_name of the drill's own connections
 
