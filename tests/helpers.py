@@ -103,6 +103,18 @@ def service_role() -> str:
     return "CREATE ROLE credentials_service LOGIN;" + script[script.index("GRANT") :]
 
 
+def known_settings() -> set[str]:
+    """Return the names of the variables that the service reads."""
+    return set(re.findall(r'"([A-Z][A-Z_]+)"', (ROOT / "app" / "settings.py").read_text()))
+
+
+def graceful_seconds() -> int:
+    """Return how long gunicorn lets requests finish when it stops."""
+    configuration = (ROOT / "gunicorn.conf.py").read_text()
+    (seconds,) = re.findall(r"^graceful_timeout = (\d+)", configuration, re.MULTILINE)
+    return int(seconds)
+
+
 def require(program: str | Path, *, install: str) -> None:
     """Skip the test if the program or file is missing. With CI set, fail instead."""
     found = program.exists() if isinstance(program, Path) else shutil.which(program)
