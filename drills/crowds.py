@@ -3,7 +3,15 @@
 from time import monotonic, sleep
 
 from app.credentials.generator import generate_client_id, generate_client_secret
-from drills.bars import Bar, none_of, p99_times_quiet, times_quiet, within, within_ms
+from drills.bars import (
+    HEALTH_MS,
+    Bar,
+    none_of,
+    p99_times_quiet,
+    times_quiet,
+    within,
+    within_ms,
+)
 from drills.load import Callers, Load, Request, during
 from drills.service import (
     PROCESSES,
@@ -11,7 +19,6 @@ from drills.service import (
     Issued,
     Service,
     Testbed,
-    basic,
     bearer,
     issuing,
     listing,
@@ -20,6 +27,7 @@ from drills.service import (
     verifying,
     wait_until,
 )
+from tests.helpers import basic
 
 _QUIET_SECONDS = 3
 
@@ -163,7 +171,7 @@ def a_large_unit(testbed: Testbed, *, size: int = 100_000, seconds: float = 5) -
         Bar("credentials in an answer", len(page.json()), 1000),
         none_of("answers without Link", int('rel="next"' not in page.headers.get("link", ""))),
         Bar("POST over the limit not 409", int(not is_refused), 0, note=f"status {over.status}"),
-        within_ms("/healthz", load["probing"].slowest, 100, noisy=True),
+        within_ms("/healthz", load["probing"].slowest, HEALTH_MS, noisy=True),
         none_of("lists not 200 or 503", load["listing"].without_status(200, 503)),
     ]
 

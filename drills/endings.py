@@ -5,7 +5,8 @@ from http.client import HTTPConnection, RemoteDisconnected
 from json import dumps
 
 from drills.bars import Bar, none_of
-from drills.service import CannotRun, Issued, Service, Testbed, basic, bearer
+from drills.service import CannotRun, Issued, Service, Testbed, bearer
+from tests.helpers import basic
 
 _CALLERS = 4
 _CONNECTIONS = 4  # of each caller, so that both processes are asked

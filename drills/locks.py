@@ -2,7 +2,17 @@
 
 from time import monotonic, sleep
 
-from drills.bars import Bar, none_of, p99_times_quiet, within, within_ms
+from drills.bars import (
+    ANSWER_SECONDS,
+    HEALTH_MS,
+    RETURN_SECONDS,
+    VERIFICATION_SECONDS,
+    Bar,
+    none_of,
+    p99_times_quiet,
+    within,
+    within_ms,
+)
 from drills.load import Answers, Load, during
 from drills.service import Testbed, issuing, probing, updating, verifying
 
@@ -35,11 +45,11 @@ def a_locked_table(testbed: Testbed, *, seconds: float = 12) -> list[Bar]:
     answers = load["verifying"].started(locked_at)
     later = answers.started(locked_at + 2, unlocked_at)
     return [
-        within("slowest answer", answers.slowest, 5),
-        within("p99 of callers later than 2 s", later.p99, 1.5),
-        within_ms("/healthz", load["probing"].slowest, 100, noisy=True),
+        within("slowest answer", answers.slowest, VERIFICATION_SECONDS),
+        within("p99 of callers later than 2 s", later.p99, VERIFICATION_SECONDS),
+        within_ms("/healthz", load["probing"].slowest, HEALTH_MS, noisy=True),
         none_of("answers not 200 or 503", answers.without_status(200, 503), len(answers)),
-        within("service again after", answers.back_after(unlocked_at), 2),
+        within("service again after", answers.back_after(unlocked_at), RETURN_SECONDS),
     ]
 
 
@@ -61,7 +71,7 @@ def a_locked_row(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
         p99_times_quiet("/verify p99", quiet.p99, verified.p99),
         none_of("verifications not 200", verified.without_status(200), len(verified)),
         none_of("updates not 503 with Retry-After", _not_refused(updated), len(updated)),
-        within("slowest update", updated.slowest, 5),
+        within("slowest update", updated.slowest, ANSWER_SECONDS),
     ]
 
 
@@ -82,8 +92,12 @@ def slow_audit_events(testbed: Testbed) -> list[Bar]:
     verified = load["verifying"]
     return [
         none_of("verifications not 200", verified.without_status(200), len(verified)),
-        within("slowest verification", verified.slowest, 1.5),
-        within("slowest change", max(load["issuing"].slowest, load["updating"].slowest), 5),
+        within("slowest verification", verified.slowest, VERIFICATION_SECONDS),
+        within(
+            "slowest change",
+            max(load["issuing"].slowest, load["updating"].slowest),
+            ANSWER_SECONDS,
+        ),
     ]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from drills.service import CannotRun, await_start, free_port, running, wait_until
+from drills.service import CannotRun, await_start, running, wait_until
+from tests.server import free_port
 
 _FILE = Path(__file__).parents[1] / "deploy" / "cluster" / "nginx.conf"
 _DRAIN_SECONDS = 30

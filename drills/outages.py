@@ -7,7 +7,16 @@ from time import monotonic, sleep
 
 import psycopg
 
-from drills.bars import Bar, none_of, within, within_ms
+from drills.bars import (
+    ANSWER_SECONDS,
+    HEALTH_MS,
+    RETURN_SECONDS,
+    VERIFICATION_SECONDS,
+    Bar,
+    none_of,
+    within,
+    within_ms,
+)
 from drills.load import Answers, Callers, Load
 from drills.proxy import Proxy
 from drills.service import (
@@ -39,11 +48,11 @@ class Outage:
         """Return the bars that every outage must meet."""
         verified = self.load["verifying"].started(self.went_at)
         return [
-            within_ms("/healthz", self.load["probing"].slowest, 100, noisy=True),
+            within_ms("/healthz", self.load["probing"].slowest, HEALTH_MS, noisy=True),
             none_of(
                 "verifications not 200 or 503", verified.without_status(200, 503), len(verified)
             ),
-            within("service again after", verified.back_after(self.back_at), 2),
+            within("service again after", verified.back_after(self.back_at), RETURN_SECONDS),
         ]
 
 
@@ -122,14 +131,15 @@ def all_connections_cut(testbed: Testbed, *, cuts: int = 3) -> list[Bar]:
 
 def _answered_at_once(outage: Outage) -> list[Bar]:
     answers = outage.answers("verifying")
-    p99 = Bar("/verify p99", answers.p99, 1.5, "s", note=f"slowest {answers.slowest:.2f} s")
+    note = f"slowest {answers.slowest:.2f} s"
+    p99 = Bar("/verify p99", answers.p99, VERIFICATION_SECONDS, "s", note)
     return [p99, *outage.bars()]
 
 
 def _answered_in_time(outage: Outage) -> list[Bar]:
     return [
-        within("slowest verification", outage.answers("verifying").slowest, 1.5),
-        within("slowest change", outage.answers("changing").slowest, 5),
+        within("slowest verification", outage.answers("verifying").slowest, VERIFICATION_SECONDS),
+        within("slowest change", outage.answers("changing").slowest, ANSWER_SECONDS),
         *outage.bars(),
     ]
 

@@ -4,12 +4,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from itertools import count
@@ -21,14 +20,17 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from app.dev.postgres import embedded_postgres
+from app.places import Workload
 from drills.load import Callers, Request
+from tests.helpers import basic
 from tests.issuer import AUDIENCE, ISSUER, Issuer
-from tests.server import Answer
+from tests.postgres import Postgres, running_postgres
+from tests.server import Answer, ask, clean_environment, free_port
 
 PROCESSES = 2
 THREADS = 4
-POOL = THREADS + 3  # connections of a process; one more while it probes Postgres
+# connections of a process; one more while it probes Postgres
+POOL = Workload.for_verifiers(THREADS).connections
 ROLE = "service"
 OUR_NAME = "drill"  # the application_name of the drill's own connections
 
@@ -46,55 +48,6 @@ class CannotRun(Exception):
 def new_digest_key() -> str:
     """Return a value for DIGEST_KEY."""
     return b64encode(os.urandom(32)).decode()
-
-
-class Postgres:
-    """A Postgres for the drills, which can be stopped, frozen and started again."""
-
-    def __init__(self, directory: Path) -> None:
-        self._data = directory / "data"
-        self._running = ExitStack()
-
-    def start(self) -> None:
-        # the drills measure the service, not a disk that other programs use too
-        self.uri = self._running.enter_context(embedded_postgres(self._data, fsync="off"))
-        host = psycopg.conninfo.conninfo_to_dict(self.uri)["host"]
-        self.socket_directory = Path(str(host))
-
-    def stop(self) -> None:
-        self._running.close()
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Suspend its processes: connections stay open, but nothing answers."""
-        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            process.suspend()
-        try:
-            yield
-        finally:
-            for process in processes:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
-
-    @contextmanager
-    def configured(self, **settings: str) -> Iterator[None]:
-        """Change parameters of the server for a while."""
-        with connect(self.uri) as connection:
-            for name, value in settings.items():
-                connection.execute(
-                    sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
-                )
-            connection.execute("SELECT pg_reload_conf()")
-        try:
-            yield
-        finally:
-            with connect(self.uri) as connection:
-                for name in settings:
-                    statement = sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name))
-                    connection.execute(statement)
-                connection.execute("SELECT pg_reload_conf()")
 
 
 def connect(uri: str, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
@@ -219,16 +172,10 @@ class Client:
     ) -> Answer:
         """Send one request; the headers' underscores stand for hyphens."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if body is not None:
-            named["Content-Type"] = "application/json"
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), named)
-            response = connection.getresponse()
-            received = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, received, response.read())
-        finally:
-            connection.close()
+        if body is None:
+            return ask(connection, method, path, **headers)
+        headers["Content_Type"] = "application/json"
+        return ask(connection, method, path, json.dumps(body), **headers)
 
     def token(self, unit: str = "unit_drill") -> str:
         return self.issuer.sign(unit_id=unit)
@@ -259,12 +206,6 @@ class Service(Client):
 
     def is_running(self) -> bool:
         return self.process.poll() is None
-
-
-def basic(client_id: str, client_secret: str) -> dict[str, str]:
-    """Return the Authorization header of the pair."""
-    pair = f"{client_id}:{client_secret}".encode()
-    return {"Authorization": f"Basic {b64encode(pair).decode()}"}
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -339,7 +280,7 @@ class Testbed:
         subprocess.run(
             [self.root / ".venv" / "bin" / "credentials", "migrate"],
             cwd=self.root,
-            env=_environment() | {"DATABASE_URL": url},
+            env=clean_environment() | {"DATABASE_URL": url},
             check=True,
             capture_output=True,
         )
@@ -382,13 +323,9 @@ def running_testbed(root: Path) -> Iterator[Testbed]:
     """Start a Postgres for drills of the service in this checkout."""
     with tempfile.TemporaryDirectory(prefix="lv-drill-") as name:  # short: a socket's path is
         directory = Path(name)
-        directory.chmod(0o755)  # if we are root, Postgres and PgBouncer run as other users
-        postgres = Postgres(directory)
-        postgres.start()
-        try:
+        directory.chmod(0o755)  # Postgres and PgBouncer run as somebody else if we are root
+        with running_postgres(directory / "data") as postgres:
             yield Testbed(root, directory, postgres)
-        finally:
-            postgres.stop()
 
 
 @contextmanager
@@ -467,7 +404,7 @@ def start(
         return subprocess.Popen(
             command,
             cwd=cwd,
-            env=_environment() | env,
+            env=clean_environment() | env,
             stdout=stdout,
             stderr=subprocess.STDOUT,
             user=user,
@@ -494,19 +431,6 @@ def await_start(process: "subprocess.Popen[bytes]", output: Path, is_up: Any) ->
             if is_up():
                 return
         sleep(0.05)
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without the service's settings."""
-    kept = ("PATH", "HOME", "LANG")
-    return {name: value for name, value in os.environ.items() if name in kept}
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Any, seconds: float) -> float:

@@ -1,8 +1,6 @@
 """Start one embedded Postgres for each run, with a template database and a clone per worker."""
 
 import os
-import shutil
-import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +22,8 @@ from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from app.settings import Settings
 from tests.helpers import DIGEST_KEY, caller, claims_named
-from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, Issuer
+from tests.postgres import postgres_directory
 from tests.server import Server, running_server
 
 TEMPLATE = "template_credentials"
@@ -58,13 +57,11 @@ def pytest_configure_node(node: Any) -> None:
 @contextmanager
 def new_postgres(**settings: str) -> Iterator[str]:
     """Run a separate Postgres."""
-    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
-    directory.chmod(0o711)  # as root, the server runs as another user
-    try:
-        with embedded_postgres(directory / "data", **settings) as uri:
-            yield uri
-    finally:
-        shutil.rmtree(directory)
+    with (
+        postgres_directory() as directory,
+        embedded_postgres(directory / "data", **settings) as uri,
+    ):
+        yield uri
 
 
 def execute(uri: str, statement: str) -> None:
@@ -114,7 +111,7 @@ def settings(
         jwt_keys=jwks,
         jwt_issuer=ISSUER,
         jwt_audience=AUDIENCE,
-        jwt_algorithms=("RS256", "ES256", "EdDSA"),
+        jwt_algorithms=ALGORITHMS,
         jwt_claims=claims_named(),
         jwt_manager_roles=frozenset(),
         digest_keys=(DIGEST_KEY,),
@@ -134,12 +131,21 @@ def settings(
     )
 
 
+@contextmanager
+def running_app(settings: Settings, **changes: Any) -> Iterator[Flask]:
+    """Run the service with other settings, in this process."""
+    app = create_app(replace(settings, **changes))
+    app.services.open()
+    try:
+        yield app
+    finally:
+        app.services.close()
+
+
 @pytest.fixture(scope="session")
 def _running_app(settings: Settings) -> Iterator[Flask]:
-    app = create_app(settings)
-    app.services.open()
-    yield app
-    app.services.close()
+    with running_app(settings) as app:
+        yield app
 
 
 @pytest.fixture
@@ -151,17 +157,12 @@ def app(_running_app: Flask, rows: "Rows") -> Flask:
 @pytest.fixture
 def app_with(settings: Settings, rows: "Rows") -> Iterator[Callable[..., Flask]]:
     """Return a function that starts the service with other settings, as on another host."""
-    apps = []
+    with ExitStack() as stack:
 
-    def app_with(**changes: Any) -> Flask:
-        app = create_app(replace(settings, **changes))
-        app.services.open()
-        apps.append(app)
-        return app
+        def app_with(**changes: Any) -> Flask:
+            return stack.enter_context(running_app(settings, **changes))
 
-    yield app_with
-    for app in apps:
-        app.services.close()
+        yield app_with
 
 
 @pytest.fixture

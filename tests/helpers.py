@@ -1,6 +1,7 @@
 """Values and functions that several test modules use."""
 
 import os
+import re
 import shutil
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from app.times import format_time
 from tests.server import ROOT
 
 if TYPE_CHECKING:
+    from werkzeug.test import TestResponse
+
     from tests.conftest import Rows
 
 DIGEST_KEY = b"a digest key of the tests, 32 B."
@@ -56,6 +59,21 @@ def basic(client_id: str, client_secret: str) -> dict[str, str]:
     return {"Authorization": f"Basic {b64encode(pair).decode()}"}
 
 
+def names(answer: "TestResponse") -> list[str]:
+    """Return the names in a page of a list."""
+    assert answer.status_code == 200, answer.text
+    return [each["name"] for each in answer.json]
+
+
+def next_of(answer: "TestResponse") -> str | None:
+    """Return the address of the next page, if there is one."""
+    link = answer.headers.get("Link")
+    if link is None:
+        return None
+    (address,) = re.findall(r'^<(/secrets[^>]*)>; rel="next"$', link)
+    return str(address)
+
+
 def time_in(**duration: float) -> str:
     """Return the time that is this far ahead, in the API's format."""
     return format_time(datetime.now(UTC) + timedelta(**duration))
@@ -83,6 +101,18 @@ def service_role() -> str:
     """Return the statements that make the service's role, without psql's own commands."""
     script = (ROOT / "deploy" / "postgres" / "service-role.sql").read_text()
     return "CREATE ROLE credentials_service LOGIN;" + script[script.index("GRANT") :]
+
+
+def known_settings() -> set[str]:
+    """Return the names of the variables that the service reads."""
+    return set(re.findall(r'"([A-Z][A-Z_]+)"', (ROOT / "app" / "settings.py").read_text()))
+
+
+def graceful_seconds() -> int:
+    """Return how long gunicorn lets requests finish when it stops."""
+    configuration = (ROOT / "gunicorn.conf.py").read_text()
+    (seconds,) = re.findall(r"^graceful_timeout = (\d+)", configuration, re.MULTILINE)
+    return int(seconds)
 
 
 def require(program: str | Path, *, install: str) -> None:

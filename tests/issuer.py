@@ -11,6 +11,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 ISSUER = "https://issuer.example"
 AUDIENCE = "leadvibe-credentials"
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 _TO_JWK = {
     "RS256": RSAAlgorithm.to_jwk,

@@ -40,12 +40,7 @@ class Server:
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Send a request. Underscores in the names of headers stand for hyphens."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
-        try:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, named)
-            return read_answer(connection.getresponse())
-        finally:
-            connection.close()
+        return ask(connection, method, path, body, **headers)
 
     def send(self, message: bytes, *, half_close: bool = True) -> bytes:
         """Send the bytes unchanged and return everything that comes back."""
@@ -57,6 +52,18 @@ class Server:
 
     def log(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.output.read_text().splitlines()]
+
+
+def ask(
+    connection: HTTPConnection, method: str, path: str, body: Any = None, **headers: str
+) -> Answer:
+    """Send a request and close the connection. A header's underscores stand for hyphens."""
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        return read_answer(connection.getresponse())
+    finally:
+        connection.close()
 
 
 def read_answer(response: HTTPResponse) -> Answer:

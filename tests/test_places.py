@@ -1,7 +1,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_a_caller_waits_for_a_place():
     taken.__enter__()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(lambda: places.take().__enter__())
-        sleep(0.05)
+        wait_until(lambda: places.waiting == 1, 2)
         assert not waiting.done()
         taken.__exit__(None, None, None)
         waiting.result(1)
@@ -52,8 +52,8 @@ def test_nobody_waits_longer_than_the_patience():
 def test_nobody_waits_for_work_that_is_stuck():
     places = Places(1, patience=0.2, waiting=9)
     with places.take():
-        sleep(0.25)
-        assert seconds_until_refused(places) < 0.1
+        seconds_until_refused(places)
+        assert seconds_until_refused(places) < 0.2
 
 
 def test_the_number_of_waiting_callers_is_limited():
@@ -71,12 +71,15 @@ def test_the_number_of_waiting_callers_is_limited():
 def test_many_callers_are_all_served_while_the_queue_moves():
     places = Places(2, patience=5, waiting=100)
 
-    def work(_):
+    def work():
         with places.take():
-            sleep(0.005)
+            pass
 
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(work, range(100))) == [None] * 100
+        with places.take(), places.take():
+            callers = [pool.submit(work) for _ in range(100)]
+            wait_until(lambda: places.waiting == 16, 2)
+        assert [caller.result(5) for caller in callers] == [None] * 100
 
 
 @pytest.mark.parametrize("verifiers", [1, 2, 4, 16])
@@ -93,17 +96,25 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
 
 @pytest.mark.parametrize(
     ("kind", "count", "patience"),
-    [("verification", 4, 0.05), ("management", 2, 0.5), ("hashing", 1, 0.5), ("key_fetch", 1, 0),
+    [("verification", 4, 0.05), ("management", 2, 0.5), ("hashing", 1, 1), ("key_fetch", 1, 0),
      ("background", 1, 4)],
 )  # fmt: skip
 def test_each_kind_of_work_has_its_places_and_its_patience(kind, count, patience):
     """As docs/operations.md says."""
     work = getattr(Workload.for_verifiers(4), kind)
     places = getattr(work, "places", work)
-    with ExitStack() as stack:
-        for _ in range(count):
-            stack.enter_context(places.take())
-        assert patience - 0.1 < seconds_until_refused(places) < patience + 0.6
+
+    def seconds_while_all_are_taken():
+        started = monotonic()
+        with ExitStack() as stack:
+            for _ in range(count):
+                stack.enter_context(places.take())
+            seconds_until_refused(places)
+            return monotonic() - started
+
+    # a busy machine can make a wait longer, but never shorter
+    waits = (seconds_while_all_are_taken() for _ in range(3))
+    assert any(patience <= seconds < 1.3 * patience + 0.1 for seconds in waits)
 
 
 def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():

@@ -65,8 +65,8 @@ class _Source:
         return self._starts[node.lineno - 1] + node.col_offset
 
     def end(self, node: ast.expr | ast.stmt | ast.keyword) -> int:
-        assert node.end_lineno is not None  # noqa: S101  the parser always sets it
-        assert node.end_col_offset is not None  # noqa: S101
+        assert node.end_lineno is not None  # noqa: S101  the parser always tells it
+        assert node.end_col_offset is not None  # noqa: S101  as above
         return self._starts[node.end_lineno - 1] + node.end_col_offset
 
     def replace(self, node: ast.expr | ast.stmt | ast.keyword, text: str) -> _Edit:

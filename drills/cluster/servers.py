@@ -31,13 +31,13 @@ from drills.service import (
     Client,
     await_start,
     connect,
-    free_port,
     new_digest_key,
     running,
     start,
 )
 from tests.helpers import service_role
 from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.server import free_port
 
 ROOT = Path(__file__).parents[2]
 _FILES = ROOT / "deploy" / "cluster"

@@ -12,7 +12,7 @@ import time
 
 _real = time.monotonic
 _master = os.getpid()
-with open(os.environ["DRILL_CLOCK"], "rb") as _file:  # noqa: PTH123
+with open(os.environ["DRILL_CLOCK"], "rb") as _file:  # noqa: PTH123  every start of Python runs this, so it imports little
     _offset = mmap.mmap(_file.fileno(), 8, prot=mmap.PROT_READ)
 
 

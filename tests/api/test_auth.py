@@ -177,12 +177,10 @@ def test_a_configured_claim_of_the_wrong_type_is_refused(with_other_names, issue
     assert challenge_of(client, f"Bearer {issuer.sign(**claims)}") == INVALID_TOKEN
 
 
-def test_the_service_takes_its_keys_from_a_url(settings, issuer):
+def test_the_service_takes_its_keys_from_a_url(app_with, issuer):
     with serving_keys(issuer.jwks()) as jwks:
-        by_url = create_app(replace(settings, jwt_keys=jwks.url))
-        by_url.services.open()
+        by_url = app_with(jwt_keys=jwks.url)
         assert by_url.services.tokens.verify(issuer.sign("ES256")).subject == "ada"
-        by_url.services.close()
 
 
 def test_the_service_is_unavailable_without_any_key(settings, issuer):

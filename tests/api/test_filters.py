@@ -1,11 +1,10 @@
 """The filters of the list of credentials."""
 
-import re
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from tests.helpers import caller, time_in
+from tests.helpers import caller, next_of, time_in
 
 
 @pytest.fixture
@@ -147,8 +146,7 @@ def test_the_link_keeps_the_filters(issue, member):
     while path:
         answer = member.get(path)
         found += [each["name"] for each in answer.json]
-        link = answer.headers.get("Link")
-        path = link and re.fullmatch(r'<([^>]*)>; rel="next"', link).group(1)
+        path = next_of(answer)
     assert found == [f"CRM & {number}" for number in (4, 3, 2, 1, 0)]
 
 

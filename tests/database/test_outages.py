@@ -1,75 +1,35 @@
 """Every way in which the database can be unavailable."""
 
-import os
-import shutil
-import signal
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
 import bcrypt
-import psutil
 import psycopg
 import pytest
 
-from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
 from app.database.errors import is_transient
 from app.database.migrations import migrate
-from app.dev.postgres import embedded_postgres
-from tests.conftest import client_of, environment, execute
+from tests.conftest import client_of, environment, execute, running_app
 from tests.helpers import basic, caller, service_role
+from tests.postgres import postgres_directory, running_postgres
 from tests.server import running_server, wait_until
 
-
-class Postgres:
-    """A Postgres that a test can stop, freeze and start again."""
-
-    def __init__(self, directory):
-        self.data = directory / "data"
-        self._running = ExitStack()
-
-    def start(self):
-        self.uri = self._running.enter_context(embedded_postgres(self.data))
-
-    def stop(self):
-        self._running.close()
-
-    @contextmanager
-    def frozen(self):
-        """Suspend its processes: connections stay open, but nothing answers on them."""
-        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            os.kill(process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for process in processes:
-                os.kill(process.pid, signal.SIGCONT)
+UNREACHABLE = "postgresql://postgres@127.0.0.1:1/x"
 
 
 @pytest.fixture
 def postgres():
-    directory = Path(tempfile.mkdtemp(prefix="lv-pg-"))
-    postgres = Postgres(directory)
-    postgres.start()
-    migrate(postgres.uri)
-    yield postgres
-    postgres.stop()
-    shutil.rmtree(directory)
+    with postgres_directory() as directory, running_postgres(directory / "data") as postgres:
+        migrate(postgres.uri)
+        yield postgres
 
 
 @pytest.fixture
 def member(postgres, settings, issuer):
-    app = create_app(replace(settings, database_url=postgres.uri))
-    app.services.open()
-    yield client_of(app, issuer.sign())
-    app.services.close()
+    with running_app(settings, database_url=postgres.uri) as app:
+        yield client_of(app, issuer.sign())
 
 
 def issue(member):
@@ -152,7 +112,7 @@ def assert_all_answered_in_time(server, headers):
 
 
 def test_more_callers_than_threads_are_all_answered_in_time_without_a_database(settings):
-    unreachable = environment(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
+    unreachable = environment(settings, database_url=UNREACHABLE)
     headers = basic(generate_client_id(), generate_client_secret())
     with running_server(unreachable) as server:
         assert_all_answered_in_time(server, headers)
@@ -207,20 +167,21 @@ def test_a_read_only_server_means_503(postgres, member):
 
 
 def test_a_database_that_is_not_migrated_means_503(settings, issuer, empty_database):
-    app = create_app(replace(settings, database_url=empty_database))
-    app.services.open()
-    assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
-    app.services.close()
+    with running_app(settings, database_url=empty_database) as app:
+        assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
 
 
-def test_a_database_that_never_existed_means_503(settings, issuer):
-    app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
-    app.services.open()
-    assert_unavailable(lambda: issue(client_of(app, issuer.sign())))
-    app.services.close()
+@pytest.fixture
+def app_without_database(settings):
+    with running_app(settings, database_url=UNREACHABLE) as app:
+        yield app
 
 
-def test_nothing_is_hashed_while_the_database_is_down(settings, issuer, monkeypatch):
+def test_a_database_that_never_existed_means_503(app_without_database, issuer):
+    assert_unavailable(lambda: issue(client_of(app_without_database, issuer.sign())))
+
+
+def test_nothing_is_hashed_while_the_database_is_down(app_without_database, issuer, monkeypatch):
     hashed = []
     hashpw = bcrypt.hashpw
 
@@ -229,9 +190,7 @@ def test_nothing_is_hashed_while_the_database_is_down(settings, issuer, monkeypa
         return hashpw(*arguments)
 
     monkeypatch.setattr(bcrypt, "hashpw", counting)
-    app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
-    app.services.open()
-    member = client_of(app, issuer.sign())
+    member = client_of(app_without_database, issuer.sign())
 
     def hashes_of_an_issue():
         before = len(hashed)
@@ -241,28 +200,24 @@ def test_nothing_is_hashed_while_the_database_is_down(settings, issuer, monkeypa
     assert hashes_of_an_issue() == 1  # the first caller finds out
     wait_until(lambda: hashes_of_an_issue() == 0, 5)
     assert [hashes_of_an_issue() for _ in range(3)] == [0] * 3
-    app.services.close()
 
 
 @pytest.mark.parametrize("path", ["/secrets", "/verify"])
-def test_callers_fail_at_once_while_the_database_is_down(settings, issuer, path):
+def test_callers_fail_at_once_while_the_database_is_down(app_without_database, issuer, path):
     """Each would have waited for half a second for a connection."""
-    app = create_app(replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x"))
-    app.services.open()
     headers = {
         "/secrets": {"Authorization": f"Bearer {issuer.sign()}"},
         "/verify": basic(generate_client_id(), generate_client_secret()),
     }
 
     def call():
-        return app.test_client().get(path, headers=headers[path])
+        return app_without_database.test_client().get(path, headers=headers[path])
 
     assert_unavailable(call)  # the first caller finds out
     started = monotonic()
     for _ in range(10):
         assert_unavailable(call)
     assert monotonic() - started < 3
-    app.services.close()
 
 
 def test_a_connection_that_is_lost_while_issuing_shows_no_secret(postgres, member):
@@ -286,10 +241,8 @@ def test_a_standby_is_not_used(postgres, settings, issuer):
     postgres.stop()
     (postgres.data / "standby.signal").touch()
     postgres.start()
-    app = create_app(replace(settings, database_url=postgres.uri))
-    app.services.open()
-    assert_unavailable(lambda: client_of(app, issuer.sign()).get("/secrets"))
-    app.services.close()
+    with running_app(settings, database_url=postgres.uri) as app:
+        assert_unavailable(lambda: client_of(app, issuer.sign()).get("/secrets"))
 
 
 def test_verification_works_while_the_database_is_read_only(postgres, member):
@@ -347,15 +300,13 @@ def test_the_sqlstate_says_whether_an_error_is_transient(sqlstate, expected):
     assert is_transient(kind("x")) is expected
 
 
-def test_the_service_works_with_the_least_privileges(postgres, settings, issuer):
+def test_the_service_works_with_the_least_privileges(postgres, app_with, issuer):
     """The role is made as in deploy/postgres, and every verb is tried."""
     execute(postgres.uri, service_role())
     url = postgres.uri.replace("//postgres@", "//credentials_service@")
     assert url != postgres.uri
-    app = create_app(replace(settings, database_url=url, digest_keys=(b"n" * 32, b"o" * 32)))
-    app.services.open()
-    old = create_app(replace(settings, database_url=url, digest_keys=(b"o" * 32,)))
-    old.services.open()
+    app = app_with(database_url=url, digest_keys=(b"n" * 32, b"o" * 32))
+    old = app_with(database_url=url, digest_keys=(b"o" * 32,))
     member = client_of(old, issuer.sign())
     issued = issue(member).json
     path = f"/secrets/{issued['secret_id']}"
@@ -392,8 +343,6 @@ def test_the_service_works_with_the_least_privileges(postgres, settings, issuer)
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
-    app.services.close()
-    old.services.close()
 
 
 def test_the_service_recovers_even_if_no_thread_can_be_started(postgres, member, monkeypatch):

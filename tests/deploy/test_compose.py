@@ -2,18 +2,17 @@
 
 import json
 import os
-import re
 import subprocess
 
 import pytest
 
+from tests.helpers import graceful_seconds, known_settings
 from tests.server import ROOT
 from tests.tools import tool
 
 pytestmark = pytest.mark.long
 
 COMPOSE = ROOT / "deploy" / "compose.yaml"
-KNOWN_SETTINGS = set(re.findall(r'"([A-Z][A-Z_]+)"', (ROOT / "app" / "settings.py").read_text()))
 GIVEN = {
     "OWNER_PASSWORD": "owner", "SERVICE_PASSWORD": "service", "GRAFANA_PASSWORD": "grafana",
     "DIGEST_KEY": "key", "JWT_JWKS_URL": "https://issuer.example/jwks",
@@ -68,7 +67,7 @@ def test_the_service_runs_on_a_read_only_root_without_privileges(services):
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["tmpfs"] == ["/tmp"]  # noqa: S108  the only one
-        assert set(service["environment"]) <= KNOWN_SETTINGS
+        assert set(service["environment"]) <= known_settings()
 
 
 def test_only_the_migration_and_the_grants_know_the_owner_of_the_tables(services):
@@ -91,5 +90,4 @@ def test_each_service_starts_after_those_that_it_needs(services):
 
 
 def test_docker_waits_longer_for_a_stop_than_gunicorn(services):
-    (graceful,) = re.findall(r"graceful_timeout = (\d+)", (ROOT / "gunicorn.conf.py").read_text())
-    assert int(services["credentials"]["stop_grace_period"].removesuffix("s")) > int(graceful)
+    assert int(services["credentials"]["stop_grace_period"].removesuffix("s")) > graceful_seconds()

@@ -6,12 +6,11 @@ import subprocess
 import pytest
 import yaml
 
+from tests.helpers import graceful_seconds, known_settings
 from tests.server import ROOT
 from tests.tools import tool
 
 pytestmark = pytest.mark.long
-
-KNOWN_SETTINGS = set(re.findall(r'"([A-Z][A-Z_]+)"', (ROOT / "app" / "settings.py").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +88,9 @@ def test_the_probes_use_the_right_endpoints(deployment):
 
 
 def test_a_pod_has_time_to_answer_what_it_has_accepted(deployment):
-    (graceful,) = re.findall(r"graceful_timeout = (\d+)", (ROOT / "gunicorn.conf.py").read_text())
     pod = deployment["template"]["spec"]
     pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod["terminationGracePeriodSeconds"] > pause + int(graceful)
+    assert pod["terminationGracePeriodSeconds"] > pause + graceful_seconds()
 
 
 def test_every_variable_is_a_setting_and_every_secret_a_reference(resources, pods):
@@ -102,7 +100,7 @@ def test_every_variable_is_a_setting_and_every_secret_a_reference(resources, pod
             named.add(variable["name"])
             secret = variable["name"] in {"DATABASE_URL", "DIGEST_KEY", "RATELIMIT_STORAGE_URL"}
             assert ("valueFrom" in variable) is secret
-    assert named <= KNOWN_SETTINGS
+    assert named <= known_settings()
     assert "Secret" not in {kind for kind, _ in resources}
 
 

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.conftest import environment
 from tests.helpers import require
-from tests.server import ROOT, free_port, read_answer, running_server, wait_until
+from tests.server import ROOT, ask, free_port, running_server, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -58,12 +58,7 @@ class Client:
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=15)
         connection = HTTPSConnection(HOST, self.port, context=self.tls)
         connection.sock = self.tls.wrap_socket(plain, server_hostname=HOST)
-        try:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, named)
-            return read_answer(connection.getresponse())
-        finally:
-            connection.close()
+        return ask(connection, method, path, body, **headers)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import environment
-from tests.helpers import basic, require
+from tests.helpers import basic, graceful_seconds, require
 from tests.server import ROOT, Server, answers, clean_environment, free_port, wait_until
 
 pytestmark = pytest.mark.long
@@ -116,6 +116,5 @@ def test_the_service_needs_nothing_that_the_unit_refuses(settings, issued, issue
 
 
 def test_systemd_waits_longer_for_a_stop_than_gunicorn():
-    (graceful,) = re.findall(r"graceful_timeout = (\d+)", (ROOT / "gunicorn.conf.py").read_text())
     (stop,) = re.findall(r"TimeoutStopSec=(\d+)", (UNITS / SERVICES[0]).read_text())
-    assert int(stop) > int(graceful)
+    assert int(stop) > graceful_seconds()

@@ -37,7 +37,7 @@ def shown(settings):
 
 @pytest.mark.parametrize(
     ("host", "is_offered"),
-    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False)],  # noqa: S104
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False)],  # noqa: S104  nothing listens on it
 )
 def test_a_token_is_offered_only_if_the_service_listens_on_loopback(
     shown, tmp_path, host, is_offered

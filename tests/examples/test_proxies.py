@@ -10,7 +10,7 @@ from app.credentials.generator import generate_client_secret
 from app.times import parse_time
 from tests.conftest import environment
 from tests.examples.conftest import VERIFIED
-from tests.examples.proxies import ENVOY
+from tests.examples.proxies import CADDY, ENVOY
 from tests.helpers import basic, caller, time_in
 from tests.server import Answer, free_port, running_server
 
@@ -61,6 +61,7 @@ def as_a_backend_folds(event):
 
 def test_forged_headers_never_reach_ingestion(proxy, send_past, ingestion):
     forged = [f"{spelling}: forged".encode() for name in VERIFIED for spelling in spellings(name)]
+    forged.append(b"X-LeadVibe-Unit-Id:forged")
     batches = [forged, forged + forged, *([line] for line in forged)]
     statuses = [send_past.send_lines(basic_line("x", "y"), *lines) for lines in batches]
     assert ingestion.received, statuses
@@ -80,11 +81,11 @@ def test_forged_headers_never_reach_ingestion(proxy, send_past, ingestion):
         b"X-LeadVibe-Unit-Id: forged\x00",
         b"X-Other: x\n X-LeadVibe-Unit-Id: forged",
         b"X-Other: x\rX-LeadVibe-Unit-Id: forged",
-        b"X-LeadVibe-Unit-Id:forged",
     ],
 )
 def test_a_forged_header_in_broken_syntax_never_reaches_ingestion(send_past, ingestion, line):
-    send_past.send_lines(basic_line("x", "y"), line)
+    status = send_past.send_lines(basic_line("x", "y"), line)
+    assert (status, len(ingestion.received)) in {(202, 1), (400, 0)}
     for event in ingestion.received:
         assert [value for name, value in as_a_backend_folds(event) if "UNIT_ID" in name] == [
             "unit_demo"
@@ -95,9 +96,14 @@ def basic_line(client_id, client_secret):
     return f"Authorization: {basic(client_id, client_secret)['Authorization']}".encode()
 
 
-def test_a_header_that_the_answer_lacks_is_not_taken_from_the_sender(verify, send_past, ingestion):
+def test_a_header_that_the_answer_lacks_is_not_taken_from_the_sender(
+    proxy, verify, send_past, ingestion
+):
     verify.answer = Answer(200, {}, b"{}")
-    send_past(headers=dict.fromkeys(VERIFIED, "forged"))
+    status = send_past(headers=dict.fromkeys(VERIFIED, "forged")).status
+    # Caddy's example answers 503 if the verification names no unit
+    expected = (503, 0) if proxy is CADDY else (202, 1)
+    assert (status, len(ingestion.received)) == expected
     for event in ingestion.received:
         assert {event.headers.get(name.lower(), "") for name in VERIFIED} == {""}
 

@@ -13,11 +13,10 @@ from typing import Any
 import jwt
 import pytest
 
-from app import create_app
 from app.identity.key_sources import KeyFile
 from app.identity.tokens import InvalidToken, TokenVerifier
 from app.settings import Settings
-from tests.conftest import client_of
+from tests.conftest import client_of, running_app
 from tests.helpers import DIGEST_KEY, caller, claims_named, require
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.jwks_server import serving_keys
@@ -72,14 +71,11 @@ def running_recipe(provider, issuer, database_url):
     another = issuer.jwk("RS256") | {"kid": "another", "use": "enc"}
     jwks = json.dumps({"keys": [another, key]}).encode()
     with serving_keys(jwks) as server:
-        app = create_app(
-            read_settings(
-                provider.settings | {"JWT_JWKS_URL": server.url, "DATABASE_URL": database_url}
-            )
+        settings = read_settings(
+            provider.settings | {"JWT_JWKS_URL": server.url, "DATABASE_URL": database_url}
         )
-        app.services.open()
-        yield app
-        app.services.close()
+        with running_app(settings) as app:
+            yield app
 
 
 def read_settings(variables):

@@ -20,10 +20,9 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from app.identity.key_sources import KeyFile, KeysUnavailable, KeyUrl
 from app.identity.keys import InvalidKeys, VerificationKey, parse_jwks, read_key_file
 from app.places import Places
+from tests.issuer import ALGORITHMS
 from tests.jwks_server import serving_keys
 from tests.server import wait_until
-
-ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import re
 from base64 import urlsafe_b64encode
 from itertools import chain
 from urllib.parse import parse_qs, quote, urlsplit
@@ -7,7 +6,7 @@ import pytest
 
 from app.api.http.pagination import fingerprint_of
 from tests.conftest import client_of
-from tests.helpers import caller
+from tests.helpers import caller, names, next_of
 
 
 @pytest.fixture
@@ -26,16 +25,6 @@ def issue(rows, service):
             )
 
     return issue
-
-
-def names(answer):
-    assert answer.status_code == 200, answer.text
-    return [each["name"] for each in answer.json]
-
-
-def next_of(answer):
-    link = answer.headers.get("Link")
-    return link and re.fullmatch(r'<(/secrets[^>]*)>; rel="next"', link).group(1)
 
 
 def all_pages(client, path):

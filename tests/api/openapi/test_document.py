@@ -308,8 +308,10 @@ def test_every_answer_matches_the_document_and_its_example(document, real_answer
             assert "content" not in documented
             continue
         if answer.mimetype == "text/plain":
-            content = documented["content"]["text/plain"]
-            assert type(content["example"]) is str
+            example = documented["content"]["text/plain"]["example"]
+            described = {line for line in example.splitlines() if line.startswith("#")}
+            assert described
+            assert described <= set(answer.text.splitlines())
             continue
         content = documented["content"]["application/json"]
         assert_described(document, content["schema"], content["example"])
