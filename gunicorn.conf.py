@@ -32,7 +32,7 @@ logconfig_dict = logs.configuration(settings.log_level)
 def on_starting(arbiter: "Arbiter") -> None:
     """Make the directory in which the workers share their metrics.
 
-    It hangs on the arbiter, because gunicorn runs this file again on SIGHUP.
+    The arbiter keeps it, because gunicorn runs this file again on SIGHUP.
     """
     arbiter.metrics = MetricsDirectory.make()
 

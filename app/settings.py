@@ -24,7 +24,7 @@ ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
 DEFAULT_ALGORITHMS = ["RS256", "ES256", "EdDSA"]
-WORKER_CLASSES = {  # WORKER_CLASS, and what gunicorn calls it
+WORKER_CLASSES = {  # each value of WORKER_CLASS, with its class for gunicorn
     "fastpath": "app.fastpath.worker.FastWorker",
     "gthread": "app.server.Worker",
 }
@@ -84,7 +84,7 @@ class Settings(CredentialSettings):
 
     @property
     def bind(self) -> str:
-        """Where the service listens, as a URL has it: IPv6 addresses in brackets."""
+        """The address to listen on, as in a URL: with an IPv6 address in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 

@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-# What docs/contract.md promises, whatever happens to the database.
+# The promises of docs/contract.md, in every state of the database.
 VERIFICATION_SECONDS = 1.5
-ANSWER_SECONDS = 5  # of every other call
+ANSWER_SECONDS = 5  # for every other call
 RETURN_SECONDS = 2  # from the database's return to the first good answer
 HEALTH_MS = 100
 

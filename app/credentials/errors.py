@@ -13,7 +13,7 @@ class InvalidName(ValueError):
 
 
 class InvalidExpiry(ValueError):
-    """The client secret must not expire at that time. At most `latest` ahead: "10 years"."""
+    """The client secret must not expire at that time. `latest` is the limit, such as "10 years"."""
 
     def __init__(self, latest: str) -> None:
         super().__init__(f"Must be in the future, at most {latest} ahead")

@@ -148,7 +148,7 @@ class _CredentialChanges:
             unit_id=self.credential.unit_id,
             secret_id=self.credential.secret_id,
         )
-        kept = [secret for secret in live if not self._has_ended(secret, events)]
+        kept = [secret for secret in live if not self._end_secret(secret, events)]
         if len(kept) < len(live):
             repository.delete_client_secrets(
                 self.connection,
@@ -157,8 +157,8 @@ class _CredentialChanges:
                 keep=kept,
             )
 
-    def _has_ended(self, secret: ClientSecret, events: list[PastEvent]) -> bool:
-        """Tell whether the events ended the client secret. If they end it later, let it expire."""
+    def _end_secret(self, secret: ClientSecret, events: list[PastEvent]) -> bool:
+        """Apply the events to the client secret. Return False if it has not ended yet."""
         ends = [(end, each) for each in events if (end := _end_of(secret, each)) is not None]
         if not ends:
             return False

@@ -111,7 +111,7 @@ class Database:
 
     @contextmanager
     def connection(self, seconds: float) -> Iterator[Connection]:
-        """Lend a connection in autocommit mode, whose statements end within so many seconds in all.
+        """Lend a connection in autocommit mode, whose statements end within `seconds` in all.
 
         Raises DatabaseUnavailable if the database is down, too slow or unable to serve now, and
         DatabaseFault for any other database error that leaves the `with` block.

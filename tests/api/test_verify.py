@@ -347,7 +347,7 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, ser
 
 
 def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows):
-    """While bcrypt compares one of its secrets, further attempts on a client take no place."""
+    """While bcrypt compares for a client ID, further attempts on that ID take no place."""
     attacked = service.issue(caller("u"), name="x")
     takes_a_second = bcrypt.hashpw(attacked.client_secret.encode(), bcrypt.gensalt(14)).decode()
     rows.execute("UPDATE client_secrets SET secret_hash = %(slow)s", slow=takes_a_second)

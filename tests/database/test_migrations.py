@@ -115,7 +115,7 @@ def test_an_unreachable_database_is_reported_in_one_line():
     assert "Traceback" not in failed.stderr
 
 
-def test_a_database_that_cannot_be_reached_is_told_from_one_that_refuses():
+def test_an_unreachable_database_is_distinguished_from_one_that_refuses():
     with pytest.raises(DatabaseUnavailable) as unavailable:
         migrate("postgresql://app@127.0.0.1:1/credentials")
     assert "refused" in unavailable.value.reason

@@ -1,4 +1,4 @@
-"""The version, the changelog that explains it, and the image's tag."""
+"""The version matches the changelog and the tag of the image."""
 
 import configparser
 import re

@@ -145,7 +145,7 @@ class RequestIdPlugin(BasePlugin):
 
 
 class ActiveUnitPlugin(BasePlugin):
-    """Documents the cookie of the active unit with every operation that takes a bearer token."""
+    """Documents the cookie of the active unit on every operation that takes a bearer token."""
 
     def operation_helper(
         self,

@@ -1,4 +1,4 @@
-"""The header of a request that may be repeated, and of the answer that was given before."""
+"""The headers of requests that may be repeated, and of repeated answers."""
 
 from marshmallow import Schema, fields, validate
 

@@ -43,7 +43,7 @@ def test_a_type_describes_the_allowed_values(reference):
     assert {each.name: each.type for each in secrets.fields}["expires_at"] == "timestamp or null"
 
 
-def test_calls_with_a_bearer_token_and_no_others_take_the_cookie_of_the_active_unit(reference):
+def test_only_calls_with_a_bearer_token_take_the_cookie_of_the_active_unit(reference):
     for group in reference.groups:
         for operation in group.operations:
             cookies = [each.name for each in operation.parameters_in("cookie")]

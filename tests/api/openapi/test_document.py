@@ -400,7 +400,7 @@ def test_every_cursor_matches_its_schema(document, member, path):
 
 
 @pytest.mark.parametrize("actor", ["ada", "x" * 255, "x" * 256, "a\u202eb", "a\nb", ""])
-def test_an_actor_suits_the_service_as_it_suits_the_document(document, member, actor):
+def test_the_service_accepts_exactly_the_actors_that_match_the_document(document, member, actor):
     parameters = document["paths"]["/secrets/events"]["get"]["parameters"]
     [schema] = [each["schema"] for each in parameters if each.get("name") == "actor"]
     is_accepted = member.get("/secrets/events", query_string={"actor": actor}).status_code == 200
