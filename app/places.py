@@ -123,7 +123,8 @@ class Workload:
     background: Work
     verification_threads: int
     management_threads: int
-    other_threads: int  # probes and the docs page
+    probe_threads: int
+    other_threads: int  # the docs page, metrics, and clients that send a body in pieces
     connections: int
 
     @classmethod
@@ -150,6 +151,7 @@ class Workload:
             ),
             verification_threads=verifiers + 1,
             management_threads=_MANAGEMENT_PLACES + _MANAGEMENT_WAITING + 1,
-            other_threads=2,
+            probe_threads=2,
+            other_threads=4,
             connections=verifiers + _MANAGEMENT_PLACES + 1,
         )

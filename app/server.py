@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
+from math import inf
 from selectors import EVENT_READ
 from time import monotonic
 from typing import Any
@@ -28,7 +29,17 @@ from app.places import Workload
 
 _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
 VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
-_HEAD_BYTES = 64
+# Whole and without a body, so that no thread waits for the client.
+_PROBE = re.compile(
+    rb"(GET|HEAD) /healthz HTTP/1\.[01]\r\n"
+    rb"(?:(?!content-length|transfer-encoding|expect)[^\r\n]+\r\n)*\r\n",
+    re.IGNORECASE,
+)
+# Chunked, or 10,000 bytes and more.
+_LONG_BODY = re.compile(
+    rb"\r\n(?:transfer-encoding[ \t]*:|content-length[ \t]*:[ \t]*[0-9]{5})", re.IGNORECASE
+)
+_HEAD_BYTES = 8192
 
 CLIENT_SECONDS = 5  # how long a client may send nothing, send one request, or read nothing
 _STALL = struct.pack("ll", CLIENT_SECONDS, 0)  # a struct timeval
@@ -50,26 +61,35 @@ class _Pools:
     """A pool of threads for each kind of work, so that no kind waits for the threads of another.
 
     The first bytes of a request tell its kind. A request that is misjudged is still served, only by
-    the threads of another kind.
+    the threads of another kind. While a long body arrives, its thread waits for the client, so
+    requests with one do not use the threads of verification, management and probes.
     """
 
     def __init__(self, workload: Workload) -> None:
         self._verification = ThreadPoolExecutor(workload.verification_threads, "verification")
         self._management = ThreadPoolExecutor(workload.management_threads, "management")
+        self._probes = ThreadPoolExecutor(workload.probe_threads, "probes")
         self._others = ThreadPoolExecutor(workload.other_threads, "others")
 
     def submit(self, handle: Callable[[TConn], Any], connection: TConn) -> "Future[Any]":
         """Let a thread handle the connection's next request."""
         head = _peek(connection)
+        return self._pool_for(head).submit(handle, connection)
+
+    def _pool_for(self, head: bytes) -> ThreadPoolExecutor:
+        if _PROBE.match(head):
+            return self._probes
+        if _LONG_BODY.search(head):
+            return self._others
         if VERIFICATION.match(head):
-            return self._verification.submit(handle, connection)
+            return self._verification
         if _MANAGEMENT.match(head):
-            return self._management.submit(handle, connection)
-        return self._others.submit(handle, connection)
+            return self._management
+        return self._others
 
     def shutdown(self, *, wait: bool = True) -> None:
         """Stop accepting requests."""
-        for pool in (self._verification, self._management, self._others):
+        for pool in (self._verification, self._management, self._probes, self._others):
             pool.shutdown(wait=wait)
 
 
@@ -83,6 +103,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def get_thread_pool(self) -> _Pools:
         return _Pools(Workload.for_verifiers(self.cfg.threads))
+
+    def handle(self, connection: TConn) -> Any:
+        """Handle the next request. Its client has five seconds to send it, however it does."""
+        _deadlines[connection.sock] = monotonic() + CLIENT_SECONDS
+        return super().handle(connection)
 
     def finish_request(self, connection: TConn, handled: "Future[Any]") -> None:
         """Keep the connection for the next request, or close it."""
@@ -157,7 +182,18 @@ _REMEMBERED_BYTES = 16 * 1024
 _read_of_request: WeakKeyDictionary[socket.socket, bytes] = WeakKeyDictionary()
 
 
+# When the client must have sent the whole request that a thread handles (monotonic time).
+_deadlines: WeakKeyDictionary[socket.socket, float] = WeakKeyDictionary()
+
+
 class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Receive more. Raises TimeoutError if the client has taken too long for the request."""
+        if monotonic() > _deadlines.get(self.sock, inf):
+            raise TimeoutError
+        data: bytes = super().chunk(size_hint)
+        return data
+
     def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:
         data: bytes = super().read(size, read_ahead)
         seen = _read_of_request.get(self.sock, b"") + data

@@ -122,6 +122,6 @@ def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
     workload = Workload.for_verifiers(4)
     assert workload.verification_threads == 5
     assert workload.management_threads == 17
-    assert workload.other_threads == 2
+    assert (workload.probe_threads, workload.other_threads) == (2, 4)
     kinds = (workload.verification, workload.management, workload.background)
     assert [each.seconds for each in kinds] == [0.8, 2.5, 3.0]

@@ -1,5 +1,6 @@
 """Connections that clients keep open, cut or neglect, with both workers."""
 
+import select
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +123,47 @@ def test_a_body_that_stops_is_answered_after_five_seconds(server):
         client.settimeout(10)
         assert receive(client).status == 400
         assert receive(client) is None
+
+
+def test_bodies_that_stop_delay_nobody(server, service, issuer):
+    """A thread waits for each of these bodies."""
+    chunked = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    long = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"
+    pair = service.issue(caller(), name="x")
+    with ExitStack() as stack:
+        for path in (b"/nope", b"/verify", b"/secrets", b"/healthz") * 5:
+            for head in (chunked, long):
+                stack.enter_context(connect(server)).sendall(head % path)
+        for method, path, headers, body in [
+            ("GET", "/healthz", {}, None),
+            ("GET", "/secrets", {"Authorization": f"Bearer {issuer.sign()}"}, None),
+            ("GET", "/verify", basic(pair.client_id, pair.client_secret), None),
+            ("POST", "/verify", basic(pair.client_id, pair.client_secret), b"x"),
+        ]:
+            start = monotonic()
+            assert server.request(method, path, body, **headers).status == 200
+            assert monotonic() - start < 3, path  # the bodies are waited for five seconds each
+
+
+@pytest.mark.long
+def test_a_body_that_drips_is_cut_off(server):
+    with connect(server) as client:
+        client.sendall(b"POST /secrets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        start = monotonic()
+        while not select.select([client], [], [], 0.5)[0]:
+            client.sendall(b"1\r\n{\r\n")
+            assert monotonic() - start < 10
+        assert receive(client).status == 400
+
+
+def test_slow_readers_of_pages_do_not_delay_probes(server):
+    with ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+        assert seconds_of(lambda: server.request("GET", "/healthz")) < 3
 
 
 def test_an_idle_connection_is_closed_after_two_seconds(server, service):

@@ -6,13 +6,13 @@ Import `current_app` and `request` from here: they are Flask's own proxies, with
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import cached_property
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import flask
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import UnicodeConverter
+from werkzeug.utils import cached_property
 
 from app.api.http.bodies import read_body
 from app.api.http.log import RequestRecord
@@ -54,9 +54,11 @@ class Request(flask.Request):
         # what is released once the request is answered, such as its place (app/places.py)
         self.held = ExitStack()
 
+    # Before Python 3.12, functools.cached_property would hold one lock for all requests while a
+    # client sends its body.
     @cached_property
     def body(self) -> bytes:
-        """The whole body. Raises Rejected (see `read_body`)."""
+        """Return the whole body. Raises Rejected (see `read_body`)."""
         return read_body(self)
 
     @cached_property
