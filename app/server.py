@@ -61,8 +61,8 @@ class _Pools:
     """A pool of threads for each kind of work, so that no kind waits for the threads of another.
 
     The first bytes of a request tell its kind. A request that is misjudged is still served, only by
-    the threads of another kind. While a long body arrives, its thread waits for the client, so
-    requests with one do not use the threads of verification, management and probes.
+    the threads of another kind. While half a head or a long body arrives, a thread waits for the
+    client, so such requests do not use the threads of verification, management and probes.
     """
 
     def __init__(self, workload: Workload) -> None:
@@ -79,7 +79,7 @@ class _Pools:
     def _pool_for(self, head: bytes) -> ThreadPoolExecutor:
         if _PROBE.match(head):
             return self._probes
-        if _LONG_BODY.search(head):
+        if b"\r\n\r\n" not in head or _LONG_BODY.search(head):
             return self._others
         if VERIFICATION.match(head):
             return self._verification
