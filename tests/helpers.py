@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.credentials import errors
 from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
 from app.identity.claim_paths import ClaimPath, ClaimPaths
@@ -47,6 +48,21 @@ def claims_named(
         units=ClaimPath.parse(units),
         role=None if role is None else ClaimPath.parse(role),
     )
+
+
+def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
+    """Return one error of each kind that the domain raises."""
+    arguments = {
+        errors.InvalidExpiry: ("Must be in the future",),
+        errors.VerificationRefused: ("unknown",),
+        errors.CredentialInUse: (datetime.now(UTC),),
+    }
+    kinds = [
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, Exception)
+    ]
+    return [kind(*arguments.get(kind, ())) for kind in kinds if kind not in without]
 
 
 def hasher_with(*digest_keys: bytes) -> Hasher:
