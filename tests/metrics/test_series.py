@@ -7,7 +7,9 @@ from uuid import uuid4
 import pytest
 
 from app.credentials.errors import VerificationRefused
+from app.credentials.hashing import BCRYPT_RUNS
 from app.credentials.model import EVENT_NAMES
+from app.metrics.requests import OUTCOMES
 from tests.conftest import client_of, database, execute
 from tests.helpers import basic, caller, typo_of
 from tests.jwks_server import serving_keys
@@ -40,6 +42,12 @@ def test_the_table_and_the_dashboard_show_every_metric(client, page):
     named = set(re.findall(r"(leadvibe_\w+?)(?:_bucket)?\b", (ROOT / page).read_text()))
     assert len(metrics) > 10
     assert {each for each in metrics if not each.endswith("_created")} <= named
+
+
+def test_the_table_explains_every_value_that_the_code_gives_a_label():
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    (page,) = re.findall(r"## Metrics\n(.*?)\n## ", operations, re.DOTALL)
+    assert {*EVENT_NAMES, *OUTCOMES, *BCRYPT_RUNS} <= set(re.findall(r"`(\w+)`", page))
 
 
 def test_a_request_is_counted_by_its_route_method_and_status(client, member):
