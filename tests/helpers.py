@@ -116,7 +116,11 @@ def is_live(rows: "Rows", client_secret: str) -> bool:
 def service_role() -> str:
     """Return the statements that make the service's role, without psql's own commands."""
     script = (ROOT / "deploy" / "postgres" / "service-role.sql").read_text()
-    return "CREATE ROLE credentials_service LOGIN;" + script[script.index("GRANT") :]
+    make = """
+        DO $$ BEGIN CREATE ROLE credentials_service LOGIN;
+        EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+    """
+    return make + script[script.index("GRANT") :]
 
 
 def known_settings() -> set[str]:
