@@ -21,7 +21,7 @@ from app.credentials.service import CredentialService
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from app.settings import Settings
-from tests.helpers import DIGEST_KEY, caller, claims_named
+from tests.helpers import DIGEST_KEY, caller, claims_named, service_role
 from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, Issuer
 from tests.postgres import postgres_directory
 from tests.server import Server, running_server
@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_postgres_uri] = uri
     execute(uri, f"CREATE DATABASE {TEMPLATE}")
     migrate(database(uri, TEMPLATE))
+    execute(database(uri, TEMPLATE), service_role())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -107,7 +108,8 @@ def settings(
     jwks = tmp_path_factory.mktemp("keys") / "jwks.json"
     jwks.write_bytes(issuer.jwks())
     return Settings(
-        database_url=database_url,
+        # the role of production, so that a test of a statement shows a missing GRANT
+        database_url=database_url.replace("//postgres@", "//credentials_service@"),
         jwt_keys=jwks,
         jwt_issuer=ISSUER,
         jwt_audience=AUDIENCE,

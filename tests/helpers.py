@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.credentials import errors
 from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
 from app.identity.claim_paths import ClaimPath, ClaimPaths
@@ -47,6 +48,21 @@ def claims_named(
         units=ClaimPath.parse(units),
         role=None if role is None else ClaimPath.parse(role),
     )
+
+
+def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
+    """Return one error of each kind that the domain raises."""
+    arguments = {
+        errors.InvalidExpiry: ("Must be in the future",),
+        errors.VerificationRefused: ("unknown",),
+        errors.CredentialInUse: (datetime.now(UTC),),
+    }
+    kinds = [
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, Exception)
+    ]
+    return [kind(*arguments.get(kind, ())) for kind in kinds if kind not in without]
 
 
 def hasher_with(*digest_keys: bytes) -> Hasher:
@@ -100,7 +116,11 @@ def is_live(rows: "Rows", client_secret: str) -> bool:
 def service_role() -> str:
     """Return the statements that make the service's role, without psql's own commands."""
     script = (ROOT / "deploy" / "postgres" / "service-role.sql").read_text()
-    return "CREATE ROLE credentials_service LOGIN;" + script[script.index("GRANT") :]
+    make = """
+        DO $$ BEGIN CREATE ROLE credentials_service LOGIN;
+        EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+    """
+    return make + script[script.index("GRANT") :]
 
 
 def known_settings() -> set[str]:

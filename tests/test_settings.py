@@ -39,6 +39,7 @@ def test_a_variable_that_is_not_set_has_its_default(environment):
     assert settings.web_concurrency == os.cpu_count()
     assert settings.digest_keys == (b"k" * 32,)
     assert settings.verify_failure_limit == 60
+    assert settings.worker_class == "fastpath"
     assert settings.ratelimit_storage_url == "memory://"
 
 

@@ -27,6 +27,7 @@ def test_the_words_that_people_read_have_been_reviewed(client):
 def wording(document):
     sections = {
         "Problems": arguments("app/api", "Problem|invalid_input"),
+        "Kinds of problems": arguments("app/api", "ProblemType"),
         "Problems of fields": details_of_fields(),
         "OpenAPI document": words_in(document),
         "Invalid names": arguments("app/credentials", "InvalidName"),

@@ -11,12 +11,23 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from app.cli.commands import main
+from app.cli.failures import reported
+from app.credentials.errors import IdempotencyKeyReused, InvalidName, RequestUnderWay
 from tests.conftest import environment
-from tests.helpers import FIELDS, ISSUED_FIELDS, VERIFIED_FIELDS, is_live, time_in, typo_of
+from tests.helpers import (
+    FIELDS,
+    ISSUED_FIELDS,
+    VERIFIED_FIELDS,
+    domain_errors,
+    is_live,
+    time_in,
+    typo_of,
+)
 from tests.server import ROOT, clean_environment
 
 CREDENTIALS = Path(sys.executable).parent / "credentials"
@@ -615,3 +626,15 @@ def test_the_readme_names_every_command_and_only_options_that_exist():
             command = command.commands[words[1]]
         known = {option for each in command.params for option in each.opts + each.secondary_opts}
         assert {word for word in words if word.startswith("--")} <= known
+
+
+# A parameter tells the first. No command sends an Idempotency-Key.
+TOLD_ELSEWHERE = {InvalidName, RequestUnderWay, IdempotencyKeyReused}
+
+
+@pytest.mark.parametrize(
+    "error", domain_errors(without=TOLD_ELSEWHERE), ids=lambda error: type(error).__name__
+)
+def test_every_error_of_the_domain_ends_a_command_with_a_message(error):
+    with pytest.raises(click.ClickException), reported():
+        raise error

@@ -42,11 +42,14 @@ def blocks():
 
 
 @pytest.fixture
-def shell(settings, tmp_path, postgres_uri):
-    """Return a function that runs a command of the guide, on a new database to restore into."""
+def shell(settings, tmp_path, postgres_uri, database_url):
+    """Return a function that runs a command of the guide as the owner of the tables.
+
+    It has a new database to restore into.
+    """
     name = f"restored_{uuid4().hex}"
     execute(postgres_uri, f"CREATE DATABASE {name}")
-    variables = clean_environment() | environment(settings)
+    variables = clean_environment() | environment(settings, database_url=database_url)
     variables |= {
         "PATH": ":".join([*map(str, PROGRAMS), variables["PATH"]]),
         "BACKUP": str(tmp_path / "credentials.dump"),

@@ -1,12 +1,14 @@
 """`credentials token check`: what the service reads in a token, and why it refuses one."""
 
 import json
+from dataclasses import fields
 from threading import Timer
 
 import pytest
 from click.testing import CliRunner
 
 from app.cli.commands import main
+from app.identity.tokens import Claims
 from app.times import parse_time
 from tests.conftest import environment
 from tests.issuer import AUDIENCE, ISSUER
@@ -50,6 +52,11 @@ def test_an_accepted_token_is_shown_as_the_service_reads_it(check, issuer):
     assert (table["subject"], table["may_change"]) == ("ada", "false")
     manager = issuer.sign(groups="admin")
     assert json.loads(check(manager, "--json", **roles).stdout)["may_change"] is True
+
+
+def test_every_claim_that_the_service_reads_is_shown(check, issuer):
+    shown = json.loads(check(issuer.sign(), "--json").stdout)
+    assert {each.name for each in fields(Claims)} <= shown.keys()
 
 
 @pytest.mark.parametrize(

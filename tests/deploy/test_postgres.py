@@ -6,10 +6,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from app.database.migrations import migrate
-from tests.conftest import environment, execute
+from tests.conftest import environment, execute, new_postgres
 from tests.helpers import basic, require
 from tests.server import ROOT, running_server
 
@@ -18,29 +17,22 @@ pytestmark = pytest.mark.long
 SCRIPT = ROOT / "deploy" / "postgres" / "service-role.sql"
 
 
-@pytest.fixture
-def owner(empty_database):
-    """Return the URI of a migrated database, as its owner, who is not a superuser."""
-    name = conninfo_to_dict(empty_database)["dbname"]
-    execute(empty_database, "CREATE ROLE credentials_owner LOGIN CREATEROLE")
-    execute(empty_database, f"ALTER DATABASE {name} OWNER TO credentials_owner")
-    uri = empty_database.replace("postgres@", "credentials_owner@")
-    migrate(uri)
-    yield uri
-    execute(empty_database, "REASSIGN OWNED BY credentials_owner TO postgres")
-    execute(empty_database, "DROP ROLE credentials_owner")
+@pytest.fixture(scope="module")
+def role():
+    """The URI of a migrated database as the service's role, on a server that did not have it.
 
-
-@pytest.fixture
-def role(owner, empty_database):
-    """Return the URI of a migrated database, as the service's role."""
+    The owner of the tables, who is not a superuser, runs the script twice; a superuser once more.
+    """
     require("psql", install="apt-get install postgresql-client")
-    for uri in (owner, owner, empty_database):
-        command = ["psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", SCRIPT, uri]
-        subprocess.run(command, env=os.environ | {"SERVICE_PASSWORD": "it's'"}, check=True)
-    yield empty_database.replace("postgres@", "credentials_service@")
-    execute(empty_database, "DROP OWNED BY credentials_service")
-    execute(empty_database, "DROP ROLE credentials_service")
+    with new_postgres(fsync="off") as uri:
+        execute(uri, "CREATE ROLE credentials_owner LOGIN CREATEROLE")
+        execute(uri, "ALTER DATABASE postgres OWNER TO credentials_owner")
+        owner = uri.replace("postgres@", "credentials_owner@")
+        migrate(owner)
+        for each in (owner, owner, uri):
+            command = ["psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", SCRIPT, each]
+            subprocess.run(command, env=os.environ | {"SERVICE_PASSWORD": "it's'"}, check=True)
+        yield uri.replace("postgres@", "credentials_service@")
 
 
 def test_the_role_has_every_privilege_that_the_service_needs(role, settings, issuer):

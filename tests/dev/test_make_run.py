@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jwt
@@ -162,8 +163,14 @@ def test_env_sets_up_the_command_line(run):
     assert (run.var / "env").stat().st_mode & 0o077 == 0
 
 
-def test_env_has_the_settings_of_the_service(var, settings, rows):
-    with running(var, **environment(settings, max_credentials_per_unit=1)):
+@pytest.fixture
+def owner(settings, database_url):
+    """The settings, with the role that may migrate."""
+    return replace(settings, database_url=database_url)
+
+
+def test_env_has_the_settings_of_the_service(var, owner, rows):
+    with running(var, **environment(owner, max_credentials_per_unit=1)):
         commands = make_env(var).stdout
         shell(commands + "credentials issue 'of the shell' --unit unit_demo")
         assert [each["name"] for each in rows("SELECT name FROM credentials")] == ["of the shell"]
@@ -264,8 +271,8 @@ def test_a_database_url_from_the_environment_is_used(var, empty_database):
     assert not (var / "postgres").exists()
 
 
-def test_an_issuer_from_the_environment_is_used(var, settings):
-    with running(var, **environment(settings)) as run:
+def test_an_issuer_from_the_environment_is_used(var, owner):
+    with running(var, **environment(owner)) as run:
         assert "<a token of your issuer>" in run.printed()
     assert not (var / "postgres").exists()
 

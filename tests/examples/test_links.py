@@ -18,6 +18,9 @@ def pages():
         yield from (Path(directory, each) for each in files if each.endswith(".md"))
 
 
+DECISIONS = ROOT / "docs" / "decisions"
+
+
 def anchors(page):
     """Return the fragments that GitHub gives the page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
@@ -33,3 +36,9 @@ def test_every_link_to_a_page_or_a_section_leads_there(page):
         linked = page.parent / path if path else page
         assert linked.exists(), target
         assert not fragment or fragment in anchors(linked), target
+
+
+def test_the_index_of_decisions_has_each_of_them():
+    files = {page.name for page in DECISIONS.glob("0*.md")}
+    index = (DECISIONS / "README.md").read_text()
+    assert set(re.findall(r"^\| \[\d+\]\((\S+)\)", index, re.MULTILINE)) == files

@@ -54,3 +54,24 @@ def test_the_page_of_settings_names_every_setting():
     stated = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     assert len(read) > 10
     assert read <= set(re.findall(r"`([A-Z][A-Z_]+)`", " ".join(stated)))
+
+
+def test_what_the_command_line_reads_is_named_where_it_is_set():
+    settings = (ROOT / "app" / "settings.py").read_text()
+    (values,) = re.findall(r"def _domain_values.*?\n\n\n", settings, re.DOTALL)
+    read = set(re.findall(r'"([A-Z][A-Z_]+)"', values))
+    (operate,) = re.findall(r"\n## Operate\n.*?\n## ", README, re.DOTALL)
+    for text in (operate, (ROOT / "app" / "dev" / "env.py").read_text()):
+        assert read <= set(re.findall(r"[A-Z][A-Z_]+", text))
+
+
+def test_the_layout_names_every_module_of_the_app_and_nothing_else():
+    (layout,) = re.findall(r"## Layout\n\n```\n(.*?)```", README, re.DOTALL)
+    (modules,) = re.findall(r"^app/\n((?: .*\n)+)", layout, re.MULTILINE)
+    named = " ".join(re.findall(r"^  (\S.*?)  ", modules, re.MULTILINE))
+    found = [
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "app").iterdir()
+        if path.name != "__pycache__"
+    ]
+    assert sorted(re.split(r",? ", named)) == sorted(found)

@@ -6,6 +6,9 @@ import re
 import pytest
 
 from tests.issuer import Issuer
+from tests.server import ROOT
+
+OPERATIONS = ROOT / "docs" / "operations.md"
 
 
 def head(issuer: Issuer, *lines: str, method="POST", path="/secrets") -> bytes:
@@ -121,6 +124,9 @@ def test_each_request_is_logged_as_one_json_line(server, issuer):
         X_Request_Id="one-line",
     )  # fmt: skip
     (line,) = [line for line in server.log() if line.get("request_id") == "one-line"]
+    (page,) = re.findall(r"## Logs\n(.*?)\n## ", OPERATIONS.read_text(), re.DOTALL)
+    explained = set(re.findall(r"`(\w+)`", page))
+    assert line.keys() - explained == {"time", "level", "logger", "message"}
     assert line.pop("duration_ms") > 0
     assert line.pop("time").endswith("+00:00")
     assert line == {

@@ -7,11 +7,14 @@ from uuid import uuid4
 import pytest
 
 from app.credentials.errors import VerificationRefused
+from app.credentials.hashing import BCRYPT_RUNS
+from app.credentials.model import EVENT_NAMES
+from app.metrics.requests import OUTCOMES
 from tests.conftest import client_of, database, execute
 from tests.helpers import basic, caller, typo_of
 from tests.jwks_server import serving_keys
 from tests.metrics.reading import read_metrics
-from tests.server import wait_until
+from tests.server import ROOT, wait_until
 
 
 @pytest.fixture
@@ -31,6 +34,20 @@ def outcomes(client):
 
 def test_metrics_need_no_token(client):
     assert client.get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("page", ["docs/operations.md", "deploy/grafana/dashboard.json"])
+def test_the_table_and_the_dashboard_show_every_metric(client, page):
+    metrics = set(re.findall(r"^# TYPE (\w+)", client.get("/metrics").text, re.MULTILINE))
+    named = set(re.findall(r"(leadvibe_\w+?)(?:_bucket)?\b", (ROOT / page).read_text()))
+    assert len(metrics) > 10
+    assert {each for each in metrics if not each.endswith("_created")} <= named
+
+
+def test_the_table_explains_every_value_that_the_code_gives_a_label():
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    (page,) = re.findall(r"## Metrics\n(.*?)\n## ", operations, re.DOTALL)
+    assert {*EVENT_NAMES, *OUTCOMES, *BCRYPT_RUNS} <= set(re.findall(r"`(\w+)`", page))
 
 
 def test_a_request_is_counted_by_its_route_method_and_status(client, member):
@@ -151,7 +168,7 @@ def test_every_event_of_the_trail_is_counted(client, member, app, rows):
     stored = {row["event"]: row["count"] for row in rows(
         "SELECT event, count(*) FROM credential_events GROUP BY event"
     )}  # fmt: skip
-    assert len(stored) == 7
+    assert set(stored) == set(EVENT_NAMES)
     found = read_metrics(client)
     for event, count in stored.items():
         assert found[f'leadvibe_credential_events_total{{event="{event}"}}'] == count, event
