@@ -18,9 +18,11 @@ from app.api.openapi.converter import TIMESTAMP
 from app.api.schemas.problems import ProblemSchema
 from app.api.schemas.repeats import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
 from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
-from app.identifiers import REQUEST_ID_PATTERN
+from app.identifiers import FORBIDDEN_CHARACTERS, IDENTIFIER_MAX_LENGTH, REQUEST_ID_PATTERN
 
 ACTIVE_UNIT_COOKIE = "activeOu"
+# An identifier that a Cookie header can carry as it is (RFC 6265, 4.1.1).
+_COOKIE_PATTERN = rf'^[^{FORBIDDEN_CHARACTERS}\s;,"\\]{{1,{IDENTIFIER_MAX_LENGTH}}}$'
 
 
 def header(
@@ -204,7 +206,11 @@ def add_components(components: Any) -> None:
             "name": ACTIVE_UNIT_COOKIE,
             "description": "The unit that you act for: one of those that the token lists. Without "
             "the cookie, it is the token's `unit_id`.",
-            "schema": {"type": "string", "examples": [examples.CREDENTIAL["unit_id"]]},
+            "schema": {
+                "type": "string",
+                "pattern": _COOKIE_PATTERN,
+                "examples": [examples.CREDENTIAL["unit_id"]],
+            },
         },
     )
     components.security_scheme(
