@@ -7,7 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
 from app.api import health, secrets, verify
-from app.api.docs.page import docs_blueprint
+from app.api.docs.views import docs_blueprint
 from app.api.http import errors, hooks
 from app.api.http.application import Application
 from app.api.openapi import document

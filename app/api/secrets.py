@@ -33,12 +33,12 @@ from app.api.schemas.credentials import (
     RotationSchema,
 )
 from app.api.schemas.events import AuditEventSchema, UnitEventSchema
-from app.api.schemas.pages import (
+from app.api.schemas.idempotency import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKeySchema
+from app.api.schemas.queries import (
     CredentialPageSchema,
     EventPageSchema,
     UnitEventPageSchema,
 )
-from app.api.schemas.repeats import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKeySchema
 from app.credentials.answers import RepeatableRequest
 from app.credentials.errors import InvalidExpiry
 from app.credentials.model import (

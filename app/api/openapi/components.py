@@ -15,8 +15,8 @@ from app.api.http.problems import (
 )
 from app.api.openapi import examples
 from app.api.openapi.converter import TIMESTAMP
+from app.api.schemas.idempotency import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
 from app.api.schemas.problems import ProblemSchema
-from app.api.schemas.repeats import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
 from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
 from app.identifiers import FORBIDDEN_CHARACTERS, IDENTIFIER_MAX_LENGTH, REQUEST_ID_PATTERN
 

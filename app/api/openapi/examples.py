@@ -15,7 +15,7 @@ from app.api.schemas.credentials import (
     VerifiedCredentialSchema,
 )
 from app.api.schemas.events import AuditEventSchema, UnitEventSchema
-from app.api.schemas.repeats import IDEMPOTENCY_KEY
+from app.api.schemas.idempotency import IDEMPOTENCY_KEY
 from app.credentials.generator import hint_of
 from app.credentials.model import (
     ClientSecret,

@@ -11,7 +11,7 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.api.docs import assets, markdown
-from app.api.docs.pages import Pages, indented_json
+from app.api.docs.content import Content, indented_json
 from app.api.docs.samples import LANGUAGES
 from app.api.http.application import current_app
 from app.api.http.cacheable import cacheable_response
@@ -27,9 +27,9 @@ _CONTENT_SECURITY_POLICY = (
 def docs_blueprint(spec: APISpec) -> Blueprint:
     """Return the blueprint that shows the OpenAPI document to people."""
     docs = Blueprint("docs", __name__, template_folder="templates")
-    pages = Pages(spec)
-    public_page = cache(partial(_page, pages))
-    errors_page = cache(partial(_errors_page, pages))
+    content = Content(spec)
+    public_page = cache(partial(_page, content))
+    errors_page = cache(partial(_errors_page, content))
 
     @docs.get("/")
     @docs.get("/docs/")
@@ -41,7 +41,7 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
         token = current_app.development_token()
         if token is None:
             return _protected(cacheable_response(public_page(), "text/html"))
-        return _protected(Response(_page(pages, token)))  # contains a token: no cache may keep it
+        return _protected(Response(_page(content, token)))  # contains a token: no cache may keep it
 
     @docs.get(ERRORS_PATH)
     def errors() -> Response:
@@ -50,7 +50,7 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
     @docs.get("/docs.md")
     @docs.get("/llms.txt")
     def text() -> Response:
-        return cacheable_response(pages.text, "text/markdown")
+        return cacheable_response(content.text, "text/markdown")
 
     @docs.get("/docs/static/<name>")
     def asset(name: str) -> Response:
@@ -62,10 +62,10 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
     return docs
 
 
-def _page(pages: Pages, token: str | None = None) -> bytes:
+def _page(content: Content, token: str | None = None) -> bytes:
     return _render(
         "docs.html",
-        pages=pages,
+        content=content,
         languages=LANGUAGES,
         html=markdown.html_of,
         indented_json=indented_json,
@@ -73,8 +73,8 @@ def _page(pages: Pages, token: str | None = None) -> bytes:
     )
 
 
-def _errors_page(pages: Pages) -> bytes:
-    return _render("errors.html", problem_types=PROBLEM_TYPES, statuses=pages.statuses)
+def _errors_page(content: Content) -> bytes:
+    return _render("errors.html", problem_types=PROBLEM_TYPES, statuses=content.statuses)
 
 
 def _render(template: str, **values: Any) -> bytes:

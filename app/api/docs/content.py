@@ -18,7 +18,7 @@ from app.api.http.problem_types import PROBLEM_TYPES
 from app.api.openapi.document import POLICY
 
 
-class Pages:
+class Content:
     """The guide and the reference, as Markdown and as HTML.
 
     Each part is made on first use, because the document is complete only once the application is.
