@@ -20,6 +20,8 @@ from drills.bars import (
 from drills.load import Answers, Callers, Load
 from drills.proxy import Proxy
 from drills.service import (
+    POOL,
+    PROCESSES,
     ROLE,
     Database,
     Service,
@@ -93,15 +95,20 @@ def full(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
     return _answered_at_once(Outage(load, went_at, back_at))
 
 
-def frozen(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:
-    """Postgres is frozen (SIGSTOP of all its processes)."""
+def frozen(testbed: Testbed, *, seconds: float = 8) -> list[Bar]:
+    """Postgres is frozen (SIGSTOP of all its processes).
+
+    By default for so long that many attempts to connect time out, each after two seconds.
+    """
     with testbed.serve() as service, _calls(service, changes=True) as load:
         went_at = monotonic()
         with testbed.postgres.frozen():
             sleep(seconds)
         back_at = monotonic()
         sleep(2.5)
-    return _answered_in_time(Outage(load, went_at, back_at))
+        connections = service.database.backends()
+    bars = _answered_in_time(Outage(load, went_at, back_at))
+    return [*bars, Bar("connections after the thaw", connections, PROCESSES * POOL)]
 
 
 def black_hole(testbed: Testbed, *, seconds: float = 5) -> list[Bar]:

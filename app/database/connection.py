@@ -4,7 +4,8 @@ import select
 from dataclasses import dataclass, field
 from hashlib import sha256
 from time import monotonic
-from typing import Any, TypeVar
+from traceback import clear_frames
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
@@ -67,6 +68,18 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         self._statements: set[bytes] = set()
         self._may_prepare = True
         self._transformer = Transformer(self)
+
+    @classmethod
+    def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        """Connect. An attempt that fails is closed before the error is raised."""
+        try:
+            return super().connect(*args, **kwargs)
+        except psycopg.Error as error:
+            # psycopg does not close an attempt that timed out, and its error and its stack frame
+            # refer to each other. So the socket would stay open until Python's garbage collector
+            # runs, and a frozen server would make a session of it when it wakes up.
+            clear_frames(error.__traceback__)
+            raise
 
     def select(self, statement: PreparedSelect, *parameters: str) -> list[TupleRow]:
         """Return the rows.

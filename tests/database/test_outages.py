@@ -1,16 +1,19 @@
 """Every way in which the database can be unavailable."""
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from uuid import uuid4
 
 import bcrypt
+import psutil
 import psycopg
 import pytest
 
 from app.credentials.generator import generate_client_id, generate_client_secret
-from app.database.errors import is_transient
+from app.database.errors import DatabaseUnavailable, is_transient
 from app.database.migrations import migrate
+from app.database.pool import Database
 from tests.conftest import client_of, environment, execute, running_app
 from tests.helpers import basic, caller, service_role
 from tests.postgres import postgres_directory, running_postgres
@@ -95,6 +98,34 @@ def test_a_verification_in_a_frozen_database_means_503(postgres, member):
     with postgres.frozen():
         assert_unavailable(lambda: member.get("/verify", headers=headers))
     wait_until(lambda: member.get("/verify", headers=headers).status_code == 200, 5)
+
+
+@pytest.fixture
+def without_garbage_collection():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_garbage_collection")
+def test_connects_that_time_out_leave_no_session_on_a_frozen_database(postgres):
+    database = Database(f"{postgres.uri}&application_name=connecting", connections=1)
+
+    def connect(_):
+        with pytest.raises(DatabaseUnavailable, match="ConnectionTimeout"):
+            database.check()
+
+    before = open_sockets()
+    with postgres.frozen(), ThreadPoolExecutor(8) as pool:
+        list(pool.map(connect, range(8)))
+        assert open_sockets() <= before
+    with psycopg.connect(postgres.uri, autocommit=True) as observer:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'connecting'"
+        wait_until(lambda: observer.execute(query).fetchone() == (0,), 5)
+
+
+def open_sockets():
+    return len(psutil.Process().net_connections("all"))
 
 
 def assert_all_answered_in_time(server, headers):
