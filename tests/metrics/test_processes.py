@@ -86,6 +86,7 @@ def test_counters_outlive_their_process_and_gauges_do_not(start, issued, tmp_pat
         (directory,) = directories(tmp_path)
         replace_workers(server)
         wait_until(lambda: read(server)[PLACES] == 8, 5)
+        wait_until((directory / "claim").exists, 5)  # made a second after the start
         most = len(list(directory.iterdir()))
         for _ in range(2):
             replace_workers(server)
