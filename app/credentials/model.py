@@ -184,6 +184,14 @@ class StoredSecret:
     refusal: Refusal | None
 
 
+class Use(NamedTuple):
+    """A client secret of a credential was verified so many seconds ago."""
+
+    client_secret_id: int
+    secret_id: str
+    seconds_ago: float
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
     """A pair that is valid now: whose it is, and when its client secret expires."""

@@ -31,6 +31,7 @@ from app.credentials.model import (
     StoredSecret,
     TrailPosition,
     UnitEvent,
+    Use,
     VerifiedCredential,
 )
 from app.database.connection import PreparedSelect
@@ -380,39 +381,43 @@ def update_digest(
     return connection.execute(query, parameters).rowcount == 1
 
 
-def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> None:
-    """Record that client secrets were used now, each at most once a minute.
+def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> None:
+    """Record when client secrets were used, each at most once a minute.
 
-    `used` maps each `client_secret_id` to its `secret_id`: if a client secret has been deleted
-    since, the credential keeps the last use. A client secret that is used has reached its owner,
-    so the sealed answer that contains it is erased.
+    If a client secret has been deleted since, the credential keeps the last use. A client secret
+    that is used has reached its owner, so the sealed answer that contains it is erased.
     """
     query = """
         WITH used AS (
-            SELECT client_secret_id, secret_id
-            FROM unnest(%(client_secret_ids)s::bigint[], %(secret_ids)s::text[])
-                AS used (client_secret_id, secret_id)
+            SELECT client_secret_id, secret_id,
+                   clock_timestamp() - make_interval(secs => seconds_ago) AS at
+            FROM unnest(
+                %(client_secret_ids)s::bigint[], %(secret_ids)s::text[], %(seconds_ago)s::float8[]
+            ) AS used (client_secret_id, secret_id, seconds_ago)
         ), recorded AS (
-            UPDATE client_secrets SET last_used_at = now()
+            UPDATE client_secrets SET last_used_at = used.at
             FROM used
             WHERE client_secrets.client_secret_id = used.client_secret_id
-              AND coalesce(last_used_at < now() - make_interval(secs => %(seconds)s), true)
+              AND coalesce(last_used_at < used.at - make_interval(secs => %(seconds)s), true)
         ), erased AS (
             DELETE FROM sealed_answers
             USING used
             WHERE sealed_answers.client_secret_id = used.client_secret_id
         )
-        UPDATE credentials SET ended_secrets_last_used_at = now()
-        FROM used
-        WHERE credentials.secret_id = used.secret_id
-          AND NOT EXISTS (
-              SELECT FROM client_secrets
-              WHERE client_secrets.client_secret_id = used.client_secret_id
-          )
+        UPDATE credentials
+        SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, ended.at)
+        FROM (
+            SELECT used.secret_id, max(used.at) AS at
+            FROM used LEFT JOIN client_secrets USING (client_secret_id)
+            WHERE client_secrets.client_secret_id IS NULL
+            GROUP BY used.secret_id
+        ) AS ended
+        WHERE credentials.secret_id = ended.secret_id
     """
     parameters = {
-        "client_secret_ids": list(used),
-        "secret_ids": list(used.values()),
+        "client_secret_ids": [each.client_secret_id for each in uses],
+        "secret_ids": [each.secret_id for each in uses],
+        "seconds_ago": [each.seconds_ago for each in uses],
         "seconds": LAST_USE_SECONDS,
     }
     connection.execute(query, parameters)

@@ -284,6 +284,8 @@ class CredentialService:
         with self._transaction() as connection:
             credential = _lock(connection, caller, secret_id)
             if unused_for is not None:
+                # the latest uses may still be pending in this process
+                repository.update_last_use(connection, self.deferred.uses_of(secret_id))
                 last_used_at = repository.find_last_use(
                     connection,
                     unit_id=caller.unit_id,
