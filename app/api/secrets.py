@@ -86,6 +86,7 @@ _INVALID_ROTATION = problem_response(
     bad_expiry=_EXPIRY_IN_THE_PAST,
     bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
 )
+_REPEATED = {"under_way": problems.REQUEST_UNDER_WAY, "erased": problems.ANSWER_ERASED}
 _KEY_REUSED = {422: problem_response(reused=problems.IDEMPOTENCY_KEY_REUSED)}
 _BODY_ERRORS = {413: "ContentTooLarge", 415: "UnsupportedMediaType"}
 _NOT_FOUND = {404: "CredentialNotFound"}
@@ -167,9 +168,7 @@ def list_credentials(
     operationId="issueCredential",
     responses={
         400: _INVALID_NEW_CREDENTIAL,
-        409: problem_response(
-            limit=problems.CREDENTIAL_LIMIT, under_way=problems.REQUEST_UNDER_WAY
-        ),
+        409: problem_response(limit=problems.CREDENTIAL_LIMIT, **_REPEATED),
         **_BODY_ERRORS,
         **_KEY_REUSED,
         429: "TooManyIssues",
@@ -280,7 +279,7 @@ def end_client_secret(caller: Caller, secret_id: str, hint: str) -> None:
     responses={
         400: _INVALID_ROTATION,
         **_NOT_FOUND,
-        409: problem_response(limit=problems.SECRET_LIMIT, under_way=problems.REQUEST_UNDER_WAY),
+        409: problem_response(limit=problems.SECRET_LIMIT, **_REPEATED),
         **_BODY_ERRORS,
         **_KEY_REUSED,
         429: "TooManyIssues",

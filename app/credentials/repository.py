@@ -679,11 +679,17 @@ def try_lock_answer(connection: Connection[TupleRow], *, lock_id: int) -> bool:
 def find_sealed_answer(
     connection: Connection[TupleRow], *, key_hashes: Sequence[bytes]
 ) -> SealedAnswer | None:
-    """Return the answer that is stored under one of the hashes, or None."""
+    """Return the answer that is stored under one of the hashes, or None.
+
+    Its request is remembered for as long as the answer could be repeated, even if it was erased.
+    """
     query = """
-        SELECT key_hash, sealed FROM sealed_answers
-        WHERE key_hash = ANY(%(key_hashes)s)
-          AND created_at > now() - make_interval(secs => %(seconds)s)
+        SELECT key_hash, fingerprint, sealed
+        FROM unnest(%(key_hashes)s::bytea[]) AS wanted (key_hash)
+        LEFT JOIN answered_requests USING (key_hash)
+        LEFT JOIN sealed_answers USING (key_hash)
+        WHERE greatest(answered_requests.created_at, sealed_answers.created_at)
+              > now() - make_interval(secs => %(seconds)s)
     """
     parameters = {"key_hashes": list(key_hashes), "seconds": ANSWER_SECONDS}
     with connection.cursor(row_factory=class_row(SealedAnswer)) as cursor:
@@ -695,9 +701,16 @@ def insert_sealed_answer(
 ) -> None:
     """Store the answer, which ends with the credential's newest client secret or after a day.
 
-    It replaces an answer that is too old to be found.
+    The fingerprint of its request stays for the whole day. Both replace what is too old to be
+    found.
     """
     query = """
+        WITH request AS (
+            INSERT INTO answered_requests (key_hash, fingerprint)
+            VALUES (%(key_hash)s, %(fingerprint)s)
+            ON CONFLICT (key_hash) DO UPDATE
+            SET fingerprint = excluded.fingerprint, created_at = excluded.created_at
+        )
         INSERT INTO sealed_answers (key_hash, sealed, client_secret_id)
         SELECT %(key_hash)s, %(sealed)s, max(client_secret_id)
         FROM client_secrets WHERE secret_id = %(secret_id)s
@@ -710,9 +723,13 @@ def insert_sealed_answer(
 
 
 def delete_old_answers(connection: Connection[TupleRow]) -> None:
-    """Erase the sealed answers that are too old to be found."""
+    """Erase the sealed answers, and the fingerprints, that are too old to be found."""
     query = """
-        DELETE FROM sealed_answers
+        WITH erased AS (
+            DELETE FROM sealed_answers
+            WHERE created_at <= now() - make_interval(secs => %(seconds)s)
+        )
+        DELETE FROM answered_requests
         WHERE created_at <= now() - make_interval(secs => %(seconds)s)
     """
     connection.execute(query, {"seconds": ANSWER_SECONDS})

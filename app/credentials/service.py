@@ -138,8 +138,9 @@ class CredentialService:
     def find_answer(self, request: RepeatableRequest) -> IssuedCredential | None:
         """Return the earlier answer to the same request, or None if it is not stored.
 
-        It is stored for a day, or until its client secret is first used. Raises
-        IdempotencyKeyReused if the key belongs to a different request.
+        It is stored for a day, or until its client secret is first used or ends. Raises
+        AnswerErased after that, until the day is over, and IdempotencyKeyReused if the key belongs
+        to a different request.
         """
         with self._connection() as connection:
             answer = repository.find_sealed_answer(

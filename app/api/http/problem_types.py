@@ -175,6 +175,12 @@ REQUEST_UNDER_WAY = ProblemType(
     "Send it again: you will get the answer of the earlier one.",
     _AFTER,
 )
+ANSWER_ERASED = ProblemType(
+    "answer-erased",
+    "The same request was carried out before, with this Idempotency-Key. Its response is no longer "
+    "kept, because its client secret has been used or has ended. This time, nothing has changed.",
+    "Use the client secret that you have. For another change, use a new key.",
+)
 IDEMPOTENCY_KEY_REUSED = ProblemType(
     "idempotency-key-reused",
     "The Idempotency-Key was used for a different request.",
