@@ -120,19 +120,21 @@ def _repeatable(
 def _answer_once(
     caller: Caller,
     repeatable: RepeatableRequest | None,
-    change: Callable[[], IssuedCredential],
+    change: Callable[[Callable[[], None]], IssuedCredential],
 ) -> tuple[IssuedCredential, dict[str, str]]:
-    """Repeat the answer to an earlier, identical request, or make the change and answer it."""
+    """Repeat the answer to an earlier, identical request, or make the change and answer it.
+
+    `change` gets the function to call before bcrypt: it counts the attempt.
+    """
     if repeatable is not None:
         answer = _credentials().find_answer(repeatable)
         if answer is not None:
             return answer, {IDEMPOTENCY_REPLAYED: "true"}
-    _limit_issues(caller)
-    return change(), {}
+    return change(lambda: _limit_issues(caller)), {}
 
 
 def _limit_issues(caller: Caller) -> None:
-    """Count an issue or a rotation of the unit. Raises Rejected (429) beyond the limit."""
+    """Count an attempt of the unit to issue or rotate. Raises Rejected (429) beyond the limit."""
     retry_after = current_app.services.issues.count(caller.unit_id)
     if retry_after is not None:
         raise Rejected(too_many_issues(retry_after))
@@ -190,7 +192,9 @@ def issue_credential(
     """
     repeatable = _repeatable(caller, headers, "issue", **new)
     return _answer_once(
-        caller, repeatable, lambda: _credentials().issue(caller, **new, request=repeatable)
+        caller,
+        repeatable,
+        lambda count: _credentials().issue(caller, **new, request=repeatable, before_bcrypt=count),
     )
 
 
@@ -303,7 +307,9 @@ def rotate_credential(
     return _answer_once(
         caller,
         repeatable,
-        lambda: _credentials().rotate(caller, secret_id, **rotation, request=repeatable),
+        lambda count: _credentials().rotate(
+            caller, secret_id, **rotation, request=repeatable, before_bcrypt=count
+        ),
     )
 
 

@@ -165,7 +165,8 @@ CREDENTIAL_IN_USE = ProblemType(
 )
 TOO_MANY_ISSUES = ProblemType(
     "too-many-issues",
-    "The unit has issued and rotated too many client secrets in this minute.",
+    "The unit has issued and rotated too many client secrets in this minute. Attempts that got 404 "
+    "or 409 count too.",
     "Spread the calls over time.",
     _AFTER,
 )
