@@ -219,7 +219,8 @@ def rows(database_url: str) -> Iterator[Rows]:
         # the trail's trigger rejects a TRUNCATE too, except in a session that replicates
         connection.execute("SET session_replication_role = replica")
         connection.execute(
-            "TRUNCATE credentials, client_secrets, credential_events, sealed_answers"
+            "TRUNCATE credentials, client_secrets, credential_events, sealed_answers, "
+            "answered_requests"
         )
         connection.execute("RESET session_replication_role")
         yield Rows(connection)

@@ -86,6 +86,7 @@ _INVALID_ROTATION = problem_response(
     bad_expiry=_EXPIRY_IN_THE_PAST,
     bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
 )
+_REPEATED = {"under_way": problems.REQUEST_UNDER_WAY, "erased": problems.ANSWER_ERASED}
 _KEY_REUSED = {422: problem_response(reused=problems.IDEMPOTENCY_KEY_REUSED)}
 _BODY_ERRORS = {413: "ContentTooLarge", 415: "UnsupportedMediaType"}
 _NOT_FOUND = {404: "CredentialNotFound"}
@@ -119,19 +120,21 @@ def _repeatable(
 def _answer_once(
     caller: Caller,
     repeatable: RepeatableRequest | None,
-    change: Callable[[], IssuedCredential],
+    change: Callable[[Callable[[], None]], IssuedCredential],
 ) -> tuple[IssuedCredential, dict[str, str]]:
-    """Repeat the answer to an earlier, identical request, or make the change and answer it."""
+    """Repeat the answer to an earlier, identical request, or make the change and answer it.
+
+    `change` gets the function to call before bcrypt: it counts the attempt.
+    """
     if repeatable is not None:
         answer = _credentials().find_answer(repeatable)
         if answer is not None:
             return answer, {IDEMPOTENCY_REPLAYED: "true"}
-    _limit_issues(caller)
-    return change(), {}
+    return change(lambda: _limit_issues(caller)), {}
 
 
 def _limit_issues(caller: Caller) -> None:
-    """Count an issue or a rotation of the unit. Raises Rejected (429) beyond the limit."""
+    """Count an attempt of the unit to issue or rotate. Raises Rejected (429) beyond the limit."""
     retry_after = current_app.services.issues.count(caller.unit_id)
     if retry_after is not None:
         raise Rejected(too_many_issues(retry_after))
@@ -167,9 +170,7 @@ def list_credentials(
     operationId="issueCredential",
     responses={
         400: _INVALID_NEW_CREDENTIAL,
-        409: problem_response(
-            limit=problems.CREDENTIAL_LIMIT, under_way=problems.REQUEST_UNDER_WAY
-        ),
+        409: problem_response(limit=problems.CREDENTIAL_LIMIT, **_REPEATED),
         **_BODY_ERRORS,
         **_KEY_REUSED,
         429: "TooManyIssues",
@@ -191,7 +192,9 @@ def issue_credential(
     """
     repeatable = _repeatable(caller, headers, "issue", **new)
     return _answer_once(
-        caller, repeatable, lambda: _credentials().issue(caller, **new, request=repeatable)
+        caller,
+        repeatable,
+        lambda count: _credentials().issue(caller, **new, request=repeatable, before_bcrypt=count),
     )
 
 
@@ -280,7 +283,7 @@ def end_client_secret(caller: Caller, secret_id: str, hint: str) -> None:
     responses={
         400: _INVALID_ROTATION,
         **_NOT_FOUND,
-        409: problem_response(limit=problems.SECRET_LIMIT, under_way=problems.REQUEST_UNDER_WAY),
+        409: problem_response(limit=problems.SECRET_LIMIT, **_REPEATED),
         **_BODY_ERRORS,
         **_KEY_REUSED,
         429: "TooManyIssues",
@@ -304,7 +307,9 @@ def rotate_credential(
     return _answer_once(
         caller,
         repeatable,
-        lambda: _credentials().rotate(caller, secret_id, **rotation, request=repeatable),
+        lambda count: _credentials().rotate(
+            caller, secret_id, **rotation, request=repeatable, before_bcrypt=count
+        ),
     )
 
 

@@ -1,23 +1,23 @@
 """Sealed answers: kept encrypted, to answer a repeated request in the same way (ADR 12)."""
 
 import hashlib
+import hmac
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from app.credentials.errors import IdempotencyKeyReused
+from app.credentials.errors import AnswerErased, IdempotencyKeyReused
 from app.credentials.model import Caller, IssuedCredential, SealedAnswer
 
-_KEY_HASH_BYTES = 32
-_SEALING_KEY_BYTES = 32
+_KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
@@ -52,6 +52,17 @@ class RepeatableRequest:
         return json.dumps([self.verb, arguments], sort_keys=True).encode()
 
 
+class _Keys(NamedTuple):
+    """What is derived from an idempotency key. Only the hash is stored."""
+
+    key_hash: bytes
+    sealing_key: bytes
+    fingerprint_key: bytes
+
+    def fingerprint(self, request: RepeatableRequest) -> bytes:
+        return hmac.digest(self.fingerprint_key, request.content, hashlib.sha256)
+
+
 class AnswerSeal:
     """Encrypts answers under a key derived from the idempotency key and a digest key together.
 
@@ -64,39 +75,53 @@ class AnswerSeal:
 
     def key_hashes(self, request: RepeatableRequest) -> list[bytes]:
         """Return the hashes under which the answer may be stored, one for each digest key."""
-        return [_derive(each, request)[0] for each in self._digest_keys]
+        return [keys.key_hash for keys in self._keys(request)]
 
     def seal(self, request: RepeatableRequest, answer: IssuedCredential) -> SealedAnswer:
         """Encrypt the answer (AES-256-GCM), and bind it to the request's content."""
-        key_hash, sealing_key = _derive(self._digest_keys[0], request)
+        keys = _derive(self._digest_keys[0], request)
         nonce = os.urandom(_NONCE_BYTES)
         members = {name: _json_value(value) for name, value in asdict(answer).items()}
-        sealed = AESGCM(sealing_key).encrypt(nonce, json.dumps(members).encode(), request.content)
-        return SealedAnswer(key_hash, nonce + sealed)
+        content = json.dumps(members).encode()
+        sealed = AESGCM(keys.sealing_key).encrypt(nonce, content, request.content)
+        return SealedAnswer(keys.key_hash, keys.fingerprint(request), nonce + sealed)
 
     def open(self, request: RepeatableRequest, answer: SealedAnswer) -> IssuedCredential:
-        """Decrypt the answer. Raises IdempotencyKeyReused if it belongs to a different request."""
+        """Decrypt the answer.
+
+        Raises AnswerErased, or IdempotencyKeyReused if it belongs to a different request.
+        """
+        derived = {keys.key_hash: keys for keys in self._keys(request)}
+        keys = derived[answer.key_hash]
+        if answer.sealed is None:
+            if answer.fingerprint == keys.fingerprint(request):
+                raise AnswerErased
+            raise IdempotencyKeyReused
         nonce, sealed = answer.sealed[:_NONCE_BYTES], answer.sealed[_NONCE_BYTES:]
-        derived = dict(_derive(each, request) for each in self._digest_keys)
-        sealing_key = derived[answer.key_hash]
         try:
-            members = json.loads(AESGCM(sealing_key).decrypt(nonce, sealed, request.content))
+            members = json.loads(AESGCM(keys.sealing_key).decrypt(nonce, sealed, request.content))
         except InvalidTag:
             raise IdempotencyKeyReused from None
         created_at = datetime.fromisoformat(members.pop("created_at"))
         return IssuedCredential(**members, created_at=created_at)
 
+    def _keys(self, request: RepeatableRequest) -> list[_Keys]:
+        return [_derive(each, request) for each in self._digest_keys]
 
-def _derive(digest_key: bytes, request: RepeatableRequest) -> tuple[bytes, bytes]:
-    """Return the hash to store for the idempotency key, and the key that seals the answer."""
+
+def _derive(digest_key: bytes, request: RepeatableRequest) -> _Keys:
     kdf = HKDF(
         algorithm=SHA256(),
-        length=_KEY_HASH_BYTES + _SEALING_KEY_BYTES,
+        length=3 * _KEY_BYTES,
         salt=digest_key,
         info=b"idempotency key\0" + request.scope,
     )
     derived = kdf.derive(request.idempotency_key.encode())
-    return derived[:_KEY_HASH_BYTES], derived[_KEY_HASH_BYTES:]
+    return _Keys(
+        key_hash=derived[:_KEY_BYTES],
+        sealing_key=derived[_KEY_BYTES : 2 * _KEY_BYTES],
+        fingerprint_key=derived[2 * _KEY_BYTES :],
+    )
 
 
 def _json_value(value: Any) -> Any:

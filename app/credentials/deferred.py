@@ -1,35 +1,47 @@
 """Writes in the background: record last uses, renew digests, and erase old answers."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
 from time import monotonic
+from typing import Any, NamedTuple
 
 from app.credentials import repository
+from app.credentials.model import Use
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.pool import Connection, Database
 from app.places import NoPlace, Work
 
-_FLUSH_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0  # between two writes
 _ERASE_SECONDS = 60.0
+
+# Of each kind, while the database cannot be written to. More would use too much memory.
+_MAX_PENDING = 50_000
 
 _logger = logging.getLogger(__name__)
 
 
-class DeferredWrites:
-    """Records last uses and renews digests in the background, about a second later.
+class _PendingUse(NamedTuple):
+    secret_id: str
+    at: float  # of the monotonic clock
 
-    A verification neither waits for this nor fails with it. Pending writes are lost if the process
-    dies or the database is down at that moment. Every minute, old answers are erased.
+
+class DeferredWrites:
+    """Records last uses and renews digests in the background, at most once a second.
+
+    A verification neither waits for this nor fails with it. Writes stay pending until the database
+    accepts them; they are lost if the process ends first. Every minute, old answers are erased.
     """
 
     def __init__(self, database: Database, work: Work) -> None:
         self._database = database
         self._work = work
         self._lock = Lock()
-        self._used: dict[int, str] = {}
+        self._used: dict[int, _PendingUse] = {}
         self._digests: dict[int, bytes] = {}
+        self._failing = False
+        self._wanted = Event()  # something is pending
         self._stopping = Event()
         self._thread: Thread | None = None
 
@@ -42,33 +54,47 @@ class DeferredWrites:
     def close(self) -> None:
         """Stop the thread, and write what is still pending."""
         self._stopping.set()
+        self._wanted.set()
         if self._thread is not None:
             self._thread.join()
         self.flush()
 
     def record_use(self, client_secret_id: int, secret_id: str) -> None:
         """Remember that this client secret of the credential was used just now."""
+        self._add(self._used, client_secret_id, _PendingUse(secret_id, monotonic()))
+
+    def uses_of(self, secret_id: str) -> list[Use]:
+        """Return the uses of the credential that may not have been written yet."""
         with self._lock:
-            self._used[client_secret_id] = secret_id
+            used = self._used.copy()
+        return [each for each in _uses(used) if each.secret_id == secret_id]
 
     def renew_digest(self, client_secret_id: int, digest: bytes) -> None:
         """Remember the digest by the current key, to replace one by a previous key."""
-        with self._lock:
-            self._digests[client_secret_id] = digest
+        self._add(self._digests, client_secret_id, digest)
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write what is pending. If the database cannot be written to now, it stays pending."""
         with self._lock:
-            used, self._used = self._used, {}
-            digests, self._digests = self._digests, {}
+            used, digests = self._used.copy(), self._digests.copy()
         if not (used or digests):
             return
         try:
             with self._connection() as connection:
-                repository.update_last_use(connection, used)
+                repository.update_last_use(connection, _uses(used))
                 repository.update_digests(connection, digests)
-        except (DatabaseUnavailable, DatabaseFault, NoPlace):
+        except (DatabaseUnavailable, NoPlace):
+            if not self._failing:
+                _logger.warning("last uses and digests not recorded yet")
+            self._failing = True
+            self._wanted.set()
+            return
+        except DatabaseFault:  # a bug: another attempt would fail too
             _logger.warning("last uses and digests not recorded")
+        self._failing = False
+        with self._lock:
+            _forget(self._used, used)
+            _forget(self._digests, digests)
 
     def erase_old_answers(self) -> None:
         """Erase the sealed answers that are too old to be repeated."""
@@ -78,6 +104,12 @@ class DeferredWrites:
         except (DatabaseUnavailable, DatabaseFault, NoPlace):
             _logger.warning("old answers not erased")
 
+    def _add(self, pending: dict[int, Any], client_secret_id: int, value: Any) -> None:
+        with self._lock:
+            if client_secret_id in pending or len(pending) < _MAX_PENDING:
+                pending[client_secret_id] = value
+        self._wanted.set()
+
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
         work = self._work
@@ -86,8 +118,22 @@ class DeferredWrites:
 
     def _run(self) -> None:
         erase_at = monotonic()
-        while not self._stopping.wait(_FLUSH_SECONDS):
+        while not self._stopping.wait(_PAUSE_SECONDS):
+            self._wanted.wait(max(0.0, erase_at - monotonic()))
+            self._wanted.clear()
             self.flush()
             if monotonic() >= erase_at:
                 self.erase_old_answers()
                 erase_at = monotonic() + _ERASE_SECONDS
+
+
+def _uses(used: Mapping[int, _PendingUse]) -> list[Use]:
+    now = monotonic()
+    return [Use(each, secret_id, now - at) for each, (secret_id, at) in used.items()]
+
+
+def _forget(pending: dict[int, Any], written: Mapping[int, Any]) -> None:
+    """Remove what has been written, unless it has changed in the meantime."""
+    for client_secret_id, value in written.items():
+        if pending.get(client_secret_id) == value:
+            del pending[client_secret_id]

@@ -74,5 +74,9 @@ class RequestUnderWay(Exception):
     """A request with the same idempotency key is in progress. A later attempt gets its answer."""
 
 
+class AnswerErased(Exception):
+    """The same request was carried out before, and its answer is no longer kept."""
+
+
 class IdempotencyKeyReused(Exception):
     """The idempotency key belongs to a different request."""

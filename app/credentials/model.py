@@ -184,6 +184,14 @@ class StoredSecret:
     refusal: Refusal | None
 
 
+class Use(NamedTuple):
+    """A client secret of a credential was verified so many seconds ago."""
+
+    client_secret_id: int
+    secret_id: str
+    seconds_ago: float
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
     """A pair that is valid now: whose it is, and when its client secret expires."""
@@ -194,10 +202,15 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class SealedAnswer:
-    """An encrypted answer, and the hash of the idempotency key with which it can be opened."""
+    """An encrypted answer, and the hash of the idempotency key with which it can be opened.
+
+    `sealed` is None once the answer has been erased. `fingerprint` identifies the request; it is
+    None if version 0.9.0 stored the answer.
+    """
 
     key_hash: bytes
-    sealed: bytes = field(repr=False)
+    fingerprint: bytes | None = field(repr=False)
+    sealed: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

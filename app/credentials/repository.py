@@ -31,6 +31,7 @@ from app.credentials.model import (
     StoredSecret,
     TrailPosition,
     UnitEvent,
+    Use,
     VerifiedCredential,
 )
 from app.database.connection import PreparedSelect
@@ -380,39 +381,43 @@ def update_digest(
     return connection.execute(query, parameters).rowcount == 1
 
 
-def update_last_use(connection: Connection[TupleRow], used: dict[int, str]) -> None:
-    """Record that client secrets were used now, each at most once a minute.
+def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> None:
+    """Record when client secrets were used, each at most once a minute.
 
-    `used` maps each `client_secret_id` to its `secret_id`: if a client secret has been deleted
-    since, the credential keeps the last use. A client secret that is used has reached its owner,
-    so the sealed answer that contains it is erased.
+    If a client secret has been deleted since, the credential keeps the last use. A client secret
+    that is used has reached its owner, so the sealed answer that contains it is erased.
     """
     query = """
         WITH used AS (
-            SELECT client_secret_id, secret_id
-            FROM unnest(%(client_secret_ids)s::bigint[], %(secret_ids)s::text[])
-                AS used (client_secret_id, secret_id)
+            SELECT client_secret_id, secret_id,
+                   clock_timestamp() - make_interval(secs => seconds_ago) AS at
+            FROM unnest(
+                %(client_secret_ids)s::bigint[], %(secret_ids)s::text[], %(seconds_ago)s::float8[]
+            ) AS used (client_secret_id, secret_id, seconds_ago)
         ), recorded AS (
-            UPDATE client_secrets SET last_used_at = now()
+            UPDATE client_secrets SET last_used_at = used.at
             FROM used
             WHERE client_secrets.client_secret_id = used.client_secret_id
-              AND coalesce(last_used_at < now() - make_interval(secs => %(seconds)s), true)
+              AND coalesce(last_used_at < used.at - make_interval(secs => %(seconds)s), true)
         ), erased AS (
             DELETE FROM sealed_answers
             USING used
             WHERE sealed_answers.client_secret_id = used.client_secret_id
         )
-        UPDATE credentials SET ended_secrets_last_used_at = now()
-        FROM used
-        WHERE credentials.secret_id = used.secret_id
-          AND NOT EXISTS (
-              SELECT FROM client_secrets
-              WHERE client_secrets.client_secret_id = used.client_secret_id
-          )
+        UPDATE credentials
+        SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, ended.at)
+        FROM (
+            SELECT used.secret_id, max(used.at) AS at
+            FROM used LEFT JOIN client_secrets USING (client_secret_id)
+            WHERE client_secrets.client_secret_id IS NULL
+            GROUP BY used.secret_id
+        ) AS ended
+        WHERE credentials.secret_id = ended.secret_id
     """
     parameters = {
-        "client_secret_ids": list(used),
-        "secret_ids": list(used.values()),
+        "client_secret_ids": [each.client_secret_id for each in uses],
+        "secret_ids": [each.secret_id for each in uses],
+        "seconds_ago": [each.seconds_ago for each in uses],
         "seconds": LAST_USE_SECONDS,
     }
     connection.execute(query, parameters)
@@ -674,11 +679,17 @@ def try_lock_answer(connection: Connection[TupleRow], *, lock_id: int) -> bool:
 def find_sealed_answer(
     connection: Connection[TupleRow], *, key_hashes: Sequence[bytes]
 ) -> SealedAnswer | None:
-    """Return the answer that is stored under one of the hashes, or None."""
+    """Return the answer that is stored under one of the hashes, or None.
+
+    Its request is remembered for as long as the answer could be repeated, even if it was erased.
+    """
     query = """
-        SELECT key_hash, sealed FROM sealed_answers
-        WHERE key_hash = ANY(%(key_hashes)s)
-          AND created_at > now() - make_interval(secs => %(seconds)s)
+        SELECT key_hash, fingerprint, sealed
+        FROM unnest(%(key_hashes)s::bytea[]) AS wanted (key_hash)
+        LEFT JOIN answered_requests USING (key_hash)
+        LEFT JOIN sealed_answers USING (key_hash)
+        WHERE greatest(answered_requests.created_at, sealed_answers.created_at)
+              > now() - make_interval(secs => %(seconds)s)
     """
     parameters = {"key_hashes": list(key_hashes), "seconds": ANSWER_SECONDS}
     with connection.cursor(row_factory=class_row(SealedAnswer)) as cursor:
@@ -690,9 +701,16 @@ def insert_sealed_answer(
 ) -> None:
     """Store the answer, which ends with the credential's newest client secret or after a day.
 
-    It replaces an answer that is too old to be found.
+    The fingerprint of its request stays for the whole day. Both replace what is too old to be
+    found.
     """
     query = """
+        WITH request AS (
+            INSERT INTO answered_requests (key_hash, fingerprint)
+            VALUES (%(key_hash)s, %(fingerprint)s)
+            ON CONFLICT (key_hash) DO UPDATE
+            SET fingerprint = excluded.fingerprint, created_at = excluded.created_at
+        )
         INSERT INTO sealed_answers (key_hash, sealed, client_secret_id)
         SELECT %(key_hash)s, %(sealed)s, max(client_secret_id)
         FROM client_secrets WHERE secret_id = %(secret_id)s
@@ -705,9 +723,13 @@ def insert_sealed_answer(
 
 
 def delete_old_answers(connection: Connection[TupleRow]) -> None:
-    """Erase the sealed answers that are too old to be found."""
+    """Erase the sealed answers, and the fingerprints, that are too old to be found."""
     query = """
-        DELETE FROM sealed_answers
+        WITH erased AS (
+            DELETE FROM sealed_answers
+            WHERE created_at <= now() - make_interval(secs => %(seconds)s)
+        )
+        DELETE FROM answered_requests
         WHERE created_at <= now() - make_interval(secs => %(seconds)s)
     """
     connection.execute(query, {"seconds": ANSWER_SECONDS})

@@ -105,14 +105,16 @@ class CredentialService:
         name: str,
         expires_at: datetime | None = None,
         request: RepeatableRequest | None = None,
+        before_bcrypt: Callable[[], None] = lambda: None,
     ) -> IssuedCredential:
         """Make a credential for the unit, and return it with its client secret.
 
-        `name` is a result of `parse_name`. Raises InvalidExpiry, CredentialLimitReached, and for a
-        repeatable request RequestUnderWay.
+        `name` is a result of `parse_name`. `before_bcrypt` is called before the client secret is
+        hashed, and may raise. Raises InvalidExpiry, CredentialLimitReached, and for a repeatable
+        request RequestUnderWay.
         """
         expires_at = self._expiry(expires_at)
-        client_secret, secret = self._new_secret()
+        client_secret, secret = self._new_secret(before_bcrypt)
         client_id = generate_client_id()
         with self._transaction() as connection:
             self._begin(connection, request)
@@ -138,8 +140,9 @@ class CredentialService:
     def find_answer(self, request: RepeatableRequest) -> IssuedCredential | None:
         """Return the earlier answer to the same request, or None if it is not stored.
 
-        It is stored for a day, or until its client secret is first used. Raises
-        IdempotencyKeyReused if the key belongs to a different request.
+        It is stored for a day, or until its client secret is first used or ends. Raises
+        AnswerErased after that, until the day is over, and IdempotencyKeyReused if the key belongs
+        to a different request.
         """
         with self._connection() as connection:
             answer = repository.find_sealed_answer(
@@ -214,7 +217,7 @@ class CredentialService:
         for event in events:
             self.events_written.add(event)
 
-    def rotate(
+    def rotate(  # noqa: PLR0913  each but the last is a part of the request
         self,
         caller: Caller,
         secret_id: str,
@@ -222,15 +225,16 @@ class CredentialService:
         overlap_seconds: int,
         expires_at: datetime | None = None,
         request: RepeatableRequest | None = None,
+        before_bcrypt: Callable[[], None] = lambda: None,
     ) -> IssuedCredential:
         """Make and return a new client secret; the previous one works until the overlap ends.
 
-        Without an overlap, all previous ones end immediately. Raises InvalidExpiry,
-        SecretLimitReached if there is an overlap and two are already live, and for a repeatable
-        request RequestUnderWay.
+        Without an overlap, all previous ones end immediately. `before_bcrypt` is as in `issue`.
+        Raises InvalidExpiry, SecretLimitReached if there is an overlap and two are already live,
+        and for a repeatable request RequestUnderWay.
         """
         expires_at = self._expiry(expires_at)
-        client_secret, secret = self._new_secret()
+        client_secret, secret = self._new_secret(before_bcrypt)
         with self._transaction() as connection:
             self._begin(connection, request)
             credential = _lock(connection, caller, secret_id)
@@ -284,6 +288,8 @@ class CredentialService:
         with self._transaction() as connection:
             credential = _lock(connection, caller, secret_id)
             if unused_for is not None:
+                # the latest uses may still be pending in this process
+                repository.update_last_use(connection, self.deferred.uses_of(secret_id))
                 last_used_at = repository.find_last_use(
                     connection,
                     unit_id=caller.unit_id,
@@ -426,9 +432,10 @@ class CredentialService:
         self.events_written.add(event, changed)
         return changed
 
-    def _new_secret(self) -> tuple[str, HashedSecret]:
+    def _new_secret(self, before_bcrypt: Callable[[], None]) -> tuple[str, HashedSecret]:
         """Generate a client secret and hash it, before any connection is held."""
         self.database.raise_if_down()  # fail before the slow hash
+        before_bcrypt()
         client_secret = generate_client_secret()
         return client_secret, self.hasher.hash(client_secret)
 

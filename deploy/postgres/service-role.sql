@@ -28,5 +28,5 @@ GRANT SELECT, INSERT, DELETE,
       UPDATE (digest, last_used_at, expires_at)
     ON client_secrets TO credentials_service;
 GRANT SELECT, INSERT ON credential_events TO credentials_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_answers TO credentials_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_answers, answered_requests TO credentials_service;
 GRANT SELECT ON _yoyo_migration TO credentials_service;

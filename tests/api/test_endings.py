@@ -201,6 +201,16 @@ def test_a_credential_that_was_used_long_ago_is_revoked(member, path, rows, trai
     assert trail() == ["revoked", "issued"]
 
 
+def test_a_use_that_is_not_recorded_yet_counts(member, path, app, client, issued, rows, trail):
+    with app.services.workload.background.places.take():  # so nothing is recorded
+        assert verify(client, issued).status_code == 200
+        answer = member.delete(f"{path}?unused_for=60")
+        assert rows("SELECT last_used_at FROM client_secrets") == [{"last_used_at": None}]
+    assert answer.status_code == 409
+    assert answer.json["last_used_at"] is not None
+    assert trail() == ["issued"]
+
+
 def test_a_use_of_a_secret_that_has_ended_counts(member, path, rows):
     used(rows, 60)
     member.post(f"{path}/rotate", json={"overlap_seconds": 0})

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.credentials.errors import CredentialLimitReached
+from app.credentials.generator import generate_secret_id
 from app.places import NoPlace
 from tests.conftest import client_of
 from tests.helpers import caller
@@ -38,8 +39,16 @@ def test_issues_and_rotations_beyond_the_limit_are_answered_429(client_with, row
 def test_a_rejected_request_does_not_count_as_an_issue(client_with):
     client = client_with(issue_limit=1)
     assert client.post("/secrets", json={"name": ""}).status_code == 400
+    late = {"name": "x", "expires_at": "2125-06-01T10:00:00Z"}
+    assert client.post("/secrets", json=late).status_code == 400
     assert issue(client).status_code == 200
     assert client.get("/secrets").status_code == 200
+
+
+def test_a_rotation_of_an_unknown_credential_counts_because_it_costs_bcrypt(client_with):
+    client = client_with(issue_limit=1)
+    unknown = f"/secrets/{generate_secret_id()}/rotate"
+    assert [client.post(unknown).status_code for _ in range(2)] == [404, 429]
 
 
 def test_each_unit_has_its_own_issue_limit(app_with, issuer):

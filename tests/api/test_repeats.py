@@ -10,7 +10,7 @@ import pytest
 
 from app import create_app
 from app.credentials.answers import AnswerSeal, RepeatableRequest
-from app.credentials.errors import IdempotencyKeyReused, RequestUnderWay
+from app.credentials.errors import AnswerErased, IdempotencyKeyReused, RequestUnderWay
 from app.credentials.model import IssuedCredential, SealedAnswer
 from tests.conftest import client_of
 from tests.helpers import DIGEST_KEY, basic, caller, time_in
@@ -33,6 +33,29 @@ def post(member):
 @pytest.fixture
 def rotate_path(issued):
     return f"/secrets/{issued.secret_id}/rotate"
+
+
+@pytest.fixture
+def store_earlier(rows):
+    """Return a function that makes all answers older."""
+
+    def store_earlier(interval):
+        for table in ("sealed_answers", "answered_requests"):
+            rows.execute(f"UPDATE {table} SET created_at = created_at - interval '{interval}'")
+
+    return store_earlier
+
+
+@pytest.fixture
+def use(app, client):
+    """Return a function that verifies the pair of an answer, and waits until that is recorded."""
+
+    def use(answer):
+        pair = basic(answer.json["client_id"], answer.json["client_secret"])
+        assert client.get("/verify", headers=pair).status_code == 200
+        app.services.credentials.deferred.flush()
+
+    return use
 
 
 def test_the_same_issue_again_gives_the_same_answer_and_changes_nothing(post, rows):
@@ -144,33 +167,33 @@ def test_a_request_that_failed_may_be_repeated(post, app_with, issuer, rows):
     assert post(client=full).status_code == 200
 
 
-def test_an_answer_is_kept_for_a_day(app, post, rows):
+def test_an_answer_is_kept_for_a_day(app, post, store_earlier):
     first = post()
-    rows.execute("UPDATE sealed_answers SET created_at = now() - interval '23:59:00'")
+    store_earlier("23:59:00")
     app.services.credentials.deferred.erase_old_answers()
     assert post().data == first.data
 
 
-def test_an_answer_does_not_outlive_a_day(post, rows):
+def test_an_answer_does_not_outlive_a_day(post, store_earlier):
     first = post()
-    rows.execute("UPDATE sealed_answers SET created_at = now() - interval '24 hours'")
+    store_earlier("24 hours")
     again = post()
     assert "Idempotency-Replayed" not in again.headers
     assert again.json["secret_id"] != first.json["secret_id"]
     assert post().data == again.data
 
 
-def test_old_answers_are_erased(app, post, rows):
+def test_old_answers_are_erased(app, post, rows, store_earlier):
     post(key="a" * 16)
-    rows.execute("UPDATE sealed_answers SET created_at = now() - interval '24 hours'")
+    store_earlier("24 hours")
     post(key="b" * 16)
     app.services.credentials.deferred.erase_old_answers()
-    assert rows.count("sealed_answers") == 1
+    assert rows.count("sealed_answers") == rows.count("answered_requests") == 1
 
 
-def test_a_process_erases_old_answers_in_the_background(app_with, post, rows):
+def test_a_process_erases_old_answers_in_the_background(app_with, post, rows, store_earlier):
     post()
-    rows.execute("UPDATE sealed_answers SET created_at = now() - interval '24 hours'")
+    store_earlier("24 hours")
     app_with()
     wait_until(lambda: rows.count("sealed_answers") == 0, 5)
 
@@ -192,6 +215,87 @@ def test_an_answer_is_erased_once_its_secret_was_verified(app, post, rows, clien
 def test_an_answer_is_erased_with_its_credential(post, member, rows):
     member.delete(f"/secrets/{post().json['secret_id']}")
     assert rows.count("sealed_answers") == 0
+
+
+def is_erased(answer):
+    assert answer.status_code == 409
+    assert answer.json["type"] == "/docs/errors#answer-erased"
+    assert answer.json["detail"] == (
+        "This request was carried out before, and its response is no longer kept"
+    )
+    return "Retry-After" not in answer.headers
+
+
+def test_a_rotation_that_is_repeated_after_its_secret_was_used_changes_nothing(
+    post, rotate_path, use, rows
+):
+    first = post(rotate_path, overlap_seconds=0)
+    use(first)
+    assert is_erased(post(rotate_path, overlap_seconds=0))
+    use(first)
+    assert rows.count("client_secrets") == 1
+
+
+def test_an_issue_that_is_repeated_after_its_credential_was_revoked_changes_nothing(
+    post, member, rows
+):
+    member.delete(f"/secrets/{post().json['secret_id']}")
+    assert is_erased(post())
+    assert rows.count("credentials") == 0
+
+
+def test_an_issue_that_is_repeated_after_its_secret_has_ended_changes_nothing(post, member, rows):
+    path = f"/secrets/{post().json['secret_id']}"
+    member.post(f"{path}/rotate", json={"overlap_seconds": 0})
+    assert rows.count("sealed_answers") == 0
+    assert is_erased(post())
+    assert rows.count("credentials") == rows.count("client_secrets") == 1
+
+
+def test_a_different_request_is_rejected_after_the_answer_was_erased_too(post, use, rows):
+    use(post())
+    assert post(name="other").status_code == 422
+    assert rows.count("credentials") == 1
+
+
+def test_a_request_whose_answer_was_erased_is_remembered_for_a_day(
+    app, post, use, rows, store_earlier
+):
+    use(post())
+    store_earlier("23:59:00")
+    app.services.credentials.deferred.erase_old_answers()
+    assert is_erased(post())
+    store_earlier("00:01:00")
+    again = post(name="other")
+    assert rows.count("credentials") == 2
+    assert post(name="other").data == again.data
+    use(again)
+    assert is_erased(post(name="other"))
+
+
+def test_an_erased_answer_is_recognised_with_the_previous_digest_key(
+    app_with, issuer, post, member
+):
+    old, new = b"o" * 32, b"n" * 32
+    first = post(client=client_of(app_with(digest_keys=(old,)), issuer.sign()))
+    member.delete(f"/secrets/{first.json['secret_id']}")
+    after = client_of(app_with(digest_keys=(new, old)), issuer.sign())
+    assert is_erased(post(client=after))
+
+
+def test_an_erased_answer_does_not_count_against_the_limit(app_with, issuer, post, member):
+    limited = client_of(app_with(issue_limit=2), issuer.sign())
+    member.delete(f"/secrets/{post(client=limited).json['secret_id']}")
+    assert all(is_erased(post(client=limited)) for _ in range(3))
+    assert post(client=limited, key="another-key-0123").status_code == 200
+
+
+def test_an_answer_that_the_previous_version_stored_is_repeated(post, rows):
+    """It stores no fingerprint. Both versions run during a deployment."""
+    first = post()
+    rows.execute("DELETE FROM answered_requests")
+    assert post().data == first.data
+    assert post(name="other").status_code == 422
 
 
 def test_a_repeated_request_does_not_count_against_the_limit(app_with, issuer, post):
@@ -250,6 +354,9 @@ def test_a_request_whose_answer_appeared_after_it_looked_is_409(service, rows):
     """It finds no answer; then the other request ends, and only then it gets the lock."""
     request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
     service.issue(caller(), name="CRM", request=request)
+    with pytest.raises(RequestUnderWay):
+        service.issue(caller(), name="CRM", request=request)
+    rows.execute("DELETE FROM sealed_answers")
     with pytest.raises(RequestUnderWay):
         service.issue(caller(), name="CRM", request=request)
     assert rows.count("credentials") == 1
@@ -319,8 +426,22 @@ def test_sealing_the_same_answer_twice_gives_different_bytes(issued):
     assert seal.seal(request, issued).sealed != seal.seal(request, issued).sealed
 
 
+def test_a_fingerprint_reveals_no_request_without_both_keys(issued):
+    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    requests = [
+        (DIGEST_KEY, request),
+        (b"x" * 32, request),
+        (DIGEST_KEY, replace(request, idempotency_key=KEY + "x")),
+        (DIGEST_KEY, replace(request, caller=caller(actor="bob"))),
+        (DIGEST_KEY, replace(request, arguments={"name": "other"})),
+    ]
+    fingerprints = {AnswerSeal([key]).seal(each, issued).fingerprint for key, each in requests}
+    assert len(fingerprints) == len(requests)
+
+
 STORED_ANSWER = SealedAnswer(
     b64decode("3oV71weFMNlfHTr1b0lHtaxosHfLZV+IUDHgU0te+TE="),
+    b64decode("T1cEqMkr9AjFTgdY9v9aJDFBUxDSXRId70lxUZEYrtY="),
     b64decode(
         "xHCmDYbcYfIIlb8/i8Sh+PTWhbWk3pdAkpCgh5+gMVMupSGvC3HsqSNtMCym9VIVKDaNRwGoJzhmvdXV+iC9FUav"
         "s/+lbY32Axjl2QNpHdGfVimcEceLKmVHX7VGyaYQxGGm+redi6J45huv3jj+gJRxh86uVO0w/iMtc77NeFBb/lrA"
@@ -344,3 +465,5 @@ def test_an_answer_that_another_version_stored_is_opened():
         created_at=datetime(2025, 6, 1, tzinfo=UTC),
         client_secret="lv_cs_1",
     )
+    with pytest.raises(AnswerErased):
+        seal.open(request, replace(STORED_ANSWER, sealed=None))

@@ -3,6 +3,7 @@ import logging
 import threading
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -466,7 +467,8 @@ def test_without_a_use_nothing_is_written(settings, capfd):
     assert "not recorded" not in capfd.readouterr().out
     deferred.record_use(1, "sec_" + "0" * 20)
     deferred.flush()
-    assert '"last uses and digests not recorded"' in capfd.readouterr().out
+    deferred.flush()
+    assert capfd.readouterr().out.count('"last uses and digests not recorded yet"') == 1
 
 
 def test_a_verification_succeeds_even_if_its_use_cannot_be_written(
@@ -477,6 +479,39 @@ def test_a_verification_succeeds_even_if_its_use_cannot_be_written(
         assert verify(client, issued).status_code == 200
         app.services.credentials.deferred.flush()  # waits until the lock timeout
         assert verify(client, issued).status_code == 200
+
+
+def test_a_use_that_cannot_be_written_is_written_later_with_its_own_time(
+    settings, issued, database_url, rows
+):
+    app = create_app(settings)
+    deferred = app.services.credentials.deferred  # without its background thread
+    app.services.database.open()
+    with closing(app.services.database):
+        with psycopg.connect(database_url) as other:
+            other.execute("SELECT FROM client_secrets FOR UPDATE")
+            verify(app.test_client(), issued)
+            (soon,) = rows("SELECT clock_timestamp() + interval '0.3 s' AS at")
+            deferred.flush()  # waits until the lock timeout of 0.5 s
+            assert last_uses(rows) == [None]
+        deferred.flush()
+    assert last_uses(rows)[0] < soon["at"]
+
+
+def test_a_use_of_a_deleted_client_secret_does_not_hide_a_later_one(service, issued, rows):
+    rows.execute("UPDATE credentials SET ended_secrets_last_used_at = '2100-01-01Z'")
+    service.deferred.record_use(0, issued.secret_id)
+    service.deferred.flush()
+    (stored,) = rows("SELECT ended_secrets_last_used_at AS at FROM credentials")
+    assert stored["at"].year == 2100
+
+
+def test_uses_that_cannot_be_written_take_a_limited_amount_of_memory(settings):
+    deferred = create_app(settings).services.credentials.deferred
+    for client_secret_id in range(50_001):
+        deferred.record_use(client_secret_id, "sec_1")
+    assert len(deferred.uses_of("sec_1")) == 50_000
+    assert deferred.uses_of("sec_2") == []
 
 
 # Limits

@@ -35,10 +35,14 @@ def insert(rows, table, values):
     rows.execute(f"INSERT INTO {table} ({columns}) VALUES ({placeholders})", **values)
 
 
+ANSWERED_REQUEST = {"key_hash": b"k" * 32, "fingerprint": b"f" * 32}
+
+
 def test_a_valid_row_of_each_table_is_stored(rows):
     insert(rows, "credentials", CREDENTIAL)
     insert(rows, "client_secrets", SECRET)
     insert(rows, "credential_events", EVENT)
+    insert(rows, "answered_requests", ANSWERED_REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,13 @@ def test_an_invalid_event_violates_its_constraint(rows, change, constraint):
     with pytest.raises(psycopg.errors.CheckViolation) as error:
         insert(rows, "credential_events", EVENT | change)
     assert error.value.diag.constraint_name == constraint
+
+
+@pytest.mark.parametrize("column", ["key_hash", "fingerprint"])
+def test_a_hash_of_a_wrong_length_violates_its_constraint(rows, column):
+    with pytest.raises(errors.CheckViolation) as error:
+        insert(rows, "answered_requests", ANSWERED_REQUEST | {column: b"x" * 31})
+    assert error.value.diag.constraint_name == f"answered_requests_{column}_length"
 
 
 def test_the_database_and_the_service_know_the_same_events(rows):

@@ -19,7 +19,7 @@ CREDENTIAL = VerifiedCredential("sec_x", "unit_demo", "lv_ci_x", "CRM", False)
     [
         HashedSecret("s3cret", b"s3cret", "hint"),
         StoredSecret(CREDENTIAL, 1, "s3cret", b"s3cret", None, False, None),
-        SealedAnswer(b"key hash", b"s3cret"),
+        SealedAnswer(b"key hash", b"s3cret", b"s3cret"),
         RepeatableRequest("s3cret", caller(), "issue", {"name": "CRM"}),
     ],
     ids=lambda value: type(value).__name__,

@@ -18,6 +18,7 @@ from app.api.http.problems import (
 )
 from app.credentials.errors import (
     AmbiguousHint,
+    AnswerErased,
     ClientSecretNotFound,
     CredentialInUse,
     CredentialLimitReached,
@@ -40,6 +41,7 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
     LastSecret: problems.LAST_SECRET,
     AmbiguousHint: problems.AMBIGUOUS_HINT,
     RequestUnderWay: problems.REQUEST_UNDER_WAY,
+    AnswerErased: problems.ANSWER_ERASED,
     IdempotencyKeyReused: problems.IDEMPOTENCY_KEY_REUSED,
     NoPlace: problems.UNAVAILABLE,
     DatabaseUnavailable: problems.UNAVAILABLE,

@@ -22,7 +22,7 @@ Place = Position | TrailPosition | int
 
 
 class Cursor(NamedTuple):
-    """A place in a list, and the fingerprint of the list's filters."""
+    """A place in a list, and the list's fingerprint."""
 
     place: Place
     fingerprint: str
@@ -39,15 +39,20 @@ def link_header(page: Page[Any, Any], query: Mapping[str, Any]) -> dict[str, str
     """Return the Link header to the next page, or no header if there is none."""
     if page.next is None:
         return {}
-    return {"Link": next_link(request.path, query, page.next)}
+    return {"Link": next_link(request.path, query, page.next, request.view_args)}
 
 
-def next_link(path: str, query: Mapping[str, Any], place: Place) -> str:
+def next_link(
+    path: str,
+    query: Mapping[str, Any],
+    place: Place,
+    path_parameters: Mapping[str, str] | None = None,
+) -> str:
     """Return the value of a Link to the page that starts after the place.
 
     It is relative, so that it is right behind a proxy that changes the host or the scheme.
     """
-    cursor = encode_cursor(Cursor(place, fingerprint_of(query)))
+    cursor = encode_cursor(Cursor(place, fingerprint_of(query, path_parameters)))
     parameters = urlencode({**_filters(query), "limit": query["limit"], "cursor": cursor})
     return f'<{path}?{parameters}>; rel="next"'
 
@@ -75,12 +80,17 @@ def decode_cursor(text: str, read_place: Callable[[str], Place]) -> Cursor:
     return cursor
 
 
-def fingerprint_of(query: Mapping[str, Any]) -> str:
-    """Return a hash of the query's filters, or an empty string if it has none."""
-    filters = _filters(query)
-    if not filters:
+def fingerprint_of(
+    query: Mapping[str, Any], path_parameters: Mapping[str, str] | None = None
+) -> str:
+    """Return a hash of the query's filters and the path's parameters, which identify the list.
+
+    It is an empty string if there are none.
+    """
+    identity = {**(path_parameters or {}), **_filters(query)}
+    if not identity:
         return ""
-    text = json.dumps(filters, sort_keys=True)
+    text = json.dumps(identity, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 

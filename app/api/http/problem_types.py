@@ -165,7 +165,8 @@ CREDENTIAL_IN_USE = ProblemType(
 )
 TOO_MANY_ISSUES = ProblemType(
     "too-many-issues",
-    "The unit has issued and rotated too many client secrets in this minute.",
+    "The unit has issued and rotated too many client secrets in this minute. Attempts that got 404 "
+    "or 409 count too.",
     "Spread the calls over time.",
     _AFTER,
 )
@@ -174,6 +175,12 @@ REQUEST_UNDER_WAY = ProblemType(
     "An earlier request with this Idempotency-Key has not been answered yet.",
     "Send it again: you will get the answer of the earlier one.",
     _AFTER,
+)
+ANSWER_ERASED = ProblemType(
+    "answer-erased",
+    "The same request was carried out before, with this Idempotency-Key. Its response is no longer "
+    "kept, because its client secret has been used or has ended. This time, nothing has changed.",
+    "Use the client secret that you have. For another change, use a new key.",
 )
 IDEMPOTENCY_KEY_REUSED = ProblemType(
     "idempotency-key-reused",

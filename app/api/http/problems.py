@@ -180,6 +180,11 @@ REQUEST_UNDER_WAY = Problem(
     "A request with this Idempotency-Key is under way",
     _AFTER_A_SECOND,
 )
+ANSWER_ERASED = Problem(
+    problem_types.ANSWER_ERASED,
+    409,
+    "This request was carried out before, and its response is no longer kept",
+)
 IDEMPOTENCY_KEY_REUSED = Problem(
     problem_types.IDEMPOTENCY_KEY_REUSED,
     422,

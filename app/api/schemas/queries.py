@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from marshmallow import Schema, ValidationError, fields, post_load
 
+from app.api.http.application import request
 from app.api.http.pagination import (
     Place,
     decode_cursor,
@@ -38,7 +39,7 @@ def limit_field() -> QueryIntegerField:
 
 
 class CursorField(fields.String):
-    """An opaque place in a list, with the fingerprint of its filters. `read_place` parses it."""
+    """An opaque place in a list, with the list's fingerprint. `read_place` parses it."""
 
     detail = "{name} is not valid for this list"
 
@@ -62,7 +63,7 @@ class CursorField(fields.String):
 
 
 class _PageSchema(Schema):
-    """Which part of a list to show. A cursor is valid only with the filters of its own list."""
+    """Which part of a list to show. A cursor is valid only for its own list and its filters."""
 
     limit = limit_field()
 
@@ -70,7 +71,7 @@ class _PageSchema(Schema):
     def check_cursor(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "cursor" in query:
             place, fingerprint = query["cursor"]
-            if fingerprint != fingerprint_of(query):
+            if fingerprint != fingerprint_of(query, request.view_args):
                 raise ValidationError(CursorField.detail, "cursor")
             query["cursor"] = place
         return query

@@ -65,6 +65,28 @@ def test_the_fingerprint_of_the_filters_does_not_depend_on_their_order():
     )
 
 
+def test_the_fingerprint_of_a_list_without_filters_stays_empty():
+    """Clients keep cursors across upgrades."""
+    assert fingerprint_of({"limit": 1}, {}) == ""
+
+
+def test_a_cursor_of_a_credentials_trail_is_rejected_for_another_credential(member, service):
+    trails = []
+    for name in ("a", "b"):
+        secret_id = service.issue(caller(), name=name).secret_id
+        service.rotate(caller(), secret_id, overlap_seconds=60)
+        trails.append(f"/secrets/{secret_id}/events")
+    pages = [next_of(member.get(f"{trail}?limit=1")) for trail in trails]
+    for page in pages:
+        assert [event["event"] for event in member.get(page).json] == ["issued"]
+    for page, trail in zip(pages, reversed(trails), strict=True):
+        answer = member.get(f"{trail}?{urlsplit(page).query}")
+        assert (answer.status_code, answer.json["detail"]) == (
+            400,
+            "cursor is not valid for this list",
+        )
+
+
 def test_credentials_created_at_the_same_moment_are_each_shown_once(member, issue, rows):
     issue(7)
     rows.execute("UPDATE credentials SET created_at = '2025-06-01Z'")
