@@ -74,6 +74,21 @@ def test_an_unsupported_method_is_answered_with_the_allowed_ones(member, method)
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("GET", "/secrets", b""), ("POST", "/secrets", b'{"name":"x"}'), ("POST", "/verify", b"{}"),
+     ("GET", "/healthz", b"")],
+)  # fmt: skip
+def test_an_offer_to_upgrade_is_ignored(member, method, path, body):
+    offer = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    answers = [
+        member.open(path, method=method, data=body, content_type=JSON, headers=headers)
+        for headers in ({}, offer)
+    ]
+    assert answers[0].status_code == answers[1].status_code
+    assert answers[0].status_code in (200, 401)
+
+
+@pytest.mark.parametrize(
     "path",
     ["/secret", "/secrets/", "/secrets//", "/Secrets", "/secrets%00", "/%ff",
      "/secrets/sec_%00", "/secrets/../secrets", "/static/x", "/docs/x", "/docs/static/../../app.py",
