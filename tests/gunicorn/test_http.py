@@ -179,6 +179,20 @@ def test_malformed_http_gets_a_new_request_id_if_the_callers_is_invalid(server):
     assert re.search(rb"X-Request-Id: [0-9a-f]{32}\r\n", answer)
 
 
+@pytest.mark.parametrize(("path", "expected"), [("/healthz", 200), ("/verify", 401)])
+def test_only_http_1_1_requires_a_host(server, path, expected):
+    """HAProxy's health checks speak HTTP/1.0, without a Host."""
+    assert status(server.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())) == expected
+    assert_problem(server.send(f"GET {path} HTTP/1.1\r\nX: y\r\n\r\n".encode()), 400)
+
+
+@pytest.mark.parametrize("host", ["a b", "a@b", "x" * 300, "x\r\nHost: x"])
+@pytest.mark.parametrize("path", ["/healthz", "/verify"])
+def test_an_invalid_host_is_rejected(server, path, host):
+    message = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    assert_problem(server.send(message), 400)
+
+
 @pytest.mark.parametrize("path", ["//secrets", "///secrets", "//verify", "//docs", "/docs//static"])
 def test_a_path_with_an_empty_segment_is_not_found(server, issuer, path):
     assert_problem(server.send(head(issuer, method="GET", path=path)), 404)

@@ -138,6 +138,7 @@ _AFTER_A_SECOND = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 NO_ACTIVE_UNIT = Problem(problem_types.NO_ACTIVE_UNIT, 400, "Active OU must be set")
 NO_HOST = Problem(problem_types.MISSING_HOST, 400, "The Host header is missing")
+INVALID_HOST = malformed_http(400, "The Host header is not valid")
 BODY_UNREADABLE = Problem(problem_types.UNREADABLE_BODY, 400, "The request body cannot be read")
 BODY_TOO_SHORT = Problem(
     problem_types.UNREADABLE_BODY, 400, "The request body is shorter than its Content-Length"

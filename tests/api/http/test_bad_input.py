@@ -73,6 +73,22 @@ def test_an_unsupported_method_is_answered_with_the_allowed_ones(member, method)
     assert answer.json["title"] == "Method Not Allowed"
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/verify"])
+@pytest.mark.parametrize(
+    ("host", "is_valid"),
+    [("localhost", True), ("a_b.example:8000", True), ("192.0.2.1", True),
+     ("[2001:db8::1]:80", True), ("", True), ("x" * 255, True),
+     ("x" * 256, False), ("a b", False), ("a@b", False),
+     ("x/y", False), ("<script>", False), ("a,b", False), ("a:b", False), ("::1", False),
+     ("a%2", False), ("\xe9", False)],
+)  # fmt: skip
+def test_an_invalid_host_is_rejected(client, path, host, is_valid):
+    answer = client.get(path, environ_overrides={"HTTP_HOST": host})
+    assert answer.status_code == (400 if not is_valid else 200 if path == "/healthz" else 401)
+    if not is_valid:
+        assert answer.json["detail"] == "The Host header is not valid"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [("GET", "/secrets", b""), ("POST", "/secrets", b'{"name":"x"}'), ("POST", "/verify", b"{}"),
