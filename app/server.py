@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import gunicorn.glogging
 import gunicorn.util
-from gunicorn.http import parser
+from gunicorn.http import parser, wsgi
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -206,8 +206,21 @@ class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn sh
         super().unread(data)
 
 
+class _Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's response, which the application may tell to close the connection."""
+
+    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+        super().process_headers(headers)
+        if ("Connection", "close") in headers:  # gunicorn itself ignores it
+            self.force_close()
+
+
 def install_problem_documents() -> None:
-    """Replace gunicorn's answer to malformed HTTP, which is HTML and quotes the invalid line."""
+    """Replace gunicorn's answer to malformed HTTP, which is HTML and quotes the invalid line.
+
+    Also let a problem document close the connection.
+    """
+    wsgi.Response = _Response
     parser.SocketUnreader = _RememberingUnreader
     gunicorn.util.write_error = _write_problem
 

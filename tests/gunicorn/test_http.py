@@ -164,6 +164,24 @@ def test_a_kept_alive_connection_still_works_after_a_rejected_body(server, issue
     assert answers.count(b"HTTP/1.1 400") == answers.count(b"HTTP/1.1 200") == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "body", "expected"),
+    [
+        ("Content-Length: 17000", b"", 413),
+        ("Transfer-Encoding: chunked", chunk(b" " * 17_000), 413),
+        ("Transfer-Encoding: chunked", b"zz\r\n", 400),
+        ("Transfer-Encoding: gzip, chunked", b"", 501),
+    ],
+)
+@pytest.mark.parametrize("path", ["/secrets", "/verify", "//nothing"])
+def test_a_body_that_is_not_read_closes_the_connection(server, path, line, body, expected):
+    message = f"POST {path} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode() + body
+    answer = server.send(message, half_close=False)
+    assert_problem(answer, expected)
+    assert answer.count(b"Connection: close\r\n") == 1
+    assert b"keep-alive" not in answer
+
+
 @pytest.mark.parametrize("name", ["X-Request-Id", "x-request-id"])
 def test_malformed_http_keeps_the_callers_request_id(server, name):
     message = f"GET / HTTP/1.1\r\nHost: x\r\n{name}: mine-1\r\nAuthorization s3cret\r\n\r\n"
