@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import gunicorn.glogging
 import gunicorn.util
 from gunicorn.http import parser, wsgi
+from gunicorn.http.message import Message
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -49,6 +50,8 @@ _LINGER_BYTES = 4096
 _REQUEST_ID = re.compile(
     rf"^X-Request-Id:[ \t]*({REQUEST_ID_PATTERN})[ \t]*\r?$".encode(), re.MULTILINE | re.IGNORECASE
 )
+
+_IDEMPOTENCY_KEY = "IDEMPOTENCY-KEY"  # gunicorn's parser writes names in upper case
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -204,6 +207,19 @@ class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn sh
         """Take back bytes of the next request, and so forget the previous one."""
         _read_of_request.pop(self.sock, None)
         super().unread(data)
+
+
+def join_repeated_keys(request: Message) -> None:
+    """Join several Idempotency-Key headers with a comma and a space, so that they are not a key.
+
+    gunicorn would join them with a comma alone, which a key may contain.
+    """
+    if not request.path.startswith("/secrets"):
+        return
+    keys = [value for name, value in request.headers if name == _IDEMPOTENCY_KEY]
+    if len(keys) > 1:
+        others = [each for each in request.headers if each[0] != _IDEMPOTENCY_KEY]
+        request.headers = [*others, (_IDEMPOTENCY_KEY, ", ".join(keys))]
 
 
 class _Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types

@@ -197,6 +197,16 @@ def test_malformed_http_gets_a_new_request_id_if_the_callers_is_invalid(server):
     assert re.search(rb"X-Request-Id: [0-9a-f]{32}\r\n", answer)
 
 
+def test_a_second_idempotency_key_is_rejected(server, issuer, rows):
+    def issue(*lines):
+        return server.send(head(issuer, *lines, "Content-Length: 12") + b'{"name":"x"}')
+
+    one, two = "Idempotency-Key: a,comma,is,visible", "idempotency-key: another-key-of-ours"
+    assert_problem(issue(one, two), 400)
+    assert rows.count("credentials") == 0
+    assert status(issue(one)) == 200
+
+
 @pytest.mark.parametrize(("path", "expected"), [("/healthz", 200), ("/verify", 401)])
 def test_only_http_1_1_requires_a_host(server, path, expected):
     """HAProxy's health checks speak HTTP/1.0, without a Host."""
