@@ -73,6 +73,18 @@ def test_an_unsupported_method_is_answered_with_the_allowed_ones(member, method)
     assert answer.json["title"] == "Method Not Allowed"
 
 
+@pytest.mark.parametrize("query", ["name=%FF", "name=x%C3", "name=\xff", "unknown=%ED%A0%80"])
+@pytest.mark.parametrize("path", ["/secrets", "/secrets/events"])
+def test_a_query_that_is_not_utf_8_is_rejected(member, path, query):
+    answer = member.get(path, environ_overrides={"QUERY_STRING": query})
+    assert (answer.status_code, answer.json["type"], answer.json["detail"]) == (
+        400,
+        "/docs/errors#invalid-parameter",
+        "The query must be UTF-8",
+    )
+    assert member.get(f"{path}?actor=%C3%BC&name=%C3%BC").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/verify"])
 @pytest.mark.parametrize(
     ("host", "is_valid"),
