@@ -1,5 +1,6 @@
 """Changes to gunicorn: threads for each kind of work, and problem documents for malformed HTTP."""
 
+import logging
 import re
 import socket
 import struct
@@ -50,6 +51,8 @@ _LINGER_BYTES = 4096
 _REQUEST_ID = re.compile(
     rf"^X-Request-Id:[ \t]*({REQUEST_ID_PATTERN})[ \t]*\r?$".encode(), re.MULTILINE | re.IGNORECASE
 )
+
+_logger = logging.getLogger(__name__)
 
 _IDEMPOTENCY_KEY = "IDEMPOTENCY-KEY"  # gunicorn's parser writes names in upper case
 
@@ -248,12 +251,15 @@ def _write_problem(client: socket.socket, status: int, _reason: str, _message: s
         if is_our_fault
         else malformed_http(status, "The request is not valid HTTP")
     )
+    request_id = _request_id(_read_of_request.get(client, b""))
+    fields = {"request_id": request_id, "status": status}
+    _logger.warning("request not handled", extra={"fields": fields})
     body = problem.body()
     headers = [
         *problem.header_items(),
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
-        ("X-Request-Id", _request_id(_read_of_request.get(client, b""))),
+        ("X-Request-Id", request_id),
         *COMMON_HEADERS,
     ]
     head = f"HTTP/1.1 {status} {problem.title}\r\n"

@@ -192,6 +192,21 @@ def test_malformed_http_keeps_the_callers_request_id(server, name):
     assert b"Cache-Control: no-store\r\n" in answer
 
 
+@pytest.mark.parametrize("offered", ["X-Request-Id: malformed-1", "X-Request-Id: a b"])
+def test_the_log_line_of_malformed_http_has_its_request_id(server, offered):
+    message = f"GET / HTTP/1.1\r\nHost: x\r\n{offered}\r\nAuthorization s3cret\r\n\r\n"
+    request_id = re.search(rb"X-Request-Id: (.*)\r", server.send(message.encode()))[1].decode()
+    (line,) = [line for line in server.log() if line.get("request_id") == request_id]
+    del line["time"]
+    assert line == {
+        "level": "WARNING",
+        "logger": "app.server",
+        "message": "request not handled",
+        "request_id": request_id,
+        "status": 400,
+    }
+
+
 def test_malformed_http_gets_a_new_request_id_if_the_callers_is_invalid(server):
     answer = server.send(b"GET / HTTP/1.1\r\nX-Request-Id: a b\r\nAuthorization s3cret\r\n\r\n")
     assert re.search(rb"X-Request-Id: [0-9a-f]{32}\r\n", answer)
