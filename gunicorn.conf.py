@@ -9,6 +9,7 @@ from app.settings import WORKER_CLASSES, SettingsError, process_settings
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
+    from gunicorn.http.message import Request
 
 try:
     settings = process_settings()
@@ -45,6 +46,11 @@ def pre_fork(arbiter: "Arbiter", worker: "server.Worker") -> None:
 def post_worker_init(worker: "server.Worker") -> None:
     """Open the services after the fork."""
     worker.wsgi.services.open(worker.metrics)
+
+
+def pre_request(_: "server.Worker", request: "Request") -> None:
+    """Let the application see that a request has several Idempotency-Keys."""
+    server.join_repeated_keys(request)
 
 
 def worker_exit(_: "Arbiter", worker: "server.Worker") -> None:

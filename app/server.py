@@ -1,5 +1,6 @@
 """Changes to gunicorn: threads for each kind of work, and problem documents for malformed HTTP."""
 
+import logging
 import re
 import socket
 import struct
@@ -16,7 +17,8 @@ from weakref import WeakKeyDictionary
 
 import gunicorn.glogging
 import gunicorn.util
-from gunicorn.http import parser
+from gunicorn.http import parser, wsgi
+from gunicorn.http.message import Message
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -49,6 +51,10 @@ _LINGER_BYTES = 4096
 _REQUEST_ID = re.compile(
     rf"^X-Request-Id:[ \t]*({REQUEST_ID_PATTERN})[ \t]*\r?$".encode(), re.MULTILINE | re.IGNORECASE
 )
+
+_logger = logging.getLogger(__name__)
+
+_IDEMPOTENCY_KEY = "IDEMPOTENCY-KEY"  # gunicorn's parser writes names in upper case
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -206,8 +212,34 @@ class _RememberingUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn sh
         super().unread(data)
 
 
+def join_repeated_keys(request: Message) -> None:
+    """Join several Idempotency-Key headers with a comma and a space, so that they are not a key.
+
+    gunicorn would join them with a comma alone, which a key may contain.
+    """
+    if not request.path.startswith("/secrets"):
+        return
+    keys = [value for name, value in request.headers if name == _IDEMPOTENCY_KEY]
+    if len(keys) > 1:
+        others = [each for each in request.headers if each[0] != _IDEMPOTENCY_KEY]
+        request.headers = [*others, (_IDEMPOTENCY_KEY, ", ".join(keys))]
+
+
+class _Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's response, which the application may tell to close the connection."""
+
+    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+        super().process_headers(headers)
+        if ("Connection", "close") in headers:  # gunicorn itself ignores it
+            self.force_close()
+
+
 def install_problem_documents() -> None:
-    """Replace gunicorn's answer to malformed HTTP, which is HTML and quotes the invalid line."""
+    """Replace gunicorn's answer to malformed HTTP, which is HTML and quotes the invalid line.
+
+    Also let a problem document close the connection.
+    """
+    wsgi.Response = _Response
     parser.SocketUnreader = _RememberingUnreader
     gunicorn.util.write_error = _write_problem
 
@@ -219,12 +251,15 @@ def _write_problem(client: socket.socket, status: int, _reason: str, _message: s
         if is_our_fault
         else malformed_http(status, "The request is not valid HTTP")
     )
+    request_id = _request_id(_read_of_request.get(client, b""))
+    fields = {"request_id": request_id, "status": status}
+    _logger.warning("request not handled", extra={"fields": fields})
     body = problem.body()
     headers = [
         *problem.header_items(),
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
-        ("X-Request-Id", _request_id(_read_of_request.get(client, b""))),
+        ("X-Request-Id", request_id),
         *COMMON_HEADERS,
     ]
     head = f"HTTP/1.1 {status} {problem.title}\r\n"

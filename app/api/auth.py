@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from werkzeug.sansio.http import parse_cookie
+
 from app.api.http import problem_types, problems
 from app.api.http.application import Request, current_app, request
 from app.api.http.input import Blueprint
@@ -108,8 +110,10 @@ def _verify(token: str, *, request_id: str) -> Claims:
 
 
 def _active_unit(request: Request, claims: Claims) -> str:
-    cookies = set(request.cookies.getlist(ACTIVE_UNIT_COOKIE))
-    if len(cookies) > 1 or _HIDDEN_COOKIE.search(request.headers.get("Cookie", "")):
+    # Browsers send UTF-8. WSGI makes Latin-1 of it (PEP 3333), and `request.cookies` keeps that.
+    header = request.headers.get("Cookie", "").encode("latin-1").decode("utf-8", "replace")
+    cookies = set(parse_cookie(header).getlist(ACTIVE_UNIT_COOKIE))
+    if len(cookies) > 1 or _HIDDEN_COOKIE.search(header):
         raise Rejected(problems.NO_ACTIVE_UNIT)  # several cookies are ambiguous
     unit_id = cookies.pop() if cookies else claims.unit_id
     if not unit_id:

@@ -139,9 +139,10 @@ def basic_credentials(authorization: str) -> tuple[str, str]:
     if scheme.lower() != "basic":
         return "", ""
     try:
-        user_id, _, password = b64decode(encoded, validate=True).decode("utf-8").partition(":")
+        pair = b64decode(encoded.lstrip(" "), validate=True).decode("utf-8")
     except ValueError:
         return "", ""
+    user_id, _, password = pair.partition(":")
     return user_id, password
 
 

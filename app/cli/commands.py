@@ -1,12 +1,13 @@
 """The commands: the contract's verbs for operators, on the same domain as the API."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -56,6 +57,8 @@ _SAME_IN_EACH_EVENT = ("secret_id", "client_id", "name")  # in the trail of one 
 @click.version_option(package_name="leadvibe-credentials", message="%(prog)s %(version)s")
 def main() -> None:
     """Operate the LeadVibe Credentials service."""
+    if sys.stdout is None:
+        raise click.ClickException("Standard output is closed, so the command did nothing.")
     logging.getLogger().addHandler(logging.NullHandler())  # commands report their own failures
 
 
@@ -357,7 +360,7 @@ def token_check_command(*, as_json: bool) -> None:
 @parameters.trail
 @parameters.actor
 @parameters.as_json
-def reapply_revocations_command(*, trail: TextIO, actor: str, as_json: bool) -> None:
+def reapply_revocations_command(*, trail: BinaryIO, actor: str, as_json: bool) -> None:
     """After a restore, apply the revocations since the backup again.
 
     It also disables credentials, ends client secrets and withdraws trust in consent. TRAIL is a

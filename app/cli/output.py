@@ -20,27 +20,23 @@ def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool, if_empty
     """Print a line for each item, or a JSON array as the API returns it."""
     rows = schema.dump(items, many=True)
     if as_json:
-        _print_json(rows)
+        _print(json.dumps(rows))
         return
     if not rows:
         click.echo(if_empty, err=True)
         return
-    _print_rows(rows)
+    _print(_table_of(rows))
 
 
 def print_credential(credential: DetailedCredential, *, as_json: bool) -> None:
     """Print a credential, and below it a line for each of its live client secrets."""
     record = DetailedCredentialSchema().dump(credential)
     if as_json:
-        _print_json(record)
+        _print(json.dumps(record))
         return
     secrets = record.pop("secrets")
-    print_fields(record, as_json=False)
-    click.echo()
-    if secrets:
-        _print_rows(secrets)
-    else:
-        click.echo("All its client secrets have expired.")
+    below = _table_of(secrets) if secrets else "All its client secrets have expired."
+    _print(f"{_lines_of(record)}\n\n{below}")
 
 
 def print_record(schema: Schema, item: Any, *, as_json: bool) -> None:
@@ -50,25 +46,28 @@ def print_record(schema: Schema, item: Any, *, as_json: bool) -> None:
 
 def print_fields(record: dict[str, Any], *, as_json: bool) -> None:
     """Print a line for each field, or a JSON object."""
-    if as_json:
-        _print_json(record)
-        return
-    table = [[name, _cell(value)] for name, value in record.items()]
-    click.echo(tabulate(table, tablefmt="plain", disable_numparse=True))
+    _print(json.dumps(record) if as_json else _lines_of(record))
 
 
 def print_done(text: str, *, as_json: bool, **record: Any) -> None:
     """Print what a command has done: a line, or a JSON object."""
-    if as_json:
-        _print_json(record)
-    else:
-        click.echo(text)
+    _print(
+        json.dumps(record) if as_json else text,
+        if_lost=f"The command has done its work: {text}",
+    )
 
 
 def print_issued(issued: IssuedCredential, *, as_json: bool, is_kept: bool) -> None:
     """Print the credential, with its client secret unless that is kept in a file."""
     schema = IssuedCredentialSchema(exclude=("client_secret",) if is_kept else ())
-    print_record(schema, issued, as_json=as_json)
+    record = schema.dump(issued)
+    _print(
+        json.dumps(record) if as_json else _lines_of(record),
+        if_lost=f"The client secret of {issued.secret_id} is in the file."
+        if is_kept
+        else f"The client secret …{issued.client_secret[-4:]} is lost. "
+        f"Rotate {issued.secret_id} to get another one.",
+    )
 
 
 @contextmanager
@@ -112,19 +111,40 @@ def print_events(schema: Schema, events: Iterable[UnitEvent], *, as_json: bool) 
         for event in events:
             record = schema.dump(event)
             text = json.dumps(record) if as_json else "  ".join(map(_cell, record.values()))
-            click.echo(text)  # flushes
+            _print(text)
     except BrokenPipeError:
-        # so that Python does not try to flush to the closed pipe at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
 
 
-def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
+def _print(text: str, *, if_lost: str = "") -> None:
+    """Print the text, or end the command with 1. `if_lost` tells what the command has done.
+
+    Without `if_lost`, a reader that closes the pipe ends the command quietly, as click does it.
+    """
+    try:
+        click.echo(text)  # flushes
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and not if_lost:
+            raise
+        _discard_output()
+        raise click.ClickException(
+            f"Standard output cannot be written: {error.strerror}. {if_lost}".rstrip()
+        ) from None
+
+
+def _discard_output() -> None:
+    """Make standard output accept everything, so that Python's flush at exit does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _table_of(rows: Sequence[dict[str, Any]]) -> str:
     table = [[_cell(value) for value in row.values()] for row in rows]
-    click.echo(tabulate(table, headers=list(rows[0]), disable_numparse=True))
+    return tabulate(table, headers=list(rows[0]), disable_numparse=True)
 
 
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value))
+def _lines_of(record: dict[str, Any]) -> str:
+    table = [[name, _cell(value)] for name, value in record.items()]
+    return tabulate(table, tablefmt="plain", disable_numparse=True)
 
 
 def _cell(value: Any) -> str:

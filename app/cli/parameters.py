@@ -159,4 +159,4 @@ follow = click.option(
 query = _options(_unit, as_json)
 change = _options(_unit, _actor, as_json)
 actor = _options(_actor)
-trail = click.argument("trail", type=click.File(encoding="utf-8"), default="-")
+trail = click.argument("trail", type=click.File("rb"), default="-")

@@ -2,16 +2,22 @@
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import click
 
 from app.credentials.model import EVENT_NAMES, EventName
 from app.credentials.reapplying import PastEvent, Reapplied
+from app.credentials.service import MAX_OVERLAP_SECONDS
+from app.identifiers import is_identifier
 from app.times import parse_time
 
+# An overlap after a later event would end beyond Python's last year.
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_OVERLAP_SECONDS)
 
-def read_trail(lines: Iterable[str]) -> list[PastEvent]:
+
+def read_trail(lines: Iterable[bytes]) -> list[PastEvent]:
     """Return the events, one for each line. Raises click.ClickException for an invalid line."""
     return [_event(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
@@ -27,10 +33,10 @@ def summary(done: Reapplied) -> str:
     return text
 
 
-def _event(number: int, line: str) -> PastEvent:
+def _event(number: int, line: bytes) -> PastEvent:
     try:
-        return _parsed(json.loads(line))
-    except (KeyError, TypeError, ValueError):
+        return _parsed(json.loads(line.decode()))
+    except (KeyError, TypeError, ValueError, RecursionError):  # also UnicodeDecodeError
         raise click.ClickException(
             f"Line {number} is not an event. Each line must be a JSON object, as "
             "'credentials events --follow --json' prints them."
@@ -43,13 +49,16 @@ def _parsed(record: Any) -> PastEvent:
     detail = record["detail"]
     if not all(isinstance(each, str) for each in texts.values()) or not isinstance(detail, dict):
         raise TypeError
-    if texts["event"] not in EVENT_NAMES:
+    if texts["event"] not in EVENT_NAMES or not all(map(is_identifier, texts.values())):
+        raise ValueError
+    at, overlap = parse_time(texts["at"]), detail.get("overlap_seconds", 0)
+    if at > _LATEST or not (isinstance(overlap, int) and 0 <= overlap <= MAX_OVERLAP_SECONDS):
         raise ValueError
     return PastEvent(
         secret_id=texts["secret_id"],
         event=cast("EventName", texts["event"]),
         actor=texts["actor"],
-        at=parse_time(texts["at"]),
+        at=at,
         request_id=texts["request_id"],
         detail=detail,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.api.http.application import address_of, request_id_of
 from app.api.http.errors import problem_of
-from app.api.http.hooks import COMMON_HEADERS
+from app.api.http.hooks import COMMON_HEADERS, is_host
 from app.api.http.log import RequestRecord
 from app.api.verify import ROUTE, Answer, answer_verification
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class VerifyMiddleware:
     """WSGI middleware that answers ordinary requests to `/verify`, and passes all others to Flask.
 
-    A request is ordinary if it has a Host, no body, and a method that `/verify` supports.
+    A request is ordinary if it has a valid Host, no body, and a method that `/verify` supports.
     """
 
     def __init__(self, flask: WSGIApplication, services: Services) -> None:
@@ -57,4 +57,5 @@ def _is_ordinary(environ: WSGIEnvironment) -> bool:
         and environ.get("CONTENT_LENGTH", "") in ("", "0")
         and "HTTP_TRANSFER_ENCODING" not in environ
         and "HTTP_HOST" in environ
+        and is_host(environ["HTTP_HOST"])
     )

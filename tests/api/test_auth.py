@@ -131,6 +131,21 @@ def test_a_cookie_that_names_a_foreign_unit_is_forbidden(app, issuer, rows, unit
     assert rows.count("credentials") == 0
 
 
+@pytest.mark.parametrize(
+    ("cookie", "expected"),
+    [
+        ("größe".encode(), "größe"),
+        (rb'"gr\303\266\303\237e"', "größe"),  # as Werkzeug writes it
+        ("größe".encode("latin-1"), 403),
+        (b'"gr\xf6"', 403),
+    ],
+)
+def test_the_cookie_is_utf_8(app, issuer, cookie, expected):
+    token = issuer.sign(unit_ids=["größe"])
+    header = b"activeOu=" + cookie
+    assert active_unit(app, token, header.decode("latin-1")) == expected  # PEP 3333
+
+
 @pytest.mark.parametrize("cookie", ["activeOu=", 'activeOu=""', "activeOu"])
 def test_an_empty_cookie_is_rejected(app, issuer, cookie):
     assert active_unit(app, issuer.sign(), cookie) == 400

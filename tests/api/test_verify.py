@@ -97,6 +97,13 @@ def test_the_scheme_is_case_insensitive(client, issued):
     assert client.get("/verify", headers=headers).status_code == 200
 
 
+def test_several_spaces_may_follow_the_scheme(client, issued):
+    """RFC 9110, 11.4."""
+    headers = basic(issued.client_id, issued.client_secret)
+    headers["Authorization"] = headers["Authorization"].replace(" ", "  ")
+    assert client.get("/verify", headers=headers).status_code == 200
+
+
 def test_a_request_with_a_body_is_verified(client, issued):
     answer = verify(client, issued, method="POST", data=b"an event", content_type="text/plain")
     assert answer.status_code == 200

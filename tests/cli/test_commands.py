@@ -77,6 +77,22 @@ def run_process(variables):
 
 
 @pytest.fixture
+def run_redirected(variables):
+    """Return a function that runs the command with a redirection of the shell, such as `>&-`."""
+
+    def run_redirected(redirection, *arguments):
+        return subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirection}', "sh", CREDENTIALS, *arguments],
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run_redirected
+
+
+@pytest.fixture
 def start(variables):
     """Return a function that starts the command in the background."""
     started = []
@@ -473,6 +489,50 @@ def test_follow_ends_cleanly_when_its_reader_goes_away(start, run, issued_json):
     run("revoke", issued_json["secret_id"], *UNIT, "--yes")
     assert following.wait(10) == 0
     assert following.stderr.read() == ""
+
+
+FULL = "Error: Standard output cannot be written: No space left on device."
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_lost_client_secret_is_reported(run_redirected, rows, as_json):
+    failed = run_redirected("> /dev/full", "issue", "x", *UNIT, *as_json)
+    (issued,) = rows("SELECT secret_id, hint FROM client_secrets")
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        f"{FULL} The client secret …{issued['hint']} is lost. "
+        f"Rotate {issued['secret_id']} to get another one.\n"
+    )
+
+
+def test_a_client_secret_in_a_file_is_not_lost(run_redirected, rows, tmp_path):
+    path = tmp_path / "secret"
+    failed = run_redirected("> /dev/full", "issue", "x", *UNIT, "--output", path)
+    (issued,) = rows("SELECT secret_id FROM credentials")
+    assert failed.returncode == 1
+    assert failed.stderr == f"{FULL} The client secret of {issued['secret_id']} is in the file.\n"
+    assert is_live(rows, path.read_text().strip())
+
+
+def test_a_change_that_cannot_be_printed_is_reported_as_done(run_redirected, issued_json, rows):
+    secret_id = issued_json["secret_id"]
+    failed = run_redirected("> /dev/full", "revoke", secret_id, *UNIT, "--yes")
+    assert failed.returncode == 1
+    assert failed.stderr == f"{FULL} The command has done its work: Revoked {secret_id}.\n"
+    assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize("options", [("list",), ("list", "--json"), ("events", "--follow")])
+def test_output_that_cannot_be_printed_ends_the_command(run_redirected, issued_json, options):
+    failed = run_redirected("> /dev/full", *options, *UNIT)
+    assert (failed.returncode, failed.stderr) == (1, f"{FULL}\n")
+
+
+def test_without_standard_output_nothing_is_done(run_redirected, rows):
+    failed = run_redirected(">&-", "issue", "x", *UNIT)
+    assert failed.returncode == 1
+    assert failed.stderr == "Error: Standard output is closed, so the command did nothing.\n"
+    assert rows.count("credentials") == 0
 
 
 @pytest.mark.parametrize("command", ["update", "disable", "enable", "revoke"])

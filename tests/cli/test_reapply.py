@@ -137,7 +137,8 @@ def reapply(settings, rows):
             env=clean_environment() | variables,
             input="".join(f"{line}\n" for line in lines),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # so that a line may be invalid UTF-8
             check=False,
         )
 
@@ -221,8 +222,19 @@ UNKNOWN = {
     "request_id": "x", "detail": {},
 }  # fmt: skip
 
+ROTATED = UNKNOWN | {"event": "rotated"}
 
-@pytest.mark.parametrize("line", ["{", "[]", "null", '{"event": "revoked"}', json.dumps(UNKNOWN)])
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", "null", '{"event": "revoked"}', json.dumps(UNKNOWN), "[" * 100_000, "9" * 5000,
+     json.dumps(ROTATED | {"actor": "\udc80"}, ensure_ascii=False),
+     *(json.dumps(ROTATED | change) for change in (
+        {"actor": "\udc80"}, {"secret_id": "\0"}, {"at": "9999-12-31T23:59:59Z"},
+        *({"detail": {"overlap_seconds": each}} for each in (10**30, 10**11, -1, "x")),
+     ))],
+    ids=lambda line: line[:40] + line[-40:],
+)  # fmt: skip
 def test_a_line_that_is_not_an_event_is_rejected_before_anything_is_done(
     service, issued, reapply, line
 ):

@@ -164,6 +164,24 @@ def test_a_kept_alive_connection_still_works_after_a_rejected_body(server, issue
     assert answers.count(b"HTTP/1.1 400") == answers.count(b"HTTP/1.1 200") == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "body", "expected"),
+    [
+        ("Content-Length: 17000", b"", 413),
+        ("Transfer-Encoding: chunked", chunk(b" " * 17_000), 413),
+        ("Transfer-Encoding: chunked", b"zz\r\n", 400),
+        ("Transfer-Encoding: gzip, chunked", b"", 501),
+    ],
+)
+@pytest.mark.parametrize("path", ["/secrets", "/verify", "//nothing"])
+def test_a_body_that_is_not_read_closes_the_connection(server, path, line, body, expected):
+    message = f"POST {path} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode() + body
+    answer = server.send(message, half_close=False)
+    assert_problem(answer, expected)
+    assert answer.count(b"Connection: close\r\n") == 1
+    assert b"keep-alive" not in answer
+
+
 @pytest.mark.parametrize("name", ["X-Request-Id", "x-request-id"])
 def test_malformed_http_keeps_the_callers_request_id(server, name):
     message = f"GET / HTTP/1.1\r\nHost: x\r\n{name}: mine-1\r\nAuthorization s3cret\r\n\r\n"
@@ -174,9 +192,48 @@ def test_malformed_http_keeps_the_callers_request_id(server, name):
     assert b"Cache-Control: no-store\r\n" in answer
 
 
+@pytest.mark.parametrize("offered", ["X-Request-Id: malformed-1", "X-Request-Id: a b"])
+def test_the_log_line_of_malformed_http_has_its_request_id(server, offered):
+    message = f"GET / HTTP/1.1\r\nHost: x\r\n{offered}\r\nAuthorization s3cret\r\n\r\n"
+    request_id = re.search(rb"X-Request-Id: (.*)\r", server.send(message.encode()))[1].decode()
+    (line,) = [line for line in server.log() if line.get("request_id") == request_id]
+    del line["time"]
+    assert line == {
+        "level": "WARNING",
+        "logger": "app.server",
+        "message": "request not handled",
+        "request_id": request_id,
+        "status": 400,
+    }
+
+
 def test_malformed_http_gets_a_new_request_id_if_the_callers_is_invalid(server):
     answer = server.send(b"GET / HTTP/1.1\r\nX-Request-Id: a b\r\nAuthorization s3cret\r\n\r\n")
     assert re.search(rb"X-Request-Id: [0-9a-f]{32}\r\n", answer)
+
+
+def test_a_second_idempotency_key_is_rejected(server, issuer, rows):
+    def issue(*lines):
+        return server.send(head(issuer, *lines, "Content-Length: 12") + b'{"name":"x"}')
+
+    one, two = "Idempotency-Key: a,comma,is,visible", "idempotency-key: another-key-of-ours"
+    assert_problem(issue(one, two), 400)
+    assert rows.count("credentials") == 0
+    assert status(issue(one)) == 200
+
+
+@pytest.mark.parametrize(("path", "expected"), [("/healthz", 200), ("/verify", 401)])
+def test_only_http_1_1_requires_a_host(server, path, expected):
+    """HAProxy's health checks speak HTTP/1.0, without a Host."""
+    assert status(server.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())) == expected
+    assert_problem(server.send(f"GET {path} HTTP/1.1\r\nX: y\r\n\r\n".encode()), 400)
+
+
+@pytest.mark.parametrize("host", ["a b", "a@b", "x" * 300, "x\r\nHost: x"])
+@pytest.mark.parametrize("path", ["/healthz", "/verify"])
+def test_an_invalid_host_is_rejected(server, path, host):
+    message = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    assert_problem(server.send(message), 400)
 
 
 @pytest.mark.parametrize("path", ["//secrets", "///secrets", "//verify", "//docs", "/docs//static"])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from _typeshed.wsgi import WSGIEnvironment
-    from werkzeug.routing import Map
+    from werkzeug.routing import Map, MapAdapter
 
     from app.services import Services
 
@@ -97,6 +97,16 @@ class Application(flask.Flask):
         self.services = services
         # returns a token for the docs page, or None; `make run` replaces it
         self.development_token: Callable[[], str | None] = lambda: None
+
+    def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
+        """Match a request by its method and path alone.
+
+        Flask itself would also look at the Host, and would match nothing if the client offers to
+        upgrade to a WebSocket. A server may ignore that offer (RFC 9110, 7.8).
+        """
+        if request is None:
+            return super().create_url_adapter(request)
+        return self.url_map.bind("", default_method=request.method, path_info=request.path)
 
 
 current_app = cast("Application", flask.current_app)

@@ -1,5 +1,8 @@
 """Flask's hooks: what happens before and after each request."""
 
+import re
+from functools import lru_cache
+
 from flask import Flask, Response
 
 from app.api.http import problems
@@ -7,6 +10,13 @@ from app.api.http.application import current_app, request
 from app.api.http.problems import Rejected
 
 COMMON_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+
+# RFC 9112, 3.2: a host and a port. The host is a name, an IPv4 address or, in brackets, an IPv6
+# address (RFC 3986, 3.2.2). A comma is not allowed: gunicorn joins several Host headers with it.
+_HOST = re.compile(
+    r"(?=.{0,255}\Z)"
+    r"(?:(?:[A-Za-z0-9._~!$&'()*+;=-]++|%[0-9A-Fa-f]{2})*+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
+)
 
 
 def init_app(app: Flask) -> None:
@@ -16,14 +26,30 @@ def init_app(app: Flask) -> None:
     app.teardown_request(lambda _: request.held.close())
 
 
+@lru_cache(maxsize=64)  # the hot path asks too, and nearly always about the same hosts
+def is_host(text: str) -> bool:
+    """Tell whether the text may be the value of a Host header, of at most 255 characters."""
+    return _HOST.fullmatch(text) is not None
+
+
 def _before() -> None:
-    if "HTTP_HOST" not in request.environ:
-        raise Rejected(problems.NO_HOST)  # RFC 9112, 3.2; gunicorn accepts it
+    # First, so that every endpoint rejects a body that breaks the rules, and so that no other
+    # answer leaves a body unread, where the next request would be.
+    request.get_data()
+    _check_host()
     if "\0" in request.path:
         raise Rejected(problems.NOT_FOUND)  # no path has a NUL, and Postgres rejects it
     if "//" in request.environ["PATH_INFO"]:
         raise Rejected(problems.NOT_FOUND)  # Werkzeug would ignore leading slashes
-    request.get_data()  # so that every endpoint rejects a body that breaks the rules
+
+
+def _check_host() -> None:
+    """Raise Rejected as RFC 9112, 3.2 demands. gunicorn accepts a missing or invalid Host."""
+    host = request.environ.get("HTTP_HOST")
+    if host is None and request.environ["SERVER_PROTOCOL"] != "HTTP/1.0":
+        raise Rejected(problems.NO_HOST)
+    if host is not None and not is_host(host):
+        raise Rejected(problems.INVALID_HOST)
 
 
 def _after(response: Response) -> Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
 
 import flask_smorest
 from flask import Request
@@ -27,6 +28,10 @@ class _StrictParser(FlaskParser):
 
     def load_querystring(self, req: Request, schema: Schema) -> Any:
         """Return the query's parameters. Each parameter of the schema may be given only once."""
+        try:
+            unquote_to_bytes(req.query_string).decode("utf-8")
+        except UnicodeDecodeError:  # Werkzeug would replace the invalid bytes
+            raise Rejected(invalid_parameter("The query must be UTF-8")) from None
         for name in schema.fields:
             if len(req.args.getlist(name)) > 1:
                 raise Rejected(invalid_parameter(f"{name} must be given at most once"))

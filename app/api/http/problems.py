@@ -30,7 +30,8 @@ class Problem:
     """An error as the caller sees it.
 
     `headers` are sent with it, besides the content type. `extensions` are further members of the
-    document.
+    document. `closes` tells that no other request can follow on the connection, because the end of
+    this one's body is unknown or far away.
     """
 
     type: ProblemType
@@ -39,6 +40,7 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[InputError, ...] = ()
     extensions: Mapping[str, str] = field(default_factory=dict)  # RFC 9457, 3.2
+    closes: bool = False
 
     @property
     def title(self) -> str:
@@ -63,7 +65,8 @@ class Problem:
 
     def header_items(self) -> list[tuple[str, str]]:
         """Return the content type and the headers that go with the problem."""
-        return [("Content-Type", MEDIA_TYPE), *self.headers.items()]
+        connection = [("Connection", "close")] if self.closes else []  # RFC 9112, 9.6
+        return [("Content-Type", MEDIA_TYPE), *self.headers.items(), *connection]
 
 
 class Rejected(Exception):
@@ -138,9 +141,15 @@ _AFTER_A_SECOND = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 NO_ACTIVE_UNIT = Problem(problem_types.NO_ACTIVE_UNIT, 400, "Active OU must be set")
 NO_HOST = Problem(problem_types.MISSING_HOST, 400, "The Host header is missing")
-BODY_UNREADABLE = Problem(problem_types.UNREADABLE_BODY, 400, "The request body cannot be read")
+INVALID_HOST = Problem(problem_types.MALFORMED_HTTP, 400, "The Host header is not valid")
+BODY_UNREADABLE = Problem(
+    problem_types.UNREADABLE_BODY, 400, "The request body cannot be read", closes=True
+)
 BODY_TOO_SHORT = Problem(
-    problem_types.UNREADABLE_BODY, 400, "The request body is shorter than its Content-Length"
+    problem_types.UNREADABLE_BODY,
+    400,
+    "The request body is shorter than its Content-Length",
+    closes=True,
 )
 BODY_NOT_JSON = Problem(problem_types.MALFORMED_JSON, 400, "The request body is not valid JSON")
 BODY_NOT_AN_OBJECT = Problem(
@@ -194,7 +203,10 @@ CREDENTIAL_LIMIT = Problem(
     problem_types.CREDENTIAL_LIMIT, 409, "The unit has reached its limit of credentials"
 )
 BODY_TOO_LARGE = Problem(
-    problem_types.BODY_TOO_LARGE, 413, f"The request body exceeds {MAX_BODY_BYTES} bytes"
+    problem_types.BODY_TOO_LARGE,
+    413,
+    f"The request body exceeds {MAX_BODY_BYTES} bytes",
+    closes=True,
 )
 MEDIA_TYPE_NOT_JSON = Problem(
     problem_types.UNSUPPORTED_MEDIA_TYPE, 415, "The request body must be application/json"
@@ -212,7 +224,9 @@ UNEXPECTED = Problem(
     500,
     "An unexpected error occurred. Quote the X-Request-Id when you report it",
 )
-NOT_CHUNKED = malformed_http(501, "The Transfer-Encoding must be chunked")
+NOT_CHUNKED = Problem(
+    problem_types.MALFORMED_HTTP, 501, "The Transfer-Encoding must be chunked", closes=True
+)
 UNAVAILABLE = Problem(
     problem_types.UNAVAILABLE, 503, "The service is temporarily unavailable", _AFTER_A_SECOND
 )

@@ -73,6 +73,49 @@ def test_an_unsupported_method_is_answered_with_the_allowed_ones(member, method)
     assert answer.json["title"] == "Method Not Allowed"
 
 
+@pytest.mark.parametrize("query", ["name=%FF", "name=x%C3", "name=\xff", "unknown=%ED%A0%80"])
+@pytest.mark.parametrize("path", ["/secrets", "/secrets/events"])
+def test_a_query_that_is_not_utf_8_is_rejected(member, path, query):
+    answer = member.get(path, environ_overrides={"QUERY_STRING": query})
+    assert (answer.status_code, answer.json["type"], answer.json["detail"]) == (
+        400,
+        "/docs/errors#invalid-parameter",
+        "The query must be UTF-8",
+    )
+    assert member.get(f"{path}?actor=%C3%BC&name=%C3%BC").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/verify"])
+@pytest.mark.parametrize(
+    ("host", "is_valid"),
+    [("localhost", True), ("a_b.example:8000", True), ("192.0.2.1", True),
+     ("[2001:db8::1]:80", True), ("", True), ("x" * 255, True),
+     ("x" * 256, False), ("a b", False), ("a@b", False),
+     ("x/y", False), ("<script>", False), ("a,b", False), ("a:b", False), ("::1", False),
+     ("a%2", False), ("\xe9", False)],
+)  # fmt: skip
+def test_an_invalid_host_is_rejected(client, path, host, is_valid):
+    answer = client.get(path, environ_overrides={"HTTP_HOST": host})
+    assert answer.status_code == (400 if not is_valid else 200 if path == "/healthz" else 401)
+    if not is_valid:
+        assert answer.json["detail"] == "The Host header is not valid"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("GET", "/secrets", b""), ("POST", "/secrets", b'{"name":"x"}'), ("POST", "/verify", b"{}"),
+     ("GET", "/healthz", b"")],
+)  # fmt: skip
+def test_an_offer_to_upgrade_is_ignored(member, method, path, body):
+    offer = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    answers = [
+        member.open(path, method=method, data=body, content_type=JSON, headers=headers)
+        for headers in ({}, offer)
+    ]
+    assert answers[0].status_code == answers[1].status_code
+    assert answers[0].status_code in (200, 401)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/secret", "/secrets/", "/secrets//", "/Secrets", "/secrets%00", "/%ff",

@@ -115,7 +115,7 @@ def test_a_cursor_from_another_unit_shows_none_of_its_credentials(app, issuer, m
 @pytest.mark.parametrize(
     "cursor",
     [
-        "", "x", "é", "%00", "%ff", "A" * 400, "====", "bnVsbA==", "' OR 1=1 --",
+        "", "x", "é", "%00", "A" * 400, "====", "bnVsbA==", "' OR 1=1 --",
         *(
             urlsafe_b64encode(text.encode()).decode()
             for text in (
