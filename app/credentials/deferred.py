@@ -13,7 +13,11 @@ from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.pool import Connection, Database
 from app.places import NoPlace, Work
 
-_PAUSE_SECONDS = 1.0  # between two writes
+# By then, every process has recorded the uses that it knows of, unless its writes are held up.
+SETTLE_SECONDS = 0.2
+
+_PAUSE_SECONDS = 0.1  # between two writes
+_RETRY_SECONDS = 1.0
 _ERASE_SECONDS = 60.0
 
 # Of each kind, while the database cannot be written to. More would use too much memory.
@@ -28,7 +32,7 @@ class _PendingUse(NamedTuple):
 
 
 class DeferredWrites:
-    """Records last uses and renews digests in the background, at most once a second.
+    """Records last uses and renews digests in the background, within about a tenth of a second.
 
     A verification neither waits for this nor fails with it. Writes stay pending until the database
     accepts them; they are lost if the process ends first. Every minute, old answers are erased.
@@ -118,7 +122,7 @@ class DeferredWrites:
 
     def _run(self) -> None:
         erase_at = monotonic()
-        while not self._stopping.wait(_PAUSE_SECONDS):
+        while not self._stopping.wait(_RETRY_SECONDS if self._failing else _PAUSE_SECONDS):
             self._wanted.wait(max(0.0, erase_at - monotonic()))
             self._wanted.clear()
             self.flush()

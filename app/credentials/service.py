@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from time import sleep
 from typing import Any, TypeVar
 
 from app.credentials import repository
 from app.credentials.answers import AnswerSeal, RepeatableRequest
-from app.credentials.deferred import DeferredWrites
+from app.credentials.deferred import SETTLE_SECONDS, DeferredWrites
 from app.credentials.errors import (
     AmbiguousHint,
     ClientSecretNotFound,
@@ -283,12 +284,15 @@ class CredentialService:
     def revoke(self, caller: Caller, secret_id: str, *, unused_for: int | None = None) -> None:
         """End the credential and its client secrets on every instance. Its trail stays.
 
-        Raises CredentialInUse if it may have been used in the last `unused_for` seconds.
+        Raises CredentialInUse if it may have been used in the last `unused_for` seconds. This takes
+        a moment longer, so that other processes can record their latest uses.
         """
+        if unused_for is not None:
+            sleep(SETTLE_SECONDS)
         with self._transaction() as connection:
             credential = _lock(connection, caller, secret_id)
             if unused_for is not None:
-                # the latest uses may still be pending in this process
+                # those of this process count even if they cannot be recorded now
                 repository.update_last_use(connection, self.deferred.uses_of(secret_id))
                 last_used_at = repository.find_last_use(
                     connection,

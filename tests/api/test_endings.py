@@ -211,6 +211,15 @@ def test_a_use_that_is_not_recorded_yet_counts(member, path, app, client, issued
     assert trail() == ["issued"]
 
 
+def test_a_use_that_another_instance_has_just_answered_counts(member, app_with, service):
+    other_instance = app_with().test_client()
+    for name in ("a", "b"):  # just before the second use, the other instance has written the first
+        issued = service.issue(caller(), name=name)
+        assert verify(other_instance, issued).status_code == 200
+        path = f"/secrets/{issued.secret_id}"
+        assert member.delete(f"{path}?unused_for=60").status_code == 409
+
+
 def test_a_use_of_a_secret_that_has_ended_counts(member, path, rows):
     used(rows, 60)
     member.post(f"{path}/rotate", json={"overlap_seconds": 0})

@@ -274,6 +274,8 @@ class Credentials(RuleBasedStateMachine):
 def test_any_sequence_of_operations_matches_the_model(service, rows, monkeypatch):
     monkeypatch.setattr(Credentials, "service", service, raising=False)
     monkeypatch.setattr(Credentials, "rows", rows, raising=False)
+    # every use is recorded at once, so a conditional revocation need not wait
+    monkeypatch.setattr("app.credentials.service.sleep", lambda _: None)
     run_state_machine_as_test(
         Credentials,
         settings=settings(
