@@ -79,7 +79,7 @@ class Author:
         method = method or self._one_of("GET", "GET", "GET", "HEAD", "POST")
         target = target or ("/readyz" if self._random.random() < 0.03 else "/verify")
         lines = [
-            self._cased(b"Host: ") + self._one_of(b"localhost", b"127.0.0.1:8000", b"x"),
+            self._cased(b"Host: ") + self._one_of(*[b"localhost", b"127.0.0.1:8000"] * 8, b"a b"),
             *self._authorization(),
             *self._random.sample(_ORDINARY, self._random.randrange(4)),
             *headers,
@@ -174,6 +174,7 @@ _ORDINARY = [
 
 _ODD = [
     b"Host: again",
+    b"Host: a@b",
     b"Authorization: Basic again",
     b"X-Empty:",
     b"X-Empty: ",
