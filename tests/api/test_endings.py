@@ -107,11 +107,11 @@ def test_ending_a_secret_finishes_a_rotation(
     )
     answer = member.delete(f"{path}/secrets/{issued.client_secret[-4:]}")
     assert (answer.status_code, answer.data) == (204, b"")
+    assert member.get(path).json["last_used_at"] == "2025-06-01T00:00:00Z"
     for instance in (client, other_instance):
         assert verify(instance, issued).status_code == 401
         assert verify(instance, issued, rotated.client_secret).status_code == 200
     assert rows.count("client_secrets") == 1
-    assert member.get(path).json["last_used_at"] == "2025-06-01T00:00:00Z"
     assert trail() == ["secret_ended", "rotated", "issued"]
     detail = member.get(f"{path}/events").json[0]["detail"]
     assert detail == {"hint": issued.client_secret[-4:]}
