@@ -55,7 +55,7 @@ class Server:
 
 
 def ask(
-    connection: HTTPConnection, method: str, path: str, body: Any = None, **headers: str
+    connection: HTTPConnection, method: str, path: str, body: Any = None, /, **headers: str
 ) -> Answer:
     """Send a request and close the connection. A header's underscores stand for hyphens."""
     try:
