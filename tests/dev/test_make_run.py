@@ -23,6 +23,8 @@ from tests.conftest import environment
 from tests.make_run import Run, running
 from tests.server import ROOT, clean_environment, free_port, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def printed_curl(run):
     """Return the printed command, split as a shell splits it."""
