@@ -34,7 +34,7 @@ token: $(RUN_READY) ## Print a development token; UNIT=unit_emea make token for 
 	@$(BIN)/python -m app.dev.token var
 
 test: $(READY) $(NODE_READY) lint ## Run the linters and every test but the long ones
-	@$(BIN)/python -m pytest -n 2 -m 'not long'
+	@$(BIN)/python -m pytest -n 3 -m 'not long'
 
 test-long: $(READY) $(NODE_READY) $(TOOLS_READY) ## Run the long tests: proxies, cluster, image, clients
 	@$(BIN)/python -m pytest $(DIST) -m long
