@@ -1,6 +1,7 @@
 """The connection pool of a process, while the database is up."""
 
 from contextlib import ExitStack
+from time import monotonic
 
 import pytest
 
@@ -41,6 +42,32 @@ def test_a_process_has_all_of_its_connections_from_the_start_and_never_more(data
         assert sessions() == 5
 
 
+def test_nothing_connects_before_the_pool_is_opened(database_url):
+    """A connection that is made before the fork would be shared by processes."""
+    database = Database(database_url, connections=1)
+    with pytest.raises(DatabaseUnavailable), database.connection(5):
+        pass
+
+
+def test_opening_waits_for_the_connections_if_asked_to():
+    database = Database("postgresql://app@127.0.0.1:1/x", connections=1)
+    with pytest.raises(DatabaseUnavailable):
+        database.open(wait_seconds=0.2)
+    database.close()
+
+
+def test_the_state_counts_lent_connections_and_those_who_waited(database):
+    assert (database.pool_state().in_use, database.pool_state().waits) == (0, 0)
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(database.connection(5))
+        assert database.pool_state().in_use == 5
+        with pytest.raises(DatabaseUnavailable), database.connection(0.1):
+            pass
+        assert database.pool_state().waits == 1
+    assert database.pool_state().in_use == 0
+
+
 def test_the_server_also_ends_statements_that_take_too_long(database):
     with database.connection(5) as connection:
         query = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
@@ -76,6 +103,18 @@ def test_a_select_that_fails_does_not_run_again(database, database_url, rows):
         ]
     finally:
         execute(database_url, "DROP SEQUENCE runs")
+
+
+def test_a_select_that_runs_again_has_no_more_time_than_before(database, rows):
+    pause = PreparedSelect("SELECT pg_sleep($1::float8)::text")
+    query = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %(name)s"
+    )
+    rows(query, name=NAME)
+    start = monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        database.select(pause, "9", seconds=0.5)
+    assert monotonic() - start < 2.5  # without a deadline of ours, Postgres ends it after three
 
 
 def test_a_session_that_cannot_write_is_replaced(database):
