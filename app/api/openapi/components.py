@@ -109,10 +109,11 @@ def problem_response(**named_problems: Problem) -> dict[str, Any]:
     return response
 
 
-class ParameterExamplesPlugin(BasePlugin):
-    """Adds an example to the schema of each query parameter and header.
+class SharedPartsPlugin(BasePlugin):
+    """Adds what operations share, also to those added later.
 
-    An example of the parameter itself would be sent by consoles such as Swagger UI.
+    These are an example for each query parameter and header, the cookie of the active unit where a
+    bearer token is taken, and X-Request-Id on requests and responses.
     """
 
     def operation_helper(
@@ -122,21 +123,13 @@ class ParameterExamplesPlugin(BasePlugin):
         **_: Any,
     ) -> None:
         for operation in (operations or {}).values():
-            for parameter in operation.get("parameters", []):
+            parameters = operation.setdefault("parameters", [])
+            for parameter in parameters:
+                # not the parameter's own example, which consoles such as Swagger UI would send
                 parameter["schema"]["examples"] = [examples.PARAMETERS[parameter["name"]]]
-
-
-class RequestIdPlugin(BasePlugin):
-    """Documents X-Request-Id on every operation and response, including those added later."""
-
-    def operation_helper(
-        self,
-        path: str | None = None,  # noqa: ARG002  apispec's signature
-        operations: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        for operation in (operations or {}).values():
-            operation.setdefault("parameters", []).append("RequestId")
+            if {"bearerAuth": []} in operation.get("security", []):
+                parameters.append("ActiveUnit")
+            parameters.append("RequestId")
             for response in operation["responses"].values():
                 if isinstance(response, dict):
                     self.response_helper(response)
@@ -144,20 +137,6 @@ class RequestIdPlugin(BasePlugin):
     def response_helper(self, response: dict[str, Any], **_: Any) -> dict[str, Any]:
         response.setdefault("headers", {})["X-Request-Id"] = "RequestId"
         return response
-
-
-class ActiveUnitPlugin(BasePlugin):
-    """Documents the cookie of the active unit on every operation that takes a bearer token."""
-
-    def operation_helper(
-        self,
-        path: str | None = None,  # noqa: ARG002  apispec's signature
-        operations: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        for operation in (operations or {}).values():
-            if {"bearerAuth": []} in operation.get("security", []):
-                operation.setdefault("parameters", []).append("ActiveUnit")
 
 
 _RESPONSES: Mapping[str, dict[str, Any]] = {

@@ -8,12 +8,7 @@ from apispec import APISpec
 from flask import Blueprint, Flask, Response
 
 from app.api.http.cacheable import cacheable_response
-from app.api.openapi.components import (
-    ActiveUnitPlugin,
-    ParameterExamplesPlugin,
-    RequestIdPlugin,
-    add_components,
-)
+from app.api.openapi.components import SharedPartsPlugin, add_components
 from app.api.openapi.converter import SchemaPlugin
 from app.api.schemas.problems import ProblemSchema
 from app.json_bytes import json_bytes
@@ -77,7 +72,7 @@ def init_app(app: Flask) -> flask_smorest.Api:
         app,
         spec_kwargs={
             "marshmallow_plugin": SchemaPlugin(),
-            "extra_plugins": [ParameterExamplesPlugin(), ActiveUnitPlugin(), RequestIdPlugin()],
+            "extra_plugins": [SharedPartsPlugin()],
         },
     )
     add_components(api.spec.components)
