@@ -69,4 +69,4 @@ def on_exit(arbiter: "Arbiter") -> None:
     arbiter.metrics.remove()
 
 
-server.install_problem_documents()
+server.adapt_gunicorn()

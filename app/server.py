@@ -25,6 +25,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from app.api.http import problem_types
 from app.api.http.hooks import COMMON_HEADERS
 from app.api.http.problems import Problem, malformed_http
+from app.api.schemas.idempotency import IDEMPOTENCY_KEY
 from app.identifiers import REQUEST_ID_PATTERN, new_request_id
 from app.metrics.directory import Share
 from app.places import Workload
@@ -54,7 +55,7 @@ _REQUEST_ID = re.compile(
 
 _logger = logging.getLogger(__name__)
 
-_IDEMPOTENCY_KEY = "IDEMPOTENCY-KEY"  # gunicorn's parser writes names in upper case
+_IDEMPOTENCY_KEY = IDEMPOTENCY_KEY.upper()  # as gunicorn's parser writes names
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -234,7 +235,7 @@ class _Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
             self.force_close()
 
 
-def install_problem_documents() -> None:
+def adapt_gunicorn() -> None:
     """Replace gunicorn's answer to malformed HTTP, which is HTML and quotes the invalid line.
 
     Also let a problem document close the connection.
