@@ -13,6 +13,7 @@ from marshmallow import Schema
 from tabulate import tabulate
 
 from app.api.schemas.credentials import DetailedCredentialSchema, IssuedCredentialSchema
+from app.credentials.generator import hint_of
 from app.credentials.model import DetailedCredential, IssuedCredential, UnitEvent
 
 
@@ -65,7 +66,7 @@ def print_issued(issued: IssuedCredential, *, as_json: bool, is_kept: bool) -> N
         json.dumps(record) if as_json else _lines_of(record),
         if_lost=f"The client secret of {issued.secret_id} is in the file."
         if is_kept
-        else f"The client secret …{issued.client_secret[-4:]} is lost. "
+        else f"The client secret …{hint_of(issued.client_secret)} is lost. "
         f"Rotate {issued.secret_id} to get another one.",
     )
 
