@@ -39,8 +39,8 @@ def on_starting(arbiter: "Arbiter") -> None:
 
 
 def pre_fork(arbiter: "Arbiter", worker: "server.Worker") -> None:
-    """Give the worker its share of that directory."""
-    worker.metrics = arbiter.metrics.share(each.metrics for each in arbiter.WORKERS.values())
+    """Give the worker its files in that directory."""
+    worker.metrics = arbiter.metrics.worker_files(each.metrics for each in arbiter.WORKERS.values())
 
 
 def post_worker_init(worker: "server.Worker") -> None:
@@ -61,7 +61,7 @@ def worker_exit(_: "Arbiter", worker: "server.Worker") -> None:
 def child_exit(_: "Arbiter", worker: "server.Worker") -> None:
     """Remove the gauges of a worker that has ended. Its counters stay."""
     if worker.metrics is not None:
-        worker.metrics.leave()
+        worker.metrics.remove_gauges()
 
 
 def on_exit(arbiter: "Arbiter") -> None:

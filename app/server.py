@@ -26,9 +26,9 @@ from app.api.http import problem_types
 from app.api.http.hooks import COMMON_HEADERS
 from app.api.http.problems import Problem, malformed_http
 from app.api.schemas.idempotency import IDEMPOTENCY_KEY
+from app.bulkheads import Bulkheads
 from app.identifiers import REQUEST_ID_PATTERN, new_request_id
-from app.metrics.directory import Share
-from app.places import Workload
+from app.metrics.directory import WorkerFiles
 
 _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
 VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
@@ -72,11 +72,11 @@ class _Pools:
     client, so such requests do not use the threads of verification, management and probes.
     """
 
-    def __init__(self, workload: Workload) -> None:
-        self._verification = ThreadPoolExecutor(workload.verification_threads, "verification")
-        self._management = ThreadPoolExecutor(workload.management_threads, "management")
-        self._probes = ThreadPoolExecutor(workload.probe_threads, "probes")
-        self._others = ThreadPoolExecutor(workload.other_threads, "others")
+    def __init__(self, bulkheads: Bulkheads) -> None:
+        self._verification = ThreadPoolExecutor(bulkheads.verification_threads, "verification")
+        self._management = ThreadPoolExecutor(bulkheads.management_threads, "management")
+        self._probes = ThreadPoolExecutor(bulkheads.probe_threads, "probes")
+        self._others = ThreadPoolExecutor(bulkheads.other_threads, "others")
 
     def submit(self, handle: Callable[[TConn], Any], connection: TConn) -> "Future[Any]":
         """Let a thread handle the connection's next request."""
@@ -103,13 +103,13 @@ class _Pools:
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's threaded worker, with a pool of threads for each kind of work (ADR 10).
 
-    `metrics` is its share of the metrics' directory, set before the fork.
+    `metrics` is its files in the metrics' directory, set before the fork.
     """
 
-    metrics: Share | None = None
+    metrics: WorkerFiles | None = None
 
     def get_thread_pool(self) -> _Pools:
-        return _Pools(Workload.for_verifiers(self.cfg.threads))
+        return _Pools(Bulkheads.for_verifiers(self.cfg.threads))
 
     def handle(self, connection: TConn) -> Any:
         """Handle the next request. Its client has five seconds to send it, however it does."""

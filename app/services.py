@@ -4,23 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from app.credentials.answers import AnswerSeal
-from app.credentials.deferred import DeferredWrites
+from app.bulkheads import Bulkheads
+from app.counters import Histogram
+from app.credentials.background import BackgroundWriter
 from app.credentials.hashing import Hasher
+from app.credentials.idempotency import ResponseCipher
 from app.credentials.service import CredentialService
 from app.database.pool import Database
 from app.identity.key_sources import KeyFile, KeySource, KeyUrl
 from app.identity.tokens import Claims, TokenVerifier
-from app.metrics.directory import Share
+from app.metrics.directory import WorkerFiles
 from app.metrics.publisher import Metrics
 from app.metrics.requests import BUCKETS, RequestKind
-from app.places import Workload
 from app.rate_limits import RateLimit
 from app.settings import CredentialSettings, Settings
-from app.tallies import Durations
 
-# All failures share this many counters. A client that fails and shares its counter with a flood
-# gets 429 instead of 401, so it is refused either way.
+# All failures share this many counters. A collision turns a 401 into a 429, never a 200 into a
+# refusal.
 _FAILURE_COUNTERS = 4096
 
 
@@ -29,28 +29,28 @@ class Services:
     """Everything that views use. Open it after the fork, and close it when the process stops."""
 
     database: Database
-    workload: Workload
+    bulkheads: Bulkheads
     keys: KeySource
     credentials: CredentialService
     tokens: TokenVerifier
     manager_roles: frozenset[str]  # empty if everyone may change credentials
     verify_failures: RateLimit
     issues: RateLimit
-    requests: Durations[RequestKind]
+    request_durations: Histogram[RequestKind]
     metrics: Metrics
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Make the services, still closed: a connection must not cross the fork."""
-        workload = Workload.for_verifiers(settings.threads)
-        database = Database(settings.database_url, connections=workload.connections)
-        keys = _key_source(settings, workload)
-        credentials = make_credential_service(settings, database, workload)
-        requests: Durations[RequestKind] = Durations(BUCKETS)
+        bulkheads = Bulkheads.for_verifiers(settings.threads)
+        database = Database(settings.database_url, connections=bulkheads.connections)
+        keys = _key_source(settings, bulkheads)
+        credentials = make_credential_service(settings, database, bulkheads)
+        request_durations: Histogram[RequestKind] = Histogram(BUCKETS)
         return cls(
             database=database,
             keys=keys,
-            workload=workload,
+            bulkheads=bulkheads,
             credentials=credentials,
             tokens=TokenVerifier(
                 keys,
@@ -67,13 +67,13 @@ class Services:
                 counters=_FAILURE_COUNTERS,
             ),
             issues=RateLimit("issues", settings.issue_limit, settings.ratelimit_storage_url),
-            requests=requests,
+            request_durations=request_durations,
             metrics=Metrics(
                 database=database,
-                workload=workload,
+                bulkheads=bulkheads,
                 keys=keys,
                 credentials=credentials,
-                requests=requests,
+                request_durations=request_durations,
             ),
         )
 
@@ -81,40 +81,40 @@ class Services:
         """Tell whether the token's bearer may change credentials."""
         return not self.manager_roles or not self.manager_roles.isdisjoint(claims.roles)
 
-    def open(self, share: Share | None = None) -> None:
+    def open(self, files: WorkerFiles | None = None) -> None:
         """Start the background work: connect to the database and fetch keys.
 
-        With a share, the metrics are those of all processes that share its directory.
+        With `files`, the metrics are those of all processes that share their directory.
         """
         self.database.open()
         self.keys.open()
-        self.credentials.deferred.open()
-        self.metrics.open(share)
+        self.credentials.writer.open()
+        self.metrics.open(files)
 
     def close(self) -> None:
         """Stop the background work, write what is pending, and close the connections."""
         self.metrics.close()
         self.keys.close()
-        self.credentials.deferred.close()
+        self.credentials.writer.close()
         self.database.close()
 
 
 def make_credential_service(
-    settings: CredentialSettings, database: Database, workload: Workload
+    settings: CredentialSettings, database: Database, bulkheads: Bulkheads
 ) -> CredentialService:
     """Make the domain's service."""
     return CredentialService(
         database=database,
-        hasher=Hasher(settings.bcrypt_rounds, settings.digest_keys, workload),
-        deferred=DeferredWrites(database, workload.background),
-        seal=AnswerSeal(settings.digest_keys),
-        workload=workload,
+        hasher=Hasher(settings.bcrypt_rounds, settings.digest_keys, bulkheads),
+        writer=BackgroundWriter(database, bulkheads.background),
+        seal=ResponseCipher(settings.digest_keys),
+        bulkheads=bulkheads,
         max_credentials=settings.max_credentials_per_unit,
         max_secret_days=settings.max_secret_days,
     )
 
 
-def _key_source(settings: Settings, workload: Workload) -> KeySource:
+def _key_source(settings: Settings, bulkheads: Bulkheads) -> KeySource:
     if isinstance(settings.jwt_keys, Path):
         return KeyFile(settings.jwt_keys, settings.jwt_algorithms)
-    return KeyUrl(settings.jwt_keys, settings.jwt_algorithms, workload.key_fetch)
+    return KeyUrl(settings.jwt_keys, settings.jwt_algorithms, bulkheads.key_fetch)

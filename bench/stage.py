@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
+from app.bulkheads import Bulkheads
 from app.credentials.generator import generate_client_id, generate_client_secret
 from app.credentials.hashing import Hasher
 from app.dev.keys import AUDIENCE, ISSUER, DevelopmentKeys, development_keys
 from app.dev.postgres import embedded_postgres
-from app.places import Workload
 from bench.data import Database, Pair, create_credentials, libpq_variables
 from bench.load import Request, Requests
 from bench.servers import ROOT, Command
@@ -103,7 +103,7 @@ def set_up() -> Iterator[Stage]:
     with TemporaryDirectory(prefix="lv-bench-") as path:
         directory = Path(path)
         keys = development_keys(directory / "keys")
-        hasher = Hasher(10, [b64decode(keys.digest_key)], Workload.for_verifiers(1))
+        hasher = Hasher(10, [b64decode(keys.digest_key)], Bulkheads.for_verifiers(1))
         with embedded_postgres(directory / "data", max_wal_size="4GB") as server_url:
             yield Stage(directory, server_url, keys, hasher)
 

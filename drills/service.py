@@ -20,7 +20,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from app.places import Workload
+from app.bulkheads import Bulkheads
 from drills.load import Callers, Request
 from tests.helpers import basic
 from tests.issuer import AUDIENCE, ISSUER, Issuer
@@ -30,7 +30,7 @@ from tests.server import Answer, ask, clean_environment, free_port
 PROCESSES = 2
 THREADS = 4
 # connections of a process; one more while it probes Postgres
-POOL = Workload.for_verifiers(THREADS).connections
+POOL = Bulkheads.for_verifiers(THREADS).connections
 ROLE = "service"
 OUR_NAME = "drill"  # the application_name of the drill's own connections
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.bulkheads import Bulkheads
 from app.credentials import errors
 from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
 from app.identity.claim_paths import ClaimPath, ClaimPaths
-from app.places import Workload
 from app.times import format_time
 from tests.server import ROOT
 
@@ -66,7 +66,7 @@ def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
 
 
 def hasher_with(*digest_keys: bytes) -> Hasher:
-    return Hasher(10, digest_keys, Workload.for_verifiers(1))
+    return Hasher(10, digest_keys, Bulkheads.for_verifiers(1))
 
 
 def basic(client_id: str, client_secret: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from werkzeug.sansio.http import parse_cookie
 from app.api.http import problem_types, problems
 from app.api.http.application import Request, current_app, request
 from app.api.http.input import Blueprint
-from app.api.http.problems import Rejected, unauthenticated
+from app.api.http.problems import HTTPProblem, unauthenticated
 from app.api.openapi.components import ACTIVE_UNIT_COOKIE, problem_response
 from app.credentials.model import Caller
 from app.identifiers import is_identifier
@@ -52,7 +52,7 @@ def manager_auth(view: Callable[..., Any]) -> Callable[..., Any]:
     def authenticated_view(*args: Any, **kwargs: Any) -> Any:
         caller, claims = _authenticate(request)
         if not current_app.services.may_change(claims):
-            raise Rejected(problems.ROLE_MISSING)
+            raise HTTPProblem(problems.ROLE_MISSING)
         return view(caller, *args, **kwargs)
 
     return _documented(authenticated_view, forbidden="ChangeForbidden")
@@ -74,7 +74,7 @@ def _documented(view: Callable[..., Any], *, forbidden: str) -> Callable[..., An
 def _authenticate(request: Request) -> tuple[Caller, Claims]:
     """Return the caller, and the claims of the caller's token.
 
-    Raises Rejected: 401, 400 without an active unit, 403 if the token does not list the unit.
+    Raises HTTPProblem: 401, 400 without an active unit, 403 if the token does not list the unit.
     """
     claims = _verify(_bearer_token(request), request_id=request.id)
     request.record.actor = claims.subject
@@ -95,7 +95,7 @@ def _bearer_token(request: Request) -> str:
     """Return the token of `Authorization: Bearer` (RFC 6750, 2.1)."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Rejected(_NO_TOKEN)
+        raise HTTPProblem(_NO_TOKEN)
     return token.strip()
 
 
@@ -106,7 +106,7 @@ def _verify(token: str, *, request_id: str) -> Claims:
         fields = {"request_id": request_id, "reason": str(reason)}
         _logger.info("token refused", extra={"fields": fields})
         has_expired = isinstance(reason, TokenExpired)
-        raise Rejected(_TOKEN_EXPIRED if has_expired else _INVALID_TOKEN) from None
+        raise HTTPProblem(_TOKEN_EXPIRED if has_expired else _INVALID_TOKEN) from None
 
 
 def _active_unit(request: Request, claims: Claims) -> str:
@@ -114,10 +114,10 @@ def _active_unit(request: Request, claims: Claims) -> str:
     header = request.headers.get("Cookie", "").encode("latin-1").decode("utf-8", "replace")
     cookies = set(parse_cookie(header).getlist(ACTIVE_UNIT_COOKIE))
     if len(cookies) > 1 or _HIDDEN_COOKIE.search(header):
-        raise Rejected(problems.NO_ACTIVE_UNIT)  # several cookies are ambiguous
+        raise HTTPProblem(problems.NO_ACTIVE_UNIT)  # several cookies are ambiguous
     unit_id = cookies.pop() if cookies else claims.unit_id
     if not unit_id:
-        raise Rejected(problems.NO_ACTIVE_UNIT)
+        raise HTTPProblem(problems.NO_ACTIVE_UNIT)
     if unit_id != claims.unit_id and unit_id not in claims.unit_ids:
-        raise Rejected(problems.FOREIGN_UNIT)
+        raise HTTPProblem(problems.FOREIGN_UNIT)
     return unit_id

@@ -7,13 +7,13 @@ from flask import Response
 from app.api.http import problems
 from app.api.http.application import current_app
 from app.api.http.input import Blueprint
-from app.api.http.problems import Rejected
+from app.api.http.problems import HTTPProblem
 from app.api.openapi import examples
 from app.api.openapi.components import problem_response
 from app.api.schemas.health import HealthSchema
+from app.bulkheads import BulkheadFull
 from app.database.migrations import is_migrated
 from app.metrics.series import CONTENT_TYPE
-from app.places import NoPlace
 
 _OK = {"status": "ok"}
 _NOT_READY = problem_response(unavailable=problems.UNAVAILABLE, not_migrated=problems.NOT_READY)
@@ -43,12 +43,11 @@ def readyz() -> dict[str, Any]:
     """
     services = current_app.services
     services.database.raise_if_down()
-    work = services.workload.verification
     try:
-        with work.places.take(), services.database.connection(work.seconds) as connection:
+        with services.database.connection_for(services.bulkheads.verification) as connection:
             if not is_migrated(connection):
-                raise Rejected(problems.NOT_READY)
-    except NoPlace:
+                raise HTTPProblem(problems.NOT_READY)
+    except BulkheadFull:
         pass  # busy is ready: its callers would only make the other instances busier
     return _OK
 

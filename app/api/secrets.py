@@ -10,7 +10,7 @@ from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint, invalid_member, invalid_parameter_of
 from app.api.http.pagination import link_header
 from app.api.http.problems import (
-    Rejected,
+    HTTPProblem,
     credential_in_use,
     invalid_expiry,
     too_many_issues,
@@ -39,8 +39,8 @@ from app.api.schemas.queries import (
     EventPageSchema,
     UnitEventPageSchema,
 )
-from app.credentials.answers import RepeatableRequest
 from app.credentials.errors import InvalidExpiry
+from app.credentials.idempotency import IdempotentRequest
 from app.credentials.model import (
     Caller,
     Credential,
@@ -86,7 +86,7 @@ _INVALID_ROTATION = problem_response(
     bad_expiry=_EXPIRY_IN_THE_PAST,
     bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
 )
-_REPEATED = {"under_way": problems.REQUEST_UNDER_WAY, "erased": problems.ANSWER_ERASED}
+_REPEATED = {"under_way": problems.REQUEST_IN_PROGRESS, "erased": problems.RESPONSE_ERASED}
 _KEY_REUSED = {422: problem_response(reused=problems.IDEMPOTENCY_KEY_REUSED)}
 _BODY_ERRORS = {413: "ContentTooLarge", 415: "UnsupportedMediaType"}
 _NOT_FOUND = {404: "CredentialNotFound"}
@@ -104,22 +104,22 @@ def _credentials() -> CredentialService:
 
 
 @blueprint.before_request
-def _take_place() -> None:
-    """Hold a management place for the whole request. Raises NoPlace."""
-    request.held.enter_context(current_app.services.workload.management.places.take())
+def _enter_bulkhead() -> None:
+    """Hold a slot of management for the whole request. Raises BulkheadFull."""
+    request.exit_stack.enter_context(current_app.services.bulkheads.management.bulkhead)
 
 
 def _repeatable(
     caller: Caller, headers: dict[str, str], verb: str, **arguments: Any
-) -> RepeatableRequest | None:
+) -> IdempotentRequest | None:
     """Return the request as a repeatable one, or None if it has no idempotency key."""
     key = headers.get(IDEMPOTENCY_KEY)
-    return None if key is None else RepeatableRequest(key, caller, verb, arguments)
+    return None if key is None else IdempotentRequest(key, caller, verb, arguments)
 
 
 def _answer_once(
     caller: Caller,
-    repeatable: RepeatableRequest | None,
+    repeatable: IdempotentRequest | None,
     change: Callable[[Callable[[], None]], IssuedCredential],
 ) -> tuple[IssuedCredential, dict[str, str]]:
     """Repeat the answer to an earlier, identical request, or make the change and answer it.
@@ -134,10 +134,10 @@ def _answer_once(
 
 
 def _limit_issues(caller: Caller) -> None:
-    """Count an attempt of the unit to issue or rotate. Raises Rejected (429) beyond the limit."""
+    """Count an attempt of the unit to issue or rotate. Raises HTTPProblem (429) beyond the limit."""
     retry_after = current_app.services.issues.count(caller.unit_id)
     if retry_after is not None:
-        raise Rejected(too_many_issues(retry_after))
+        raise HTTPProblem(too_many_issues(retry_after))
 
 
 @blueprint.route("")

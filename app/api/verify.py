@@ -2,7 +2,7 @@
 
 There are two entrances. The Flask views below can serve every request. In front of Flask, the WSGI
 middleware in app/fastpath/ answers ordinary requests itself, because Flask's own work on a request
-costs more than the SELECT (ADR 8). Both get their answer from `answer_verification`.
+costs more than the SELECT (ADR 8). Both get their answer from `verification_response`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from werkzeug.http import HTTP_STATUS_CODES
 from app.api.http import problem_types
 from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint
-from app.api.http.problems import Problem, Rejected, too_many_failures, unauthenticated
+from app.api.http.problems import HTTPProblem, Problem, too_many_failures, unauthenticated
 from app.api.openapi import examples
 from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
+from app.bulkheads import BulkheadFull
 from app.credentials.errors import MalformedPair, VerificationRefused
 from app.credentials.model import Verification, VerifiedCredential
 from app.database.errors import DatabaseUnavailable
 from app.json_bytes import json_bytes
-from app.places import NoPlace
 from app.times import TIME_PATTERN, format_time
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIEnvironment
 
-    from app.api.http.log import RequestRecord
+    from app.api.http.access_log import AccessRecord
     from app.metrics.requests import Outcome
     from app.services import Services
 
@@ -86,8 +86,8 @@ class Answer:
         )
 
 
-def answer_verification(
-    environ: WSGIEnvironment, services: Services, record: RequestRecord
+def verification_response(
+    environ: WSGIEnvironment, services: Services, record: AccessRecord
 ) -> Answer:
     """Verify the pair in the Authorization header, and add its client and unit to the record.
 
@@ -100,7 +100,7 @@ def answer_verification(
         retry_after = failures.check(*key)
         if retry_after is not None:
             record.client_id = client_id
-            raise Rejected(too_many_failures(retry_after))
+            raise HTTPProblem(too_many_failures(retry_after))
 
     try:
         verification = services.credentials.verify(
@@ -125,9 +125,9 @@ def answer_verification(
 
 
 def _outcome_of(error: Exception) -> Outcome:
-    if isinstance(error, Rejected):
+    if isinstance(error, HTTPProblem):
         return "limited"
-    return "unavailable" if isinstance(error, NoPlace | DatabaseUnavailable) else "failed"
+    return "unavailable" if isinstance(error, BulkheadFull | DatabaseUnavailable) else "failed"
 
 
 def basic_credentials(authorization: str) -> tuple[str, str]:
@@ -217,7 +217,7 @@ def verify() -> Response:
     wrong, revoked, disabled and expired pairs all get the same response. The fields are in headers
     too, for proxies, and so is the time when the client secret expires.
     """
-    answer = answer_verification(request.environ, current_app.services, request.record)
+    answer = verification_response(request.environ, current_app.services, request.record)
     return Response(answer.body, answer.status_line, answer.headers)
 
 

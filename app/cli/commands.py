@@ -13,6 +13,7 @@ import click
 
 from app.api.schemas.credentials import CredentialSchema, VerifiedCredentialSchema
 from app.api.schemas.events import UnitEventSchema
+from app.bulkheads import Bulkheads
 from app.cli import parameters
 from app.cli.failures import EXIT_STATUSES, reported
 from app.cli.follow import follow_events
@@ -34,14 +35,13 @@ from app.credentials.model import (
     EventFilter,
     Item,
     Page,
-    Place,
+    Position,
 )
-from app.credentials.reapplying import Reapplication
+from app.credentials.reapply import Reapply
 from app.credentials.service import CredentialService
 from app.database.migrations import migrate
 from app.database.pool import Database
 from app.identifiers import new_request_id
-from app.places import Workload
 from app.services import make_credential_service
 from app.settings import CredentialSettings, Settings, database_url_from_environment
 from app.times import format_time
@@ -83,7 +83,7 @@ def list_command(*, unit: str, as_json: bool, **conditions: Any) -> None:
     caller = _caller(unit)
     only = CredentialFilter(**conditions)
     with _service() as service:
-        credentials = _all_pages(lambda place: service.list(caller, only=only, after=place))
+        credentials = _all_pages(lambda position: service.list(caller, only=only, after=position))
     print_table(
         CredentialSchema(),
         credentials,
@@ -328,7 +328,7 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
         if follow:
             print_events(schema, follow_events(service, caller, only=only), as_json=as_json)
             return
-        events = _all_pages(lambda place: service.unit_events(caller, only=only, after=place))
+        events = _all_pages(lambda position: service.unit_events(caller, only=only, after=position))
         if only.secret_id is not None and not events:
             service.events(caller, only.secret_id, limit=1)  # fails if it never existed
     print_table(
@@ -370,9 +370,9 @@ def reapply_revocations_command(*, trail: BinaryIO, actor: str, as_json: bool) -
     """
     events = read_trail(trail)
     with _service() as service:
-        reapplication = Reapplication(
+        reapplication = Reapply(
             service.database,
-            service.workload.management.seconds,
+            service.bulkheads.management.seconds,
             lambda unit_id: _caller(unit_id, actor),
         )
         reapplied = reapplication.apply(events)
@@ -395,7 +395,7 @@ def _revoke_question(service: CredentialService, caller: Caller, secret_id: str)
 def _how_many(
     service: CredentialService, caller: Caller, only: CredentialFilter = _EVERYTHING
 ) -> str:
-    found = _all_pages(lambda place: service.list(caller, only=only, after=place))
+    found = _all_pages(lambda position: service.list(caller, only=only, after=position))
     return "the one credential" if len(found) == 1 else f"all {len(found)} credentials"
 
 
@@ -426,19 +426,19 @@ def _service(no_such: str = "") -> Iterator[CredentialService]:
         try:
             database.check()
             database.open(wait_seconds=_CONNECT_SECONDS)
-            yield make_credential_service(settings, database, Workload.for_verifiers(1))
+            yield make_credential_service(settings, database, Bulkheads.for_verifiers(1))
         finally:
             database.close()
 
 
-def _all_pages(read_page: Callable[[Place | None], Page[Item, Place]]) -> list[Item]:
+def _all_pages(read_page: Callable[[Position | None], Page[Item, Position]]) -> list[Item]:
     items: list[Item] = []
-    place: Place | None = None
+    position: Position | None = None
     while True:
-        page = read_page(place)
+        page = read_page(position)
         items += page.items
-        place = page.next
-        if place is None:
+        position = page.next
+        if position is None:
             return items
 
 

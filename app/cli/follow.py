@@ -28,11 +28,11 @@ def follow_events(
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    place: TrailPosition | None = None
+    position: TrailPosition | None = None
     is_down = False
     while not stopping.is_set():
         try:
-            page = service.unit_events(caller, only=only, order="asc", after=place)
+            page = service.unit_events(caller, only=only, order="asc", after=position)
         except DatabaseUnavailable:
             if not is_down:
                 click.echo("The database is unavailable; waiting.", err=True)
@@ -43,4 +43,4 @@ def follow_events(
         yield from page.items
         if not page.items:
             stopping.wait(_PAUSE_SECONDS)
-        place = page.next
+        position = page.next

@@ -8,7 +8,7 @@ from typing import Any, cast
 import click
 
 from app.credentials.model import EVENT_NAMES, EventName
-from app.credentials.reapplying import PastEvent, Reapplied
+from app.credentials.reapply import Summary, TrailEvent
 from app.credentials.service import MAX_OVERLAP_SECONDS
 from app.identifiers import is_identifier
 from app.times import parse_time
@@ -17,12 +17,12 @@ from app.times import parse_time
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_OVERLAP_SECONDS)
 
 
-def read_trail(lines: Iterable[bytes]) -> list[PastEvent]:
+def read_trail(lines: Iterable[bytes]) -> list[TrailEvent]:
     """Return the events, one for each line. Raises click.ClickException for an invalid line."""
     return [_event(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def summary(done: Reapplied) -> str:
+def summary(done: Summary) -> str:
     """Return in one line what was applied again, and how many credentials are missing."""
     text = (
         f"revoked {done.revoked}, disabled {done.disabled}, "
@@ -33,7 +33,7 @@ def summary(done: Reapplied) -> str:
     return text
 
 
-def _event(number: int, line: bytes) -> PastEvent:
+def _event(number: int, line: bytes) -> TrailEvent:
     try:
         return _parsed(json.loads(line.decode()))
     except (KeyError, TypeError, ValueError, RecursionError):  # also UnicodeDecodeError
@@ -43,7 +43,7 @@ def _event(number: int, line: bytes) -> PastEvent:
         ) from None
 
 
-def _parsed(record: Any) -> PastEvent:
+def _parsed(record: Any) -> TrailEvent:
     """Return the event. Unknown members are ignored. Raises KeyError, TypeError or ValueError."""
     texts = {name: record[name] for name in ("secret_id", "event", "actor", "at", "request_id")}
     detail = record["detail"]
@@ -54,7 +54,7 @@ def _parsed(record: Any) -> PastEvent:
     at, overlap = parse_time(texts["at"]), detail.get("overlap_seconds", 0)
     if at > _LATEST or not (isinstance(overlap, int) and 0 <= overlap <= MAX_OVERLAP_SECONDS):
         raise ValueError
-    return PastEvent(
+    return TrailEvent(
         secret_id=texts["secret_id"],
         event=cast("EventName", texts["event"]),
         actor=texts["actor"],

@@ -70,11 +70,11 @@ class CredentialInUse(Exception):
         self.last_used_at = last_used_at
 
 
-class RequestUnderWay(Exception):
+class RequestInProgress(Exception):
     """A request with the same idempotency key is in progress. A later attempt gets its answer."""
 
 
-class AnswerErased(Exception):
+class ResponseErased(Exception):
     """The same request was carried out before, and its answer is no longer kept."""
 
 

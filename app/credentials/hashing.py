@@ -11,10 +11,10 @@ from typing import Literal, TypeVar, get_args
 
 import bcrypt
 
+from app.bulkheads import BulkheadFull, Bulkheads
+from app.counters import Counter
 from app.credentials.generator import hint_of
 from app.credentials.model import HashedSecret, StoredSecret
-from app.places import NoPlace, Workload
-from app.tallies import Tally
 
 _KEY_ID_LENGTH = 8
 
@@ -34,12 +34,12 @@ class Hasher:
     makes digests; the others are previous keys, with which stored digests are still compared.
     """
 
-    def __init__(self, rounds: int, digest_keys: Sequence[bytes], workload: Workload) -> None:
+    def __init__(self, rounds: int, digest_keys: Sequence[bytes], bulkheads: Bulkheads) -> None:
         self._rounds = rounds
-        self.runs: Tally[BcryptRun] = Tally()
+        self.runs: Counter[BcryptRun] = Counter()
         self._keys = {_key_id(key): key for key in digest_keys}
         self._key_id = _key_id(digest_keys[0])
-        self._workload = workload
+        self._bulkheads = bulkheads
         # bcrypt keeps a core busy for long, a verification only for a moment; so bcrypt yields
         self._executor = ThreadPoolExecutor(1, "bcrypt", initializer=_lower_priority)
         self._lock = Lock()
@@ -48,7 +48,7 @@ class Hasher:
     def hash(self, client_secret: str) -> HashedSecret:
         """Return bcrypt's hash, the digest and the hint. Takes tens of milliseconds.
 
-        Raises NoPlace if bcrypt is too busy.
+        Raises BulkheadFull if bcrypt is too busy.
         """
         salt = bcrypt.gensalt(self._rounds)
         secret_hash = self._run("hash", bcrypt.hashpw, client_secret.encode(), salt)
@@ -75,18 +75,18 @@ class Hasher:
         return stored.digest is not None and stored.digest.startswith(self._key_id)
 
     def matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
-        """Compare by bcrypt. Takes tens of milliseconds; raises NoPlace if bcrypt is too busy.
+        """Compare by bcrypt. Takes tens of milliseconds; raises BulkheadFull if bcrypt is too busy.
 
         Each client ID has one comparison at a time, so that a flood of pairs with one ID leaves
-        places for the others.
+        slots for the others.
         """
         with self._comparison(stored.credential.client_id):
             stored_hash = stored.secret_hash.encode()
             return self._run("compare", bcrypt.checkpw, client_secret.encode(), stored_hash)
 
     def _run(self, run: BcryptRun, function: Callable[..., T], *arguments: bytes) -> T:
-        """Run one of bcrypt's functions, one at a time in this process. Raises NoPlace."""
-        with self._workload.hashing.take():
+        """Run one of bcrypt's functions, one at a time in this process. Raises BulkheadFull."""
+        with self._bulkheads.hashing:
             self.runs.add(run)
             return self._executor.submit(function, *arguments).result()
 
@@ -94,10 +94,10 @@ class Hasher:
     def _comparison(self, client_id: str) -> Iterator[None]:
         with self._lock:
             if client_id in self._comparing:
-                raise NoPlace
+                raise BulkheadFull
             self._comparing.add(client_id)
         try:
-            with self._workload.management.places.take():
+            with self._bulkheads.management.bulkhead:
                 yield
         finally:
             with self._lock:

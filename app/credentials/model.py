@@ -22,7 +22,7 @@ EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 Order = Literal["desc", "asc"]
 
 Item = TypeVar("Item")
-Place = TypeVar("Place")
+Position = TypeVar("Position")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,15 @@ class Caller:
     address: str | None
 
 
-class Position(NamedTuple):
-    """A place in a unit's list of credentials, which runs from the newest to the oldest."""
+class CredentialPosition(NamedTuple):
+    """A position in a unit's list of credentials, which runs from the newest to the oldest."""
 
     created_at: datetime
     secret_id: str
 
 
 class TrailPosition(NamedTuple):
-    """A place in a unit's trail, which is sorted by the transaction that wrote each event."""
+    """A position in a unit's trail, which is sorted by the transaction that wrote each event."""
 
     transaction_id: int
     event_id: int
@@ -151,7 +151,7 @@ class DetailedCredential(Credential):
 
 
 @dataclass(frozen=True, slots=True)
-class EndingSecrets:
+class ExpiringSecrets:
     """How many client secrets expire soon and have no successor."""
 
     within_7_days: int
@@ -201,7 +201,7 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedAnswer:
+class StoredResponse:
     """An encrypted answer, and the hash of the idempotency key with which it can be opened.
 
     `sealed` is None once the answer has been erased. `fingerprint` identifies the request; it is
@@ -250,16 +250,16 @@ class UnitEvent(Event):
 
     @property
     def position(self) -> TrailPosition:
-        """The event's place in the trail of its unit."""
+        """The event's position in the trail of its unit."""
         return TrailPosition(self.transaction_id, self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Item, Place]):
+class Page(Generic[Item, Position]):
     """A part of a list. The next page starts after `next`, which is None on the last page."""
 
     items: list[Item]
-    next: Place | None
+    next: Position | None
 
 
 def parse_name(text: str) -> str:

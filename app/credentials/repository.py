@@ -17,17 +17,17 @@ from app.credentials.model import (
     ClientSecret,
     Credential,
     CredentialFilter,
+    CredentialPosition,
     DetailedCredential,
-    EndingSecrets,
     Event,
     EventFilter,
     EventKey,
     EventName,
+    ExpiringSecrets,
     HashedSecret,
     LockedCredential,
     Order,
-    Position,
-    SealedAnswer,
+    StoredResponse,
     StoredSecret,
     TrailPosition,
     UnitEvent,
@@ -128,7 +128,7 @@ def select_credentials(
     unit_id: str,
     only: CredentialFilter,
     limit: int,
-    after: Position | None,
+    after: CredentialPosition | None,
 ) -> list[Credential]:
     """Return the unit's credentials that pass the filter, newest first, starting after `after`."""
     query = """
@@ -335,7 +335,7 @@ def select_stored_secrets(
     return [_stored_secret(*row) for row in rows]
 
 
-def count_ending_secrets(connection: Connection[TupleRow]) -> EndingSecrets:
+def count_expiring_secrets(connection: Connection[TupleRow]) -> ExpiringSecrets:
     """Count the client secrets, in all units, that expire soon and have no successor.
 
     For operators. A successor is a client secret of the same credential that expires later. Only
@@ -362,8 +362,8 @@ def count_ending_secrets(connection: Connection[TupleRow]) -> EndingSecrets:
                       > (ending.expires_at, ending.client_secret_id))
         )
     """
-    with connection.cursor(row_factory=class_row(EndingSecrets)) as cursor:
-        return cursor.execute(query).fetchone() or EndingSecrets(0, 0)
+    with connection.cursor(row_factory=class_row(ExpiringSecrets)) as cursor:
+        return cursor.execute(query).fetchone() or ExpiringSecrets(0, 0)
 
 
 def update_digest(
@@ -669,16 +669,16 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
         return cursor.execute(query, parameters).fetchall()
 
 
-def try_lock_answer(connection: Connection[TupleRow], *, lock_id: int) -> bool:
+def try_lock_request(connection: Connection[TupleRow], *, lock_id: int) -> bool:
     """Take the lock until the transaction ends. Return False if another request holds it."""
     query = "SELECT pg_try_advisory_xact_lock(%(lock_id)s)"
     with connection.cursor(row_factory=scalar_row) as cursor:
         return bool(cursor.execute(query, {"lock_id": lock_id}).fetchone())
 
 
-def find_sealed_answer(
+def find_stored_response(
     connection: Connection[TupleRow], *, key_hashes: Sequence[bytes]
-) -> SealedAnswer | None:
+) -> StoredResponse | None:
     """Return the answer that is stored under one of the hashes, or None.
 
     Its request is remembered for as long as the answer could be repeated, even if it was erased.
@@ -692,12 +692,12 @@ def find_sealed_answer(
               > now() - make_interval(secs => %(seconds)s)
     """
     parameters = {"key_hashes": list(key_hashes), "seconds": ANSWER_SECONDS}
-    with connection.cursor(row_factory=class_row(SealedAnswer)) as cursor:
+    with connection.cursor(row_factory=class_row(StoredResponse)) as cursor:
         return cursor.execute(query, parameters).fetchone()
 
 
-def insert_sealed_answer(
-    connection: Connection[TupleRow], answer: SealedAnswer, *, secret_id: str
+def insert_stored_response(
+    connection: Connection[TupleRow], answer: StoredResponse, *, secret_id: str
 ) -> None:
     """Store the answer, which ends with the credential's newest client secret or after a day.
 
@@ -722,7 +722,7 @@ def insert_sealed_answer(
     connection.execute(query, {**asdict(answer), "secret_id": secret_id})
 
 
-def delete_old_answers(connection: Connection[TupleRow]) -> None:
+def delete_old_responses(connection: Connection[TupleRow]) -> None:
     """Erase the sealed answers, and the fingerprints, that are too old to be found."""
     query = """
         WITH erased AS (

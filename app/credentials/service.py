@@ -1,15 +1,16 @@
 """The contract's verbs: everything that can be done with credentials."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Any, TypeVar
 
+from app.bulkheads import Bulkheads
+from app.counters import Counter
 from app.credentials import repository
-from app.credentials.answers import AnswerSeal, RepeatableRequest
-from app.credentials.deferred import SETTLE_SECONDS, DeferredWrites
+from app.credentials.background import SETTLE_SECONDS, BackgroundWriter
 from app.credentials.errors import (
     AmbiguousHint,
     ClientSecretNotFound,
@@ -20,7 +21,7 @@ from app.credentials.errors import (
     LastSecret,
     MalformedPair,
     Refusal,
-    RequestUnderWay,
+    RequestInProgress,
     SecretLimitReached,
     VerificationRefused,
 )
@@ -32,24 +33,25 @@ from app.credentials.generator import (
     is_client_secret,
 )
 from app.credentials.hashing import Hasher
+from app.credentials.idempotency import IdempotentRequest, ResponseCipher
 from app.credentials.model import (
     START_OF_TRAIL,
     Caller,
     ClientSecret,
     Credential,
     CredentialFilter,
+    CredentialPosition,
     DetailedCredential,
-    EndingSecrets,
     Event,
     EventFilter,
     EventName,
+    ExpiringSecrets,
     HashedSecret,
     IssuedCredential,
     Item,
     LockedCredential,
     Order,
     Page,
-    Place,
     Position,
     StoredSecret,
     TrailPosition,
@@ -57,8 +59,6 @@ from app.credentials.model import (
     Verification,
 )
 from app.database.pool import Connection, Database
-from app.places import Workload
-from app.tallies import Tally
 from app.times import format_time
 
 DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
@@ -85,19 +85,19 @@ class CredentialService:
     """Manages and verifies credentials.
 
     Any method may raise DatabaseUnavailable: a change may or may not have been committed then, and
-    no client secret has been shown for it. `issue`, `rotate` and `verify` may raise NoPlace: the
+    no client secret has been shown for it. `issue`, `rotate` and `verify` may raise BulkheadFull: the
     process is too busy, and nothing has changed. Methods that take a `secret_id` raise
     CredentialNotFound if the caller's unit has no such credential.
     """
 
     database: Database
     hasher: Hasher
-    deferred: DeferredWrites
-    seal: AnswerSeal
-    workload: Workload
+    writer: BackgroundWriter
+    seal: ResponseCipher
+    bulkheads: Bulkheads
     max_credentials: int  # of each unit
     max_secret_days: int | None
-    events_written: Tally[EventName] = field(default_factory=Tally)
+    events_written: Counter[EventName] = field(default_factory=Counter)
 
     def issue(
         self,
@@ -105,14 +105,14 @@ class CredentialService:
         *,
         name: str,
         expires_at: datetime | None = None,
-        request: RepeatableRequest | None = None,
+        request: IdempotentRequest | None = None,
         before_bcrypt: Callable[[], None] = lambda: None,
     ) -> IssuedCredential:
         """Make a credential for the unit, and return it with its client secret.
 
         `name` is a result of `parse_name`. `before_bcrypt` is called before the client secret is
         hashed, and may raise. Raises InvalidExpiry, CredentialLimitReached, and for a repeatable
-        request RequestUnderWay.
+        request RequestInProgress.
         """
         expires_at = self._expiry(expires_at)
         client_secret, secret = self._new_secret(before_bcrypt)
@@ -134,19 +134,19 @@ class CredentialService:
             if credential is None:
                 raise CredentialLimitReached
             issued = IssuedCredential.of(credential, client_secret)
-            self._keep_answer(connection, request, issued)
+            self._store_response(connection, request, issued)
         self.events_written.add("issued")
         return issued
 
-    def find_answer(self, request: RepeatableRequest) -> IssuedCredential | None:
+    def find_answer(self, request: IdempotentRequest) -> IssuedCredential | None:
         """Return the earlier answer to the same request, or None if it is not stored.
 
         It is stored for a day, or until its client secret is first used or ends. Raises
-        AnswerErased after that, until the day is over, and IdempotencyKeyReused if the key belongs
+        ResponseErased after that, until the day is over, and IdempotencyKeyReused if the key belongs
         to a different request.
         """
         with self._connection() as connection:
-            answer = repository.find_sealed_answer(
+            answer = repository.find_stored_response(
                 connection, key_hashes=self.seal.key_hashes(request)
             )
         return None if answer is None else self.seal.open(request, answer)
@@ -157,14 +157,16 @@ class CredentialService:
         *,
         only: CredentialFilter = _EVERYTHING,
         limit: int = MAX_ITEMS,
-        after: Position | None = None,
-    ) -> Page[Credential, Position]:
+        after: CredentialPosition | None = None,
+    ) -> Page[Credential, CredentialPosition]:
         """Return the unit's credentials after `after`, newest first, and at most `limit`."""
         with self._connection() as connection:
             credentials = repository.select_credentials(
                 connection, unit_id=caller.unit_id, only=only, limit=limit + 1, after=after
             )
-        return _page(credentials, limit, lambda each: Position(each.created_at, each.secret_id))
+        return _page(
+            credentials, limit, lambda each: CredentialPosition(each.created_at, each.secret_id)
+        )
 
     def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
         """Return the credential with its live client secrets, if it has any."""
@@ -225,14 +227,14 @@ class CredentialService:
         *,
         overlap_seconds: int,
         expires_at: datetime | None = None,
-        request: RepeatableRequest | None = None,
+        request: IdempotentRequest | None = None,
         before_bcrypt: Callable[[], None] = lambda: None,
     ) -> IssuedCredential:
         """Make and return a new client secret; the previous one works until the overlap ends.
 
         Without an overlap, all previous ones end immediately. `before_bcrypt` is as in `issue`.
         Raises InvalidExpiry, SecretLimitReached if there is an overlap and two are already live,
-        and for a repeatable request RequestUnderWay.
+        and for a repeatable request RequestInProgress.
         """
         expires_at = self._expiry(expires_at)
         client_secret, secret = self._new_secret(before_bcrypt)
@@ -255,7 +257,7 @@ class CredentialService:
             detail = {"overlap_seconds": overlap_seconds, **_expiry_detail(expires_at)}
             repository.insert_event(connection, caller, credential, "rotated", detail=detail)
             issued = IssuedCredential.of(credential, client_secret)
-            self._keep_answer(connection, request, issued)
+            self._store_response(connection, request, issued)
         self.events_written.add("rotated")
         return issued
 
@@ -293,7 +295,7 @@ class CredentialService:
             credential = _lock(connection, caller, secret_id)
             if unused_for is not None:
                 # those of this process count even if they cannot be recorded now
-                repository.update_last_use(connection, self.deferred.uses_of(secret_id))
+                repository.update_last_use(connection, self.writer.uses_of(secret_id))
                 last_used_at = repository.find_last_use(
                     connection,
                     unit_id=caller.unit_id,
@@ -329,8 +331,8 @@ class CredentialService:
         """
         if not (is_client_id(client_id) and is_client_secret(client_secret)):
             raise MalformedPair
-        work = self.workload.verification
-        with work.places.take():
+        work = self.bulkheads.verification
+        with work.bulkhead:
             stored_secrets = repository.select_stored_secrets(
                 self.database, client_id=client_id, seconds=work.seconds
             )
@@ -341,18 +343,17 @@ class CredentialService:
                     reason = stored.refusal
             elif self._matches(client_secret, stored, before_bcrypt):
                 if stored.last_used_is_stale:
-                    self.deferred.record_use(stored.client_secret_id, stored.credential.secret_id)
+                    self.writer.record_use(stored.client_secret_id, stored.credential.secret_id)
                 return Verification(stored.credential, stored.expires_at)
         raise VerificationRefused(reason)
 
-    def count_ending_secrets(self) -> EndingSecrets:
+    def count_expiring_secrets(self) -> ExpiringSecrets:
         """Count the client secrets, in all units, that expire soon and have no successor.
 
-        It may take three seconds. Raises NoPlace if background work is stuck.
+        It may take three seconds. Raises BulkheadFull if background work is stuck.
         """
-        work = self.workload.background
-        with work.places.take(), self.database.connection(work.seconds) as connection:
-            return repository.count_ending_secrets(connection)
+        with self.database.connection_for(self.bulkheads.background) as connection:
+            return repository.count_expiring_secrets(connection)
 
     def events(
         self, caller: Caller, secret_id: str, *, limit: int = MAX_ITEMS, before: int | None = None
@@ -412,22 +413,22 @@ class CredentialService:
             raise InvalidExpiry("10 years" if days is None else f"{days} days")
         return requested
 
-    def _begin(self, connection: Connection, request: RepeatableRequest | None) -> None:
-        """Let a repeatable request make its change only once. Raises RequestUnderWay."""
+    def _begin(self, connection: Connection, request: IdempotentRequest | None) -> None:
+        """Let a repeatable request make its change only once. Raises RequestInProgress."""
         if request is None:
             return
-        if not repository.try_lock_answer(connection, lock_id=request.lock_id):
-            raise RequestUnderWay
+        if not repository.try_lock_request(connection, lock_id=request.lock_id):
+            raise RequestInProgress
         key_hashes = self.seal.key_hashes(request)
-        if repository.find_sealed_answer(connection, key_hashes=key_hashes):
-            raise RequestUnderWay  # it has just ended; a later attempt gets its answer
+        if repository.find_stored_response(connection, key_hashes=key_hashes):
+            raise RequestInProgress  # it has just ended; a later attempt gets its answer
 
-    def _keep_answer(
-        self, connection: Connection, request: RepeatableRequest | None, issued: IssuedCredential
+    def _store_response(
+        self, connection: Connection, request: IdempotentRequest | None, issued: IssuedCredential
     ) -> None:
         if request is not None:
             answer = self.seal.seal(request, issued)
-            repository.insert_sealed_answer(connection, answer, secret_id=issued.secret_id)
+            repository.insert_stored_response(connection, answer, secret_id=issued.secret_id)
 
     def _change_unit(self, caller: Caller, event: repository.UnitChange) -> int:
         with self._transaction() as connection:
@@ -453,7 +454,7 @@ class CredentialService:
             return self._matches_hash(client_secret, stored)
         if matches and not self.hasher.is_current(stored):
             digest = self.hasher.digest(client_secret)
-            self.deferred.renew_digest(stored.client_secret_id, digest)
+            self.writer.renew_digest(stored.client_secret_id, digest)
         return matches
 
     def _matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
@@ -461,23 +462,17 @@ class CredentialService:
         if not self.hasher.matches_hash(client_secret, stored):
             return False
         digest = self.hasher.digest(client_secret)
-        with self._verification() as connection:
+        with self.database.connection_for(self.bulkheads.verification) as connection:
             # False if the client secret has ended while bcrypt was comparing
             return repository.update_digest(
                 connection, client_secret_id=stored.client_secret_id, digest=digest
             )
 
-    @contextmanager
-    def _verification(self) -> Iterator[Connection]:
-        work = self.workload.verification
-        with work.places.take(), self.database.connection(work.seconds) as connection:
-            yield connection
-
     def _connection(self) -> AbstractContextManager[Connection]:
-        return self.database.connection(self.workload.management.seconds)
+        return self.database.connection(self.bulkheads.management.seconds)
 
     def _transaction(self) -> AbstractContextManager[Connection]:
-        return self.database.transaction(self.workload.management.seconds)
+        return self.database.transaction(self.bulkheads.management.seconds)
 
 
 def _or_not_found(credential: AnyCredential | None) -> AnyCredential:
@@ -551,7 +546,9 @@ def _expiry_detail(expires_at: datetime | None) -> dict[str, str]:
     return {} if expires_at is None else {"expires_at": format_time(expires_at)}
 
 
-def _page(rows: list[Item], limit: int, place_of: Callable[[Item], Place]) -> Page[Item, Place]:
+def _page(
+    rows: list[Item], limit: int, place_of: Callable[[Item], Position]
+) -> Page[Item, Position]:
     """Return the first `limit` rows as a page. A further row means that there is a next page."""
     if len(rows) <= limit:
         return Page(items=rows, next=None)

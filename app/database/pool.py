@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from app.bulkheads import WorkClass
 from app.database.connection import (
     CONNECT_SECONDS,
     BoundedConnection,
@@ -66,12 +67,12 @@ class Database:
         self._down_until = 0.0
         self._recovering = Lock()
         self.is_down = False  # from a failed probe until one succeeds
-        self._lent: set[BoundedConnection] = set()
+        self._in_use: set[BoundedConnection] = set()
         self._failovers = Failovers()
         # Free connections, kept in front of the pool: to get one from the pool takes longer than
         # everything else that a verification does before its SELECT. No caller has to wait for one
-        # here, because the places (app/places.py) are no more than the connections.
-        self._kept: list[BoundedConnection] = []
+        # here, because the slots (app/bulkheads.py) are no more than the connections.
+        self._idle: list[BoundedConnection] = []
         self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
             kwargs={
                 **self._parameters,
@@ -106,7 +107,7 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        self._return_kept()
+        self._return_idle()
         self._pool.close()
 
     @contextmanager
@@ -119,7 +120,7 @@ class Database:
         self.raise_if_down()
         deadline = monotonic() + seconds
         try:
-            connection = self._checkout(deadline)
+            connection = self._checkout_live(deadline)
             try:
                 yield connection
             except psycopg.errors.ReadOnlySqlTransaction:
@@ -129,6 +130,15 @@ class Database:
                 self._give_back(connection)
         except psycopg.Error as error:
             raise self._translate(error) from None
+
+    @contextmanager
+    def connection_for(self, work: WorkClass) -> Iterator[Connection]:
+        """Enter the bulkhead of the work, and lend a connection for as long as the work may take.
+
+        Raises BulkheadFull, and as `connection` does.
+        """
+        with work.bulkhead, self.connection(work.seconds) as connection:
+            yield connection
 
     def select(self, statement: PreparedSelect, *parameters: str, seconds: float) -> list[TupleRow]:
         """Run one SELECT, and raise as `connection` does. See `BoundedConnection.select`.
@@ -140,7 +150,7 @@ class Database:
         deadline = monotonic() + seconds
         had_died = False
         try:
-            connection = self._take(min(seconds, CHECKOUT_SECONDS))
+            connection = self._checkout(min(seconds, CHECKOUT_SECONDS))
             connection.deadline = deadline
             try:
                 return connection.select(statement, *parameters)
@@ -171,7 +181,7 @@ class Database:
         """Return how busy the pool is."""
         return PoolState(
             size=self._pool.max_size,
-            in_use=len(self._lent),
+            in_use=len(self._in_use),
             waits=self._pool.get_stats().get("requests_queued", 0),
         )
 
@@ -184,26 +194,26 @@ class Database:
             self._recover()
         return unavailable(error)
 
-    def _checkout(self, deadline: float) -> BoundedConnection:
+    def _checkout_live(self, deadline: float) -> BoundedConnection:
         """Take a live connection. After a restart of the server, all idle ones are dead."""
         until = min(deadline, monotonic() + CHECKOUT_SECONDS)
         while True:
-            connection = self._take(max(0.0, until - monotonic()))
+            connection = self._checkout(max(0.0, until - monotonic()))
             if not connection.is_stale():
                 connection.deadline = deadline
                 return connection
             self._discard(connection)
 
-    def _take(self, seconds: float) -> BoundedConnection:
+    def _checkout(self, seconds: float) -> BoundedConnection:
         """Take a connection that was made after the last known failover."""
         until = monotonic() + seconds
         while True:
             try:
-                connection = self._kept.pop()
+                connection = self._idle.pop()
             except IndexError:
                 connection = self._pool.getconn(max(0.0, until - monotonic()))
                 connection.kept_until = monotonic() + _KEEP_SECONDS
-            self._lent.add(connection)
+            self._in_use.add(connection)
             if connection.failovers == self._failovers.seen:
                 return connection
             self._discard(connection)
@@ -217,9 +227,9 @@ class Database:
         # not through the pool's own context manager, which would commit: every connection is in
         # autocommit mode, and a verification need not wait for an empty commit
         connection.deadline = None
-        self._lent.discard(connection)
+        self._in_use.discard(connection)
         if connection.is_healthy() and monotonic() < connection.kept_until:
-            self._kept.append(connection)
+            self._idle.append(connection)
             return
         try:
             if connection.gave_up:
@@ -228,10 +238,10 @@ class Database:
         finally:
             self._pool.putconn(connection)
 
-    def _return_kept(self) -> None:
+    def _return_idle(self) -> None:
         with suppress(IndexError):
             while True:
-                self._pool.putconn(self._kept.pop())
+                self._pool.putconn(self._idle.pop())
 
     def _admit(self, connection: BoundedConnection) -> None:
         """Close a new connection that leads to a primary from before a failover, and raise."""
@@ -261,7 +271,7 @@ class Database:
                 sleep(_PROBE_PAUSE_SECONDS)
             if was_down:
                 self._pool.drain()  # connections from before the outage may be dead
-                self._return_kept()
+                self._return_idle()
             self._down_until = 0.0
         finally:
             self.is_down = False

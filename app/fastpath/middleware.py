@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.api.http.access_log import AccessRecord
 from app.api.http.application import address_of, request_id_of
 from app.api.http.errors import problem_of
 from app.api.http.hooks import COMMON_HEADERS, is_host
-from app.api.http.log import RequestRecord
-from app.api.verify import ROUTE, Answer, answer_verification
+from app.api.verify import ROUTE, Answer, verification_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,17 +32,17 @@ class VerifyMiddleware:
         if not _is_ordinary(environ):
             return self._flask(environ, start_response)
         method: str = environ["REQUEST_METHOD"]
-        record = RequestRecord(
+        record = AccessRecord(
             request_id=request_id_of(environ),
             method=method,
             address=address_of(environ),
             route=ROUTE,
         )
         try:
-            answer = answer_verification(environ, self._services, record)
+            answer = verification_response(environ, self._services, record)
         except Exception as error:  # noqa: BLE001  every error has its problem document
             answer = Answer.of(problem_of(error, request_id=record.request_id))
-        record.close(answer.status, self._services.requests)
+        record.finish(answer.status, self._services.request_durations)
         start_response(
             answer.status_line,
             [*answer.headers, ("X-Request-Id", record.request_id), *COMMON_HEADERS],

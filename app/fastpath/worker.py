@@ -15,8 +15,8 @@ from gunicorn.http import wsgi
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from app.api.http.problems import MAX_BODY_BYTES
+from app.bulkheads import VERIFICATION_MAX_WAIT_SECONDS
 from app.fastpath.plain import PlainRequests, PlainResponse
-from app.places import VERIFICATION_PATIENCE
 from app.server import CLIENT_SECONDS, VERIFICATION, Worker, limit_stalls
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _RECEIVE_BYTES = 8192
 _TICK_SECONDS = 0.5
-_STUCK_SECONDS = VERIFICATION_PATIENCE  # without an answer
+_STUCK_SECONDS = VERIFICATION_MAX_WAIT_SECONDS  # without an answer
 
 _CONTENT_LENGTH = re.compile(
     rb"\A(?!.*\r\nexpect:).*\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n",
@@ -131,7 +131,7 @@ class FastWorker(Worker):
     def run(self) -> None:
         for number in range(self.cfg.threads):
             Thread(target=self._serve_lane, name=f"lane {number}", daemon=True).start()
-        Thread(target=self._relieve_lane, name="lane relief", daemon=True).start()
+        Thread(target=self._serve_overflow, name="overflow", daemon=True).start()
         super().run()
 
     # In the main thread
@@ -186,7 +186,7 @@ class FastWorker(Worker):
             self._serve_next()
             self._served += 1
 
-    def _relieve_lane(self) -> None:
+    def _serve_overflow(self) -> None:
         """Serve while all threads of the lane are stuck. No place is free then: callers get 503.
 
         One more thread of the lane instead would compete with the others for a place all the time,
@@ -251,10 +251,10 @@ class FastWorker(Worker):
             chunks.close()
         message = response.message(body)
         if message is None:
-            return self._answer_by_gunicorn(response, body, connection)
+            return self._respond_by_gunicorn(response, body, connection)
         return connection.send(message) and not closes
 
-    def _answer_by_gunicorn(
+    def _respond_by_gunicorn(
         self, response: PlainResponse, body: bytes, connection: Connection
     ) -> bool:
         connection.sock.settimeout(None)

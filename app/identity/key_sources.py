@@ -12,6 +12,7 @@ from typing import Protocol
 
 import httpx
 
+from app.bulkheads import Bulkhead, BulkheadFull
 from app.identity.keys import (
     InvalidKeys,
     VerificationKey,
@@ -19,7 +20,6 @@ from app.identity.keys import (
     parse_jwks,
     read_key_file,
 )
-from app.places import NoPlace, Places
 
 FETCH_SECONDS = 3.0
 WAIT_SECONDS = 0.75  # for a fetch, if no cached key matches the caller's token
@@ -98,14 +98,14 @@ class KeyUrl:
 
     It fetches them at the start, every five minutes, and for an unknown `kid`, but not within 30 s
     of the last attempt. While fetches fail, the cached keys stay in use. A caller waits only if no
-    cached key matches, and only with a place in `waiting`. `clock` returns seconds.
+    cached key matches, and only with a slot of `waiting`. `clock` returns seconds.
     """
 
     def __init__(
         self,
         url: str,
         algorithms: Iterable[str],
-        waiting: Places,
+        waiting: Bulkhead,
         *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -147,14 +147,14 @@ class KeyUrl:
     def _await_fetch(self) -> None:
         """Ask for a fetch, and wait a moment for it to end. Raises KeysUnavailable if none may."""
         try:
-            with self._waiting.take(), self._changed:
+            with self._waiting, self._changed:
                 if not self._may_fetch():
                     return  # another fetch has ended in the meantime
                 attempts = self._attempts
                 self._is_wanted = True
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._attempts > attempts, WAIT_SECONDS)
-        except NoPlace:
+        except BulkheadFull:
             raise KeysUnavailable(self._url) from None
 
     def _keep_fresh(self) -> None:

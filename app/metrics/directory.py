@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class WorkerFiles:
     """The files of one worker process.
 
     A new worker takes the number of a worker that has ended, and continues its files. So no counts
@@ -49,19 +49,18 @@ class Share:
                     os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
                 unfinished.rename(path)
 
-    def claim(self) -> bool:
-        """Claim the work that one process does for all. Return False if another one has it.
+    def become_leader(self) -> bool:
+        """Try to become the process that does the shared work. Return False if another one does it.
 
-        Call it until it succeeds, and then no more. The claim is a lock, which lasts until the
-        process ends, even if it is killed.
+        Do not call it again once it has returned True. The lock is released when the process ends.
         """
-        claim = os.open(self.directory / "claim", os.O_RDWR | os.O_CREAT, 0o600)
-        if _try_lock(claim):
+        lock = os.open(self.directory / "leader", os.O_RDWR | os.O_CREAT, 0o600)
+        if _try_lock(lock):
             return True
-        os.close(claim)
+        os.close(lock)
         return False
 
-    def leave(self) -> None:
+    def remove_gauges(self) -> None:
         """Remove the gauges, which are true only while the process lives."""
         mark_process_dead(self.number, str(self.directory))  # type: ignore[no-untyped-call]  # theirs
 
@@ -88,19 +87,19 @@ class MetricsDirectory:
             if lock is not None and path.exists():
                 return cls(path, lock)
 
-    def share(self, taken: Iterable[Share | None]) -> Share | None:
-        """Return the share with the lowest number that is not taken, or None if the disk is full.
+    def worker_files(self, taken: Iterable[WorkerFiles | None]) -> WorkerFiles | None:
+        """Return the files with the lowest number that is free, or None if the disk is full.
 
-        A process without a share still serves, but shows only its own metrics.
+        A process without files still serves, but shows only its own metrics.
         """
         numbers = {each.number for each in taken if each is not None}
-        share = Share(self._path, next(each for each in count() if each not in numbers))
+        files = WorkerFiles(self._path, next(each for each in count() if each not in numbers))
         try:
-            share.prepare()
+            files.prepare()
         except OSError as error:
             _logger.warning("a process cannot share its metrics: %s", error.strerror)
             return None
-        return share
+        return files
 
     def remove(self) -> None:
         """Remove the directory, once all workers have ended."""

@@ -8,25 +8,25 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
+from app.bulkheads import BulkheadFull
 from app.credentials.hashing import BCRYPT_RUNS
 from app.credentials.model import EVENT_NAMES
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.metrics.requests import OUTCOMES
 from app.metrics.series import Series
-from app.places import NoPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from prometheus_client import Counter
 
+    from app.bulkheads import Bulkhead, Bulkheads
+    from app.counters import Histogram, HistogramSnapshot
     from app.credentials.service import CredentialService
     from app.database.pool import Database
     from app.identity.key_sources import KeySource
-    from app.metrics.directory import Share
+    from app.metrics.directory import WorkerFiles
     from app.metrics.requests import Outcome, RequestKind
-    from app.places import Places, Workload
-    from app.tallies import Distribution, Durations
 
 _PUBLISH_SECONDS = 1.0
 _COUNT_SECONDS = 60.0
@@ -47,36 +47,36 @@ class Metrics:
         self,
         *,
         database: Database,
-        workload: Workload,
+        bulkheads: Bulkheads,
         keys: KeySource,
         credentials: CredentialService,
-        requests: Durations[RequestKind],
+        request_durations: Histogram[RequestKind],
     ) -> None:
         self._database = database
         self._keys = keys
         self._credentials = credentials
-        self._requests = requests
-        self._places: dict[str, Places] = {
-            "verification": workload.verification.places,
-            "management": workload.management.places,
-            "bcrypt": workload.hashing,
-            "key_fetch": workload.key_fetch,
-            "background": workload.background.places,
+        self._request_durations = request_durations
+        self._bulkheads: dict[str, Bulkhead] = {
+            "verification": bulkheads.verification.bulkhead,
+            "management": bulkheads.management.bulkhead,
+            "bcrypt": bulkheads.hashing,
+            "key_fetch": bulkheads.key_fetch,
+            "background": bulkheads.background.bulkhead,
         }
-        self._share: Share | None = None
-        self._has_claim = False
+        self._files: WorkerFiles | None = None
+        self._is_leader = False
         self._series = Series()
         self._published: dict[tuple[Counter, tuple[str, ...]], int] = {}
-        self._distributions: dict[RequestKind, Distribution] = {}
+        self._snapshots: dict[RequestKind, HistogramSnapshot] = {}
         self._lock = Lock()
         self._stopping = Event()
         self._thread: Thread | None = None
 
-    def open(self, share: Share | None = None) -> None:
-        """Start the background thread. Call it after the fork. Without a share, publish alone."""
-        if share is not None:
-            self._share = share
-            self._series = Series(share)
+    def open(self, files: WorkerFiles | None = None) -> None:
+        """Start the background thread. Call it after the fork. Without files, publish alone."""
+        if files is not None:
+            self._files = files
+            self._series = Series(files)
         # made only here: from Python 3.13 on, a fork ends threads that have not started
         self._thread = Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
@@ -97,31 +97,31 @@ class Metrics:
         """Publish what this process has counted, and its state."""
         with self._lock:
             self._publish_requests()
-            self._publish_places()
+            self._publish_bulkheads()
             self._publish_database()
             self._publish_keys()
             self._publish_changes()
 
     def _publish_requests(self) -> None:
         outcomes: Counted[Outcome | None] = Counted()
-        for kind, distribution in self._requests.distributions().items():
+        for kind, snapshot in self._request_durations.snapshots().items():
             route, method, status, outcome = kind
-            outcomes[outcome] += sum(distribution.buckets)
-            new = distribution.since(self._distributions.get(kind))
-            self._distributions[kind] = distribution
+            outcomes[outcome] += sum(snapshot.buckets)
+            new = snapshot.since(self._snapshots.get(kind))
+            self._snapshots[kind] = snapshot
             self._series.requests.labels(route, method, str(status)).inc(sum(new.buckets))
             self._series.request_seconds.labels(route, method).add(new.buckets, new.seconds)
         for each in OUTCOMES:
             self._advance(self._series.verifications, outcomes[each], each)
 
-    def _publish_places(self) -> None:
+    def _publish_bulkheads(self) -> None:
         series = self._series
-        for work, places in self._places.items():
-            series.places.labels(work).set(places.count)
-            series.places_in_use.labels(work).set(places.in_use)
-            self._advance(series.places_taken, places.taken, work)
-            self._advance(series.places_waited, places.waited, work)
-            self._advance(series.places_refused, places.refused, work)
+        for work, bulkhead in self._bulkheads.items():
+            series.places.labels(work).set(bulkhead.slots)
+            series.places_in_use.labels(work).set(bulkhead.in_use)
+            self._advance(series.places_taken, bulkhead.entered, work)
+            self._advance(series.places_waited, bulkhead.waited, work)
+            self._advance(series.places_refused, bulkhead.refused, work)
         self._advance_each(series.bcrypt_runs, BCRYPT_RUNS, self._credentials.hasher.runs.counts())
 
     def _publish_database(self) -> None:
@@ -160,20 +160,20 @@ class Metrics:
         count_at = monotonic()
         while not self._stopping.wait(_PUBLISH_SECONDS):
             self.publish()
-            if monotonic() >= count_at and self._may_count():
-                self._count_ending_secrets()
+            if monotonic() >= count_at and self._counts_for_all():
+                self._count_expiring_secrets()
                 count_at = monotonic() + _COUNT_SECONDS
 
-    def _may_count(self) -> bool:
+    def _counts_for_all(self) -> bool:
         """Tell whether this process counts for all. Once it does, it does so until it ends."""
-        self._has_claim = self._has_claim or self._share is None or self._share.claim()
-        return self._has_claim
+        self._is_leader = self._is_leader or self._files is None or self._files.become_leader()
+        return self._is_leader
 
-    def _count_ending_secrets(self) -> None:
+    def _count_expiring_secrets(self) -> None:
         try:
-            ending = self._credentials.count_ending_secrets()
-        except (DatabaseUnavailable, DatabaseFault, NoPlace):
+            ending = self._credentials.count_expiring_secrets()
+        except (DatabaseUnavailable, DatabaseFault, BulkheadFull):
             _logger.warning("client secrets that expire soon not counted")
             return
-        self._series.ending_secrets.labels("7").set(ending.within_7_days)
-        self._series.ending_secrets.labels("30").set(ending.within_30_days)
+        self._series.expiring_secrets.labels("7").set(ending.within_7_days)
+        self._series.expiring_secrets.labels("30").set(ending.within_30_days)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Literal
 
-    from app.metrics.directory import Share
+    from app.metrics.directory import WorkerFiles
 
 # the `_created` series do not exist in multiprocess mode
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's
@@ -48,16 +48,16 @@ class BulkHistogram(Histogram):
 
 
 class Series:
-    """All series of a process; with a `share`, of all processes that share its directory."""
+    """All series of a process; with `files`, of all processes that share their directory."""
 
-    def __init__(self, share: Share | None = None) -> None:
-        self._share = share
+    def __init__(self, files: WorkerFiles | None = None) -> None:
+        self._files = files
         self._registry = CollectorRegistry()
-        if share is not None:
+        if files is not None:
             # prometheus-client has no other way to set the directory
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(share.directory)  # noqa: TID251
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(files.directory)  # noqa: TID251
             values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]  # theirs
-                lambda: share.number
+                lambda: files.number
             )
 
         build = self._gauge(
@@ -121,7 +121,7 @@ class Series:
             "credential_events", "Events written to the audit trail through this service.",
             ("event",),
         )  # fmt: skip
-        self.ending_secrets = self._gauge(
+        self.expiring_secrets = self._gauge(
             "client_secrets_ending",
             "Client secrets of all units that expire within these days and have no successor.",
             "livemax",
@@ -130,9 +130,9 @@ class Series:
 
     def text(self) -> bytes:
         """Return all series in Prometheus' text format."""
-        if self._share is None:
+        if self._files is None:
             return generate_latest(self._registry)
-        registry, directory = CollectorRegistry(), str(self._share.directory)
+        registry, directory = CollectorRegistry(), str(self._files.directory)
         MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]  # theirs
         return generate_latest(registry)
 

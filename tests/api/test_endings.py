@@ -202,7 +202,7 @@ def test_a_credential_that_was_used_long_ago_is_revoked(member, path, rows, trai
 
 
 def test_a_use_that_is_not_recorded_yet_counts(member, path, app, client, issued, rows, trail):
-    with app.services.workload.background.places.take():  # so nothing is recorded
+    with app.services.bulkheads.background.bulkhead:  # so nothing is recorded
         assert verify(client, issued).status_code == 200
         answer = member.delete(f"{path}?unused_for=60")
         assert rows("SELECT last_used_at FROM client_secrets") == [{"last_used_at": None}]

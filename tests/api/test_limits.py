@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from app.bulkheads import BulkheadFull
 from app.credentials.errors import CredentialLimitReached
 from app.credentials.generator import generate_secret_id
-from app.places import NoPlace
 from tests.conftest import client_of
 from tests.helpers import caller
 
@@ -84,7 +84,7 @@ def test_the_limit_of_credentials_holds_for_issues_at_the_same_moment(app_with, 
                 credentials.issue(caller(), name="x")
             except CredentialLimitReached:
                 return False
-            except NoPlace:
+            except BulkheadFull:
                 continue  # bcrypt is busy with the others
             return True
 

@@ -263,7 +263,7 @@ def test_a_planned_change_of_key_needs_no_bcrypt(app_with, rows, bcrypt_calls):
         client = app.test_client()
         assert verify(client, issued).status_code == 200
         assert verify(client, issued, generate_client_secret()).status_code == 401
-        app.services.credentials.deferred.flush()
+        app.services.credentials.writer.flush()
     assert bcrypt_calls == []
 
 
@@ -272,7 +272,7 @@ def test_a_success_renews_the_digest_with_the_first_key(app_with, rows):
     app = app_with(digest_keys=(NEW_KEY, OLD_KEY))
 
     def digest():
-        app.services.credentials.deferred.flush()
+        app.services.credentials.writer.flush()
         return bytes(rows("SELECT digest FROM client_secrets")[0]["digest"])
 
     verify(app.test_client(), issued, generate_client_secret())
@@ -355,23 +355,23 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, ser
 
 
 def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows):
-    """While bcrypt compares for a client ID, further attempts on that ID take no place."""
+    """While bcrypt compares for a client ID, further attempts on that ID take no slot."""
     attacked = service.issue(caller("u"), name="x")
     takes_a_second = bcrypt.hashpw(attacked.client_secret.encode(), bcrypt.gensalt(14)).decode()
     rows.execute("UPDATE client_secrets SET secret_hash = %(slow)s", slow=takes_a_second)
     other = service.issue(caller("u"), name="x")
     rows.execute("UPDATE client_secrets SET digest = NULL")
     app = app_with(threads=4, verify_failure_limit=0)
-    places = app.services.workload.management.places
+    bulkhead = app.services.bulkheads.management.bulkhead
 
     def attack():
         return verify(app.test_client(), attacked, generate_client_secret()).status_code
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(attack)
-        wait_until(lambda: places.in_use == 1, 5)
+        wait_until(lambda: bulkhead.in_use == 1, 5)
         assert [attack() for _ in range(5)] == [503] * 5
-        assert places.taken == 1
+        assert bulkhead.entered == 1
     assert first.result() == 401
     assert verify(app.test_client(), other).status_code == 200
 
@@ -392,14 +392,14 @@ def test_a_use_is_recorded_soon_afterwards(member, client, issued, rows):
 
 def test_a_failed_verification_is_not_recorded_as_a_use(app, client, issued, rows):
     verify(client, issued, generate_client_secret())
-    app.services.credentials.deferred.flush()
+    app.services.credentials.writer.flush()
     assert last_uses(rows) == [None]
 
 
 def test_uses_are_written_at_most_once_a_minute(app, client, issued, rows):
     def use():
         verify(client, issued)
-        app.services.credentials.deferred.flush()
+        app.services.credentials.writer.flush()
         return last_uses(rows)
 
     first = use()
@@ -419,7 +419,7 @@ def test_a_use_within_a_minute_of_the_last_is_not_passed_to_the_recorder(app, is
             self.used += 1
 
     recorder = Recorder()
-    watched = replace(service, deferred=recorder)
+    watched = replace(service, writer=recorder)
     pair = {
         "client_id": issued.client_id,
         "client_secret": issued.client_secret,
@@ -427,7 +427,7 @@ def test_a_use_within_a_minute_of_the_last_is_not_passed_to_the_recorder(app, is
     }
     watched.verify(**pair)
     service.verify(**pair)
-    app.services.credentials.deferred.flush()
+    app.services.credentials.writer.flush()
     watched.verify(**pair)
     assert recorder.used == 1
 
@@ -436,9 +436,9 @@ def test_two_instances_do_not_both_write_a_use(app_with, issued, rows):
     instances = [app_with(), app_with()]
     for app in instances:
         verify(app.test_client(), issued)
-    instances[0].services.credentials.deferred.flush()
+    instances[0].services.credentials.writer.flush()
     (first,) = last_uses(rows)
-    instances[1].services.credentials.deferred.flush()
+    instances[1].services.credentials.writer.flush()
     assert last_uses(rows) == [first] != [None]
 
 
@@ -469,12 +469,12 @@ def test_closing_waits_for_uses_that_are_being_written(settings, issued, databas
 
 def test_without_a_use_nothing_is_written(settings, capfd):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
-    deferred = create_app(unreachable).services.credentials.deferred
-    deferred.flush()
+    writer = create_app(unreachable).services.credentials.writer
+    writer.flush()
     assert "not recorded" not in capfd.readouterr().out
-    deferred.record_use(1, "sec_" + "0" * 20)
-    deferred.flush()
-    deferred.flush()
+    writer.record_use(1, "sec_" + "0" * 20)
+    writer.flush()
+    writer.flush()
     assert capfd.readouterr().out.count('"last uses and digests not recorded yet"') == 1
 
 
@@ -484,7 +484,7 @@ def test_a_verification_succeeds_even_if_its_use_cannot_be_written(
     with psycopg.connect(database_url) as other:
         other.execute("SELECT FROM client_secrets FOR UPDATE")
         assert verify(client, issued).status_code == 200
-        app.services.credentials.deferred.flush()  # waits until the lock timeout
+        app.services.credentials.writer.flush()  # waits until the lock timeout
         assert verify(client, issued).status_code == 200
 
 
@@ -492,33 +492,33 @@ def test_a_use_that_cannot_be_written_is_written_later_with_its_own_time(
     settings, issued, database_url, rows
 ):
     app = create_app(settings)
-    deferred = app.services.credentials.deferred  # without its background thread
+    writer = app.services.credentials.writer  # without its background thread
     app.services.database.open()
     with closing(app.services.database):
         with psycopg.connect(database_url) as other:
             other.execute("SELECT FROM client_secrets FOR UPDATE")
             verify(app.test_client(), issued)
             (soon,) = rows("SELECT clock_timestamp() + interval '0.3 s' AS at")
-            deferred.flush()  # waits until the lock timeout of 0.5 s
+            writer.flush()  # waits until the lock timeout of 0.5 s
             assert last_uses(rows) == [None]
-        deferred.flush()
+        writer.flush()
     assert last_uses(rows)[0] < soon["at"]
 
 
 def test_a_use_of_a_deleted_client_secret_does_not_hide_a_later_one(service, issued, rows):
     rows.execute("UPDATE credentials SET ended_secrets_last_used_at = '2100-01-01Z'")
-    service.deferred.record_use(0, issued.secret_id)
-    service.deferred.flush()
+    service.writer.record_use(0, issued.secret_id)
+    service.writer.flush()
     (stored,) = rows("SELECT ended_secrets_last_used_at AS at FROM credentials")
     assert stored["at"].year == 2100
 
 
 def test_uses_that_cannot_be_written_take_a_limited_amount_of_memory(settings):
-    deferred = create_app(settings).services.credentials.deferred
+    writer = create_app(settings).services.credentials.writer
     for client_secret_id in range(50_001):
-        deferred.record_use(client_secret_id, "sec_1")
-    assert len(deferred.uses_of("sec_1")) == 50_000
-    assert deferred.uses_of("sec_2") == []
+        writer.record_use(client_secret_id, "sec_1")
+    assert len(writer.uses_of("sec_1")) == 50_000
+    assert writer.uses_of("sec_2") == []
 
 
 # Limits

@@ -17,7 +17,12 @@ from click.testing import CliRunner
 
 from app.cli.commands import main
 from app.cli.failures import reported
-from app.credentials.errors import AnswerErased, IdempotencyKeyReused, InvalidName, RequestUnderWay
+from app.credentials.errors import (
+    IdempotencyKeyReused,
+    InvalidName,
+    RequestInProgress,
+    ResponseErased,
+)
 from tests.conftest import environment
 from tests.helpers import (
     FIELDS,
@@ -689,7 +694,7 @@ def test_the_readme_names_every_command_and_only_options_that_exist():
 
 
 # A parameter tells the first. No command sends an Idempotency-Key.
-TOLD_ELSEWHERE = {InvalidName, RequestUnderWay, AnswerErased, IdempotencyKeyReused}
+TOLD_ELSEWHERE = {InvalidName, RequestInProgress, ResponseErased, IdempotencyKeyReused}
 
 
 @pytest.mark.parametrize(

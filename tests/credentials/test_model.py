@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.credentials.answers import RepeatableRequest
+from app.credentials.idempotency import IdempotentRequest
 from app.credentials.model import (
     HashedSecret,
-    SealedAnswer,
+    StoredResponse,
     StoredSecret,
     VerifiedCredential,
 )
@@ -19,8 +19,8 @@ CREDENTIAL = VerifiedCredential("sec_x", "unit_demo", "lv_ci_x", "CRM", False)
     [
         HashedSecret("s3cret", b"s3cret", "hint"),
         StoredSecret(CREDENTIAL, 1, "s3cret", b"s3cret", None, False, None),
-        SealedAnswer(b"key hash", b"s3cret", b"s3cret"),
-        RepeatableRequest("s3cret", caller(), "issue", {"name": "CRM"}),
+        StoredResponse(b"key hash", b"s3cret", b"s3cret"),
+        IdempotentRequest("s3cret", caller(), "issue", {"name": "CRM"}),
     ],
     ids=lambda value: type(value).__name__,
 )

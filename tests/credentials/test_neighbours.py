@@ -15,15 +15,15 @@ def verify(service, issued):
 
 def use(service, issued):
     verify(service, issued)
-    service.deferred.flush()
+    service.writer.flush()
 
 
 def use_and_replace(service, issued):
     """The use is recorded after its client secret was deleted."""
     (used,) = service.get(caller(), issued.secret_id).secrets
     service.rotate(caller(), issued.secret_id, overlap_seconds=0)
-    service.deferred.record_use(used.client_secret_id, issued.secret_id)
-    service.deferred.flush()
+    service.writer.record_use(used.client_secret_id, issued.secret_id)
+    service.writer.flush()
 
 
 def replace_what_was_used(service, issued):

@@ -8,6 +8,7 @@ import bcrypt
 import psycopg
 import pytest
 
+from app.bulkheads import Bulkhead, Bulkheads, WorkClass
 from app.credentials import repository
 from app.credentials.errors import (
     CredentialInUse,
@@ -17,7 +18,6 @@ from app.credentials.errors import (
     VerificationRefused,
 )
 from app.database.pool import Database
-from app.places import Places, Work, Workload
 from app.services import make_credential_service
 from tests.helpers import caller, is_live
 from tests.server import wait_until
@@ -33,17 +33,17 @@ WAITING = """
 @pytest.fixture
 def service(settings, rows):
     """The service, with enough patience for all callers to wait for one lock on a slow machine."""
-    workload = replace(
-        Workload.for_verifiers(1),
-        hashing=Places(1, patience=_PATIENCE_SECONDS, waiting=10),
-        management=Work(Places(10, patience=0, waiting=0), seconds=_PATIENCE_SECONDS),
+    bulkheads = replace(
+        Bulkheads.for_verifiers(1),
+        hashing=Bulkhead(1, max_wait=_PATIENCE_SECONDS, max_waiting=10),
+        management=WorkClass(Bulkhead(10, max_wait=0, max_waiting=0), seconds=_PATIENCE_SECONDS),
     )
     seconds = f"{_PATIENCE_SECONDS}s"
     options = quote(f"-c lock_timeout={seconds} -c statement_timeout={seconds}")
     url = f"{settings.database_url}&options={options}"
     database = Database(url, connections=6)
     database.open(wait_seconds=_PATIENCE_SECONDS)
-    yield make_credential_service(settings, database, workload)
+    yield make_credential_service(settings, database, bulkheads)
     database.close()
 
 

@@ -15,7 +15,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.credentials.answers import RepeatableRequest
 from app.credentials.errors import (
     ClientSecretNotFound,
     CredentialInUse,
@@ -25,6 +24,7 @@ from app.credentials.errors import (
     VerificationRefused,
 )
 from app.credentials.generator import generate_secret_id
+from app.credentials.idempotency import IdempotentRequest
 from app.credentials.service import CredentialService
 from tests.conftest import Rows
 from tests.helpers import caller, is_live
@@ -91,7 +91,7 @@ class Credentials(RuleBasedStateMachine):
     @rule(target=secret_ids, unit=UNITS, name=NAMES)
     def issue_twice_with_one_key(self, unit, name):
         caller = self.caller(unit)
-        request = RepeatableRequest(uuid4().hex, caller, "issue", {"name": name})
+        request = IdempotentRequest(uuid4().hex, caller, "issue", {"name": name})
         assert self.service.find_answer(request) is None
         issued = self.service.issue(caller, name=name, request=request)
         assert self.service.find_answer(request) == issued
@@ -165,7 +165,7 @@ class Credentials(RuleBasedStateMachine):
             if known.enabled:
                 found = self.service.verify(**pair, before_bcrypt=lambda: None)
                 assert found.credential.secret_id == secret_id
-                self.service.deferred.flush()
+                self.service.writer.flush()
                 known.used = True
             else:
                 with pytest.raises(VerificationRefused):

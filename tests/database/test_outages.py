@@ -345,7 +345,7 @@ def test_the_service_works_with_the_least_privileges(postgres, app_with, issuer)
     member = client_of(app, issuer.sign())
     assert member.get("/readyz").status_code == 200
     assert member.get("/verify", headers=headers).status_code == 200
-    app.services.credentials.deferred.flush()
+    app.services.credentials.writer.flush()
     assert member.get(path).json["last_used_at"] is not None
     assert member.put(path, json={"trust_upstream_consent": True}).status_code == 204
     for overlap in (60, 0, 60):
@@ -358,7 +358,7 @@ def test_the_service_works_with_the_least_privileges(postgres, app_with, issuer)
     for enabled in (False, True):
         body = {"trust_upstream_consent": True, "enabled": enabled}
         assert member.put(path, json=body).status_code == 204
-    app.services.credentials.deferred.erase_old_answers()
+    app.services.credentials.writer.erase_old_responses()
     for verb in ("disable_all", "enable_all"):
         assert getattr(app.services.credentials, verb)(caller()) == 1
     assert member.delete(f"{path}?unused_for=60").status_code == 409

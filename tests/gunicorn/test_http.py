@@ -131,7 +131,7 @@ def test_each_request_is_logged_as_one_json_line(server, issuer):
     assert line.pop("time").endswith("+00:00")
     assert line == {
         "level": "INFO",
-        "logger": "app.api.http.log",
+        "logger": "app.api.http.access_log",
         "message": "request",
         "request_id": "one-line",
         "method": "POST",

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from app.bulkheads import Bulkhead
 from app.identity.key_sources import KeyFile, KeysUnavailable, KeyUrl
 from app.identity.keys import InvalidKeys, VerificationKey, parse_jwks, read_key_file
-from app.places import Places
 from tests.issuer import ALGORITHMS
 from tests.jwks_server import serving_keys
 from tests.server import wait_until
@@ -47,10 +47,10 @@ def jwks_server(issuer):
 
 
 @contextmanager
-def fetching_from(url, places=None, **arguments):
+def fetching_from(url, bulkhead=None, **arguments):
     """Run a source as a process does: open it after the fork, and close it at the end."""
-    places = places or Places(1, patience=0, waiting=0)
-    source = KeyUrl(url, ALGORITHMS, places, **arguments)
+    bulkhead = bulkhead or Bulkhead(1, max_wait=0, max_waiting=0)
+    source = KeyUrl(url, ALGORITHMS, bulkhead, **arguments)
     source.open()
     yield source
     source.close()
@@ -387,11 +387,11 @@ def test_only_one_caller_waits_for_a_key_that_is_not_cached(jwks_server):
 
 def test_a_key_is_unavailable_if_others_wait_for_the_next_fetch(jwks_server, clock):
     """This holds even though the last fetch succeeded: the next one may find the key."""
-    places = Places(1, patience=0, waiting=0)
-    with fetching_from(jwks_server.url, places, clock=clock) as source:
+    bulkhead = Bulkhead(1, max_wait=0, max_waiting=0)
+    with fetching_from(jwks_server.url, bulkhead, clock=clock) as source:
         find(source)
         clock.now += 31
-        with places.take(), pytest.raises(KeysUnavailable):
+        with bulkhead, pytest.raises(KeysUnavailable):
             find(source, "unknown")
 
 

@@ -86,7 +86,7 @@ def test_counters_outlive_their_process_and_gauges_do_not(start, issued, tmp_pat
         (directory,) = directories(tmp_path)
         replace_workers(server)
         wait_until(lambda: read(server)[PLACES] == 8, 5)
-        wait_until((directory / "claim").exists, 5)  # made a second after the start
+        wait_until((directory / "leader").exists, 5)  # made a second after the start
         most = len(list(directory.iterdir()))
         for _ in range(2):
             replace_workers(server)
@@ -101,7 +101,7 @@ def test_a_worker_that_is_killed_leaves_no_files_behind(start, issued, tmp_path)
         verify(server, issued, 20)
         wait_until(lambda: read(server)[ACCEPTED] == 20, 5)
         (directory,) = directories(tmp_path)
-        wait_until((directory / "claim").exists, 5)  # made a second after the start
+        wait_until((directory / "leader").exists, 5)  # made a second after the start
         before = sorted(each.name for each in directory.iterdir())
         for _ in range(3):
             killed = workers(server)[0]

@@ -192,9 +192,9 @@ def test_runs_of_bcrypt_are_counted(app, client, rows):
 
 
 def test_places_are_counted_for_each_kind_of_work(app, client):
-    places = app.services.workload.key_fetch
-    with places.take():
-        with suppress(Exception), places.take():
+    bulkhead = app.services.bulkheads.key_fetch
+    with bulkhead:
+        with suppress(Exception), bulkhead:
             pass
         found = read_metrics(client)
     assert found['leadvibe_places{work="key_fetch"}'] == 1
@@ -207,7 +207,7 @@ def test_places_are_counted_for_each_kind_of_work(app, client):
 
 def test_the_pool_shows_how_many_connections_are_lent(app, client):
     found = read_metrics(client)
-    assert found["leadvibe_database_pool_size"] == app.services.workload.connections
+    assert found["leadvibe_database_pool_size"] == app.services.bulkheads.connections
     assert found["leadvibe_database_pool_in_use"] == 0
     with app.services.database.connection(5), app.services.database.connection(5):
         assert read_metrics(client)["leadvibe_database_pool_in_use"] == 2
@@ -257,7 +257,7 @@ def test_client_secrets_that_expire_soon_without_a_successor_are_counted(
             expiry=expiry,
             id=client_secret_id,
         )
-    ending = service.count_ending_secrets()
+    ending = service.count_expiring_secrets()
     assert (ending.within_7_days, ending.within_30_days) == (within_7_days, within_30_days)
 
 

@@ -86,12 +86,12 @@ class Content:
         return {each.id: markdown.html_of(_samples(each)) for each in self.reference.operations}
 
     @cached_property
-    def answers_html(self) -> dict[str, Markup]:
+    def responses_html(self) -> dict[str, Markup]:
         """The example of each operation's answer, by its ID."""
         return {
             each.id: markdown.html_of(_fence("json Response", _answer(each)))
             for each in self.reference.operations
-            if each.answer_example is not None
+            if each.response_example is not None
         }
 
 
@@ -111,7 +111,7 @@ def indented_json(value: Any) -> str:
 
 
 def _answer(operation: Operation) -> str:
-    return indented_json(operation.answer_example)
+    return indented_json(operation.response_example)
 
 
 def _fence(language: str, code: str) -> str:

@@ -28,9 +28,9 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Field):
-    """A field outside a body. `place` is `path`, `query`, `header` or `response`."""
+    """A field outside a body. `location` is `path`, `query`, `header` or `response`."""
 
-    place: str
+    location: str
     example: object
 
 
@@ -69,17 +69,17 @@ class Operation:
     success: int
     headers: list[Field]
     answer: list[Field]
-    answer_is_list: bool
-    answer_is_text: bool
-    answer_example: object
+    response_is_list: bool
+    response_is_text: bool
+    response_example: object
     failures: list[Failure]
 
     @property
     def authentication(self) -> str | None:
         return _AUTHENTICATION[self.scheme] if self.scheme else None
 
-    def parameters_in(self, place: str) -> list[Parameter]:
-        return [each for each in self.parameters if each.place == place]
+    def parameters_in(self, location: str) -> list[Parameter]:
+        return [each for each in self.parameters if each.location == location]
 
     def sections(self) -> list[Section]:
         """Return the parts of the request that have fields, and the answer."""
@@ -99,9 +99,9 @@ class Operation:
 
     @property
     def _shape(self) -> str:
-        if self.answer_is_list:
+        if self.response_is_list:
             return ", an array"
-        if self.answer_is_text:
+        if self.response_is_text:
             return ", text"
         return "" if self.answer else ", without a body"
 
@@ -179,7 +179,7 @@ class _Reader:
             description=source.get("description", ""),
             scheme=scheme,
             parameters=[
-                self._parameter(each["name"], each, anchor, place=each["in"])
+                self._parameter(each["name"], each, anchor, location=each["in"])
                 for each in parameters
                 if each["name"] != _COMMON_HEADER
             ],
@@ -187,7 +187,7 @@ class _Reader:
             body_example=body.get("example"),
             success=success,
             headers=[
-                self._parameter(name, self.resolve(each), anchor, place="response")
+                self._parameter(name, self.resolve(each), anchor, location="response")
                 for name, each in answer.get("headers", {}).items()
                 if name != _COMMON_HEADER
             ],
@@ -195,9 +195,9 @@ class _Reader:
                 content.get("example"),
                 self._members(schema["items"] if is_list else schema, f"{anchor}.response"),
             ),
-            answer_is_list=is_list,
-            answer_is_text="text/plain" in answer.get("content", {}),
-            answer_example=content.get("example"),
+            response_is_list=is_list,
+            response_is_text="text/plain" in answer.get("content", {}),
+            response_example=content.get("example"),
             failures=[
                 Failure(code, HTTP_STATUS_CODES[code], _slugs(response))
                 for code, response in sorted(responses.items())
@@ -220,17 +220,17 @@ class _Reader:
         return content
 
     def _parameter(
-        self, name: str, source: Mapping[str, Any], anchor: str, *, place: str
+        self, name: str, source: Mapping[str, Any], anchor: str, *, location: str
     ) -> Parameter:
         schema = self.resolve(source["schema"])
         return Parameter(
             name=name,
-            anchor=f"{anchor}.{place}.{name}",
+            anchor=f"{anchor}.{location}.{name}",
             type=self._type(schema),
             required=source.get("required", False),
             description=source["description"],
             fields=[],
-            place=place,
+            location=location,
             example=source.get("example", next(iter(schema.get("examples", [])), None)),
         )
 
@@ -265,13 +265,13 @@ class _Reader:
         """
         properties = [self._properties(kind)[0] for kind in kinds]
         members = self._members(kinds[0], anchor)
-        for place, member in enumerate(members):
+        for index, member in enumerate(members):
             variants = [self.resolve(each[member.name]) for each in properties]
             if variants.count(variants[0]) == len(variants):
                 continue
             if "const" in variants[0]:
                 names = [each.get("const", "another") for each in variants]
-                members[place] = replace(
+                members[index] = replace(
                     member, type=" or ".join((", ".join(names[:-1]), names[-1]))
                 )
             else:
@@ -280,7 +280,7 @@ class _Reader:
                     for name, each in zip(names, variants, strict=True)
                 ]
                 description = "Depends on what happened."
-                members[place] = replace(member, description=description, fields=inner)
+                members[index] = replace(member, description=description, fields=inner)
         return members
 
     def _properties(self, schema: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:

@@ -14,8 +14,8 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import UnicodeConverter
 from werkzeug.utils import cached_property
 
+from app.api.http.access_log import AccessRecord
 from app.api.http.bodies import read_body
-from app.api.http.log import RequestRecord
 from app.identifiers import is_request_id, new_request_id
 from app.json_bytes import json_bytes
 
@@ -47,18 +47,18 @@ class Request(flask.Request):
         super().__init__(environ, *args, **kwargs)
         self.id = request_id_of(environ)
         # for the log and the metrics; authentication adds the caller
-        self.record = RequestRecord(
+        self.record = AccessRecord(
             request_id=self.id, method=self.method, address=address_of(environ)
         )
 
-        # what is released once the request is answered, such as its place (app/places.py)
-        self.held = ExitStack()
+        # what is released once the request is answered, such as its slot (app/bulkheads.py)
+        self.exit_stack = ExitStack()
 
     # Before Python 3.12, functools.cached_property would hold one lock for all requests while a
     # client sends its body.
     @cached_property
     def body(self) -> bytes:
-        """Return the whole body. Raises Rejected (see `read_body`)."""
+        """Return the whole body. Raises HTTPProblem (see `read_body`)."""
         return read_body(self)
 
     @cached_property

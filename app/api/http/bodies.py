@@ -6,45 +6,45 @@ from typing import Any, NoReturn
 import flask
 
 from app.api.http import problems
-from app.api.http.problems import MAX_BODY_BYTES, Rejected
+from app.api.http.problems import MAX_BODY_BYTES, HTTPProblem
 
 
 def read_body(request: flask.Request) -> bytes:
     """Return the whole body.
 
-    Raises Rejected: 413 if it exceeds 16 KiB, 400 if it is shorter than its Content-Length.
+    Raises HTTPProblem: 413 if it exceeds 16 KiB, 400 if it is shorter than its Content-Length.
     (Werkzeug's MAX_CONTENT_LENGTH would silently truncate a chunked body.)
     """
     length = request.content_length
     if length is None and "Transfer-Encoding" not in request.headers:
         return b""
     if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
-        raise Rejected(problems.NOT_CHUNKED)  # RFC 9112, 6.1
+        raise HTTPProblem(problems.NOT_CHUNKED)  # RFC 9112, 6.1
     if length is not None and length > MAX_BODY_BYTES:
-        raise Rejected(problems.BODY_TOO_LARGE)
+        raise HTTPProblem(problems.BODY_TOO_LARGE)
     try:
         body: bytes = request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
     except Exception:  # noqa: BLE001  each server has its own errors for a malformed body
-        raise Rejected(problems.BODY_UNREADABLE) from None
+        raise HTTPProblem(problems.BODY_UNREADABLE) from None
     if len(body) > MAX_BODY_BYTES:
-        raise Rejected(problems.BODY_TOO_LARGE)
+        raise HTTPProblem(problems.BODY_TOO_LARGE)
     if length is not None and len(body) < length:
-        raise Rejected(problems.BODY_TOO_SHORT)
+        raise HTTPProblem(problems.BODY_TOO_SHORT)
     return body
 
 
 def require_plain_json(request: flask.Request) -> None:
-    """Raise Rejected (415) unless the body is declared as JSON in UTF-8, without an encoding."""
+    """Raise HTTPProblem (415) unless the body is declared as JSON in UTF-8, without an encoding."""
     if request.mimetype != "application/json":
-        raise Rejected(problems.MEDIA_TYPE_NOT_JSON)
+        raise HTTPProblem(problems.MEDIA_TYPE_NOT_JSON)
     if request.mimetype_params.get("charset", "utf-8").lower() != "utf-8":
-        raise Rejected(problems.CHARSET_NOT_UTF_8)
+        raise HTTPProblem(problems.CHARSET_NOT_UTF_8)
     if "Content-Encoding" in request.headers:
-        raise Rejected(problems.BODY_ENCODED)
+        raise HTTPProblem(problems.BODY_ENCODED)
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object (RFC 8259) in the bytes, or raise Rejected (400).
+    """Return the JSON object (RFC 8259) in the bytes, or raise HTTPProblem (400).
 
     Unlike `json`, it rejects invalid UTF-8, NaN, Infinity, duplicate keys and any value that is not
     an object.
@@ -57,9 +57,9 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
         )
     except (ValueError, RecursionError):
         # also UnicodeDecodeError, JSONDecodeError and an integer of thousands of digits
-        raise Rejected(problems.BODY_NOT_JSON) from None
+        raise HTTPProblem(problems.BODY_NOT_JSON) from None
     if not isinstance(document, dict):
-        raise Rejected(problems.BODY_NOT_AN_OBJECT)
+        raise HTTPProblem(problems.BODY_NOT_AN_OBJECT)
     return document
 
 

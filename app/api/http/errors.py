@@ -10,15 +10,15 @@ from werkzeug.exceptions import HTTPException
 from app.api.http import problems
 from app.api.http.application import request
 from app.api.http.problems import (
+    HTTPProblem,
     Problem,
-    Rejected,
     credential_in_use,
     invalid_expiry,
     malformed_http,
 )
+from app.bulkheads import BulkheadFull
 from app.credentials.errors import (
     AmbiguousHint,
-    AnswerErased,
     ClientSecretNotFound,
     CredentialInUse,
     CredentialLimitReached,
@@ -26,12 +26,12 @@ from app.credentials.errors import (
     IdempotencyKeyReused,
     InvalidExpiry,
     LastSecret,
-    RequestUnderWay,
+    RequestInProgress,
+    ResponseErased,
     SecretLimitReached,
 )
 from app.database.errors import DatabaseUnavailable
 from app.identity.key_sources import KeysUnavailable
-from app.places import NoPlace
 
 _DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
     CredentialNotFound: problems.CREDENTIAL_NOT_FOUND,
@@ -40,10 +40,10 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
     SecretLimitReached: problems.SECRET_LIMIT,
     LastSecret: problems.LAST_SECRET,
     AmbiguousHint: problems.AMBIGUOUS_HINT,
-    RequestUnderWay: problems.REQUEST_UNDER_WAY,
-    AnswerErased: problems.ANSWER_ERASED,
+    RequestInProgress: problems.REQUEST_IN_PROGRESS,
+    ResponseErased: problems.RESPONSE_ERASED,
     IdempotencyKeyReused: problems.IDEMPOTENCY_KEY_REUSED,
-    NoPlace: problems.UNAVAILABLE,
+    BulkheadFull: problems.UNAVAILABLE,
     DatabaseUnavailable: problems.UNAVAILABLE,
     KeysUnavailable: problems.UNAVAILABLE,
 }
@@ -68,7 +68,7 @@ def init_app(app: Flask) -> None:
 
 def problem_of(error: Exception, *, request_id: str) -> Problem:
     """Return the problem to answer the error with. An unexpected error is logged."""
-    if isinstance(error, Rejected):
+    if isinstance(error, HTTPProblem):
         return error.problem
     if isinstance(error, HTTPException):
         return _problem_of_http_error(error)

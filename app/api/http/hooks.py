@@ -7,7 +7,7 @@ from flask import Flask, Response
 
 from app.api.http import problems
 from app.api.http.application import current_app, request
-from app.api.http.problems import Rejected
+from app.api.http.problems import HTTPProblem
 
 COMMON_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
@@ -23,7 +23,7 @@ def init_app(app: Flask) -> None:
     """Check each request and read its body; complete each response and log it."""
     app.before_request(_before)
     app.after_request(_after)
-    app.teardown_request(lambda _: request.held.close())
+    app.teardown_request(lambda _: request.exit_stack.close())
 
 
 @lru_cache(maxsize=64)  # the hot path asks too, and nearly always about the same hosts
@@ -38,18 +38,18 @@ def _before() -> None:
     request.get_data()
     _check_host()
     if "\0" in request.path:
-        raise Rejected(problems.NOT_FOUND)  # no path has a NUL, and Postgres rejects it
+        raise HTTPProblem(problems.NOT_FOUND)  # no path has a NUL, and Postgres rejects it
     if "//" in request.environ["PATH_INFO"]:
-        raise Rejected(problems.NOT_FOUND)  # Werkzeug would ignore leading slashes
+        raise HTTPProblem(problems.NOT_FOUND)  # Werkzeug would ignore leading slashes
 
 
 def _check_host() -> None:
-    """Raise Rejected as RFC 9112, 3.2 demands. gunicorn accepts a missing or invalid Host."""
+    """Raise HTTPProblem as RFC 9112, 3.2 demands. gunicorn accepts a missing or invalid Host."""
     host = request.environ.get("HTTP_HOST")
     if host is None and request.environ["SERVER_PROTOCOL"] != "HTTP/1.0":
-        raise Rejected(problems.NO_HOST)
+        raise HTTPProblem(problems.NO_HOST)
     if host is not None and not is_host(host):
-        raise Rejected(problems.INVALID_HOST)
+        raise HTTPProblem(problems.INVALID_HOST)
 
 
 def _after(response: Response) -> Response:
@@ -58,5 +58,5 @@ def _after(response: Response) -> Response:
         response.headers.setdefault(name, value)
     record = request.record
     record.route = request.url_rule.rule if request.url_rule else None
-    record.close(response.status_code, current_app.services.requests)
+    record.finish(response.status_code, current_app.services.request_durations)
     return response

@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
 from app.api.http.bodies import parse_json_object, require_plain_json
-from app.api.http.problems import InputError, Problem, Rejected, invalid_input, invalid_parameter
+from app.api.http.problems import HTTPProblem, InputError, Problem, invalid_input, invalid_parameter
 
 _INVALID_BODY = "The request body is not valid"
 
@@ -31,10 +31,10 @@ class _StrictParser(FlaskParser):
         try:
             unquote_to_bytes(req.query_string).decode("utf-8")
         except UnicodeDecodeError:  # Werkzeug would replace the invalid bytes
-            raise Rejected(invalid_parameter("The query must be UTF-8")) from None
+            raise HTTPProblem(invalid_parameter("The query must be UTF-8")) from None
         for name in schema.fields:
             if len(req.args.getlist(name)) > 1:
-                raise Rejected(invalid_parameter(f"{name} must be given at most once"))
+                raise HTTPProblem(invalid_parameter(f"{name} must be given at most once"))
         return super().load_querystring(req, schema)
 
     def handle_error(
@@ -44,13 +44,13 @@ class _StrictParser(FlaskParser):
         schema: Schema,
         **_: Any,
     ) -> NoReturn:
-        """Raise Rejected, in the words of the first invalid field that has a `detail`."""
+        """Raise HTTPProblem, in the words of the first invalid field that has an `error_detail`."""
         ((location, messages),) = error.messages_dict.items()
         details = (_detail_of(schema, name) for name in messages)
         detail = next(filter(None, details), _INVALID_BODY)
         if location == "json":
-            raise Rejected(invalid_input(detail, _input_errors(messages))) from None
-        raise Rejected(invalid_parameter(detail)) from None
+            raise HTTPProblem(invalid_input(detail, _input_errors(messages))) from None
+        raise HTTPProblem(invalid_parameter(detail)) from None
 
 
 def invalid_member(schema: Schema, name: str) -> Problem:
@@ -71,7 +71,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
 
 def _detail_of(schema: Schema, name: str) -> str | None:
     """Return the field's own message for an invalid value, if it has one."""
-    detail: str | None = getattr(schema.fields.get(name), "detail", None)
+    detail: str | None = getattr(schema.fields.get(name), "error_detail", None)
     return detail and detail.format(name=name)
 
 

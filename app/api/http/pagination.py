@@ -14,23 +14,23 @@ from urllib.parse import urlencode
 
 from app.api.http.application import request
 from app.credentials.generator import SECRET_ID_PATTERN
-from app.credentials.model import Page, Position, TrailPosition
+from app.credentials.model import CredentialPosition, Page, TrailPosition
 from app.times import format_time
 
-# A place in a list of credentials, in a unit's trail, or (an event ID) in a credential's trail.
-Place = Position | TrailPosition | int
+# A position in a list of credentials, in a unit's trail, or (an event ID) in a credential's trail.
+Position = CredentialPosition | TrailPosition | int
 
 
 class Cursor(NamedTuple):
-    """A place in a list, and the list's fingerprint."""
+    """A position in a list, and the list's fingerprint."""
 
-    place: Place
+    position: Position
     fingerprint: str
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_POSITION = re.compile(f"([0-9]{{1,16}})\\.({SECRET_ID_PATTERN})")
+_CREDENTIAL_POSITION = re.compile(f"([0-9]{{1,16}})\\.({SECRET_ID_PATTERN})")
 _EVENT_ID = re.compile("[0-9]{1,18}")
 _TRAIL_POSITION = re.compile("([0-9]{1,18})-([0-9]{1,18})")
 
@@ -45,36 +45,38 @@ def link_header(page: Page[Any, Any], query: Mapping[str, Any]) -> dict[str, str
 def next_link(
     path: str,
     query: Mapping[str, Any],
-    place: Place,
+    position: Position,
     path_parameters: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the value of a Link to the page that starts after the place.
+    """Return the value of a Link to the page that starts after the position.
 
     It is relative, so that it is right behind a proxy that changes the host or the scheme.
     """
-    cursor = encode_cursor(Cursor(place, fingerprint_of(query, path_parameters)))
+    cursor = encode_cursor(Cursor(position, fingerprint_of(query, path_parameters)))
     parameters = urlencode({**_filters(query), "limit": query["limit"], "cursor": cursor})
     return f'<{path}?{parameters}>; rel="next"'
 
 
 def encode_cursor(cursor: Cursor) -> str:
     """Return the cursor as opaque text."""
-    place, fingerprint = cursor
-    if isinstance(place, Position):
-        text = f"{(place.created_at - _EPOCH) // _MICROSECOND}.{place.secret_id}"
-    elif isinstance(place, TrailPosition):
-        text = f"{place.transaction_id}-{place.event_id}"
+    position, fingerprint = cursor
+    if isinstance(position, CredentialPosition):
+        text = f"{(position.created_at - _EPOCH) // _MICROSECOND}.{position.secret_id}"
+    elif isinstance(position, TrailPosition):
+        text = f"{position.transaction_id}-{position.event_id}"
     else:
-        text = str(place)
+        text = str(position)
     if fingerprint:
         text += f"~{fingerprint}"
     return urlsafe_b64encode(text.encode("ascii")).decode("ascii")
 
 
-def decode_cursor(text: str, read_place: Callable[[str], Place]) -> Cursor:
+def decode_cursor(text: str, read_position: Callable[[str], Position]) -> Cursor:
     """Return the cursor that the text encodes. Raises ValueError."""
-    place, _, fingerprint = urlsafe_b64decode(text.encode("ascii")).decode("ascii").partition("~")
-    cursor = Cursor(read_place(place), fingerprint)
+    position, _, fingerprint = (
+        urlsafe_b64decode(text.encode("ascii")).decode("ascii").partition("~")
+    )
+    cursor = Cursor(read_position(position), fingerprint)
     if encode_cursor(cursor) != text:  # the decoder skips characters that are not base64
         raise ValueError(text)
     return cursor
@@ -105,24 +107,24 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def read_position(text: str) -> Position:
-    """Return the place in a list of credentials. Raises ValueError."""
-    match = _POSITION.fullmatch(text)
+def read_credential_position(text: str) -> CredentialPosition:
+    """Return the position in a list of credentials. Raises ValueError."""
+    match = _CREDENTIAL_POSITION.fullmatch(text)
     if match is None:
         raise ValueError(text)
     microseconds, secret_id = match.groups()
-    return Position(_EPOCH + int(microseconds) * _MICROSECOND, secret_id)
+    return CredentialPosition(_EPOCH + int(microseconds) * _MICROSECOND, secret_id)
 
 
 def read_event_id(text: str) -> int:
-    """Return the place in a credential's trail. Raises ValueError."""
+    """Return the position in a credential's trail. Raises ValueError."""
     if not _EVENT_ID.fullmatch(text):
         raise ValueError(text)
     return int(text)
 
 
 def read_trail_position(text: str) -> TrailPosition:
-    """Return the place in a unit's trail. Raises ValueError."""
+    """Return the position in a unit's trail. Raises ValueError."""
     match = _TRAIL_POSITION.fullmatch(text)
     if match is None:
         raise ValueError(text)

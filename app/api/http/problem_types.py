@@ -170,13 +170,13 @@ TOO_MANY_ISSUES = ProblemType(
     "Spread the calls over time.",
     _AFTER,
 )
-REQUEST_UNDER_WAY = ProblemType(
+REQUEST_IN_PROGRESS = ProblemType(
     "request-under-way",
     "An earlier request with this Idempotency-Key has not been answered yet.",
     "Send it again: you will get the answer of the earlier one.",
     _AFTER,
 )
-ANSWER_ERASED = ProblemType(
+RESPONSE_ERASED = ProblemType(
     "answer-erased",
     "The same request was carried out before, with this Idempotency-Key. Its response is no longer "
     "kept, because its client secret has been used or has ended. This time, nothing has changed.",

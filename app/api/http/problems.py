@@ -69,7 +69,7 @@ class Problem:
         return [("Content-Type", MEDIA_TYPE), *self.headers.items(), *connection]
 
 
-class Rejected(Exception):
+class HTTPProblem(Exception):
     """Ends a request with a problem document."""
 
     def __init__(self, problem: Problem) -> None:
@@ -183,14 +183,14 @@ AMBIGUOUS_HINT = Problem(
     409,
     "Two live client secrets have this hint; rotate with overlap_seconds 0 instead",
 )
-REQUEST_UNDER_WAY = Problem(
-    problem_types.REQUEST_UNDER_WAY,
+REQUEST_IN_PROGRESS = Problem(
+    problem_types.REQUEST_IN_PROGRESS,
     409,
     "A request with this Idempotency-Key is under way",
     _AFTER_A_SECOND,
 )
-ANSWER_ERASED = Problem(
-    problem_types.ANSWER_ERASED,
+RESPONSE_ERASED = Problem(
+    problem_types.RESPONSE_ERASED,
     409,
     "This request was carried out before, and its response is no longer kept",
 )

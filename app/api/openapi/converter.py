@@ -7,7 +7,7 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 from marshmallow.fields import Field
 
-from app.api.schemas.fields import AnswerSchema, RequestTimeField, TimestampField
+from app.api.schemas.fields import RequestTimeField, ResponseSchema, TimestampField
 from app.times import TIME_PATTERN
 
 TIMESTAMP = {
@@ -30,8 +30,8 @@ class _Converter(OpenAPIConverter):
         return {"description": type(schema).__doc__, **self._described(schema)}
 
     def _described(self, schema: Schema) -> dict[str, Any]:
-        if isinstance(schema, AnswerSchema) and schema.kinds:
-            return {"oneOf": [self.resolve_nested_schema(each) for each in schema.kinds]}
+        if isinstance(schema, ResponseSchema) and schema.one_of:
+            return {"oneOf": [self.resolve_nested_schema(each) for each in schema.one_of]}
         bases = [each for each in type(schema).__bases__ if _is_shared(each)]
         if not bases:
             described: dict[str, Any] = super().schema2jsonschema(schema)
@@ -57,8 +57,8 @@ class _Converter(OpenAPIConverter):
 
 
 def _is_shared(base: type) -> bool:
-    is_answer = issubclass(base, AnswerSchema) and base is not AnswerSchema
-    return is_answer and not base.__name__.startswith("_")
+    is_response = issubclass(base, ResponseSchema) and base is not ResponseSchema
+    return is_response and not base.__name__.startswith("_")
 
 
 class SchemaPlugin(MarshmallowPlugin):

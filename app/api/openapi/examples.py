@@ -20,10 +20,10 @@ from app.credentials.generator import hint_of
 from app.credentials.model import (
     ClientSecret,
     Credential,
+    CredentialPosition,
     DetailedCredential,
     Event,
     IssuedCredential,
-    Position,
     UnitEvent,
 )
 from app.times import format_time
@@ -49,7 +49,7 @@ _issued = IssuedCredential(
     client_secret="lv_cs_ExampleOnlyExampleOnlyExampleOnlyExampleOnl1uGbZQ",  # noqa: S106  made up
 )
 
-POSITION = Position(_credential.created_at, _credential.secret_id)
+POSITION = CredentialPosition(_credential.created_at, _credential.secret_id)
 
 NEW_CREDENTIAL = {"name": _credential.name}
 CREDENTIAL_UPDATE = {"trust_upstream_consent": True, "name": "CRM backend (EMEA)"}

@@ -5,11 +5,11 @@ import dataclasses
 from marshmallow import Schema, fields, validate
 
 from app.api.schemas.fields import (
-    AnswerSchema,
     NameField,
     QueryIntegerField,
     RequestSchema,
     RequestTimeField,
+    ResponseSchema,
     SecondsField,
     StrictBooleanField,
     TimestampField,
@@ -48,7 +48,7 @@ _EXPIRES_AT = (
 _LAST_USED_AT = "When a verification last succeeded with it, to the minute; null if none has."
 
 
-class ClientSecretSchema(AnswerSchema):
+class ClientSecretSchema(ResponseSchema):
     """A client secret, without its value."""
 
     hint = pattern_field("Its last four characters, by which you can end it.", HINT_PATTERN)
@@ -57,7 +57,7 @@ class ClientSecretSchema(AnswerSchema):
     expires_at = TimestampField("When it expires; null if it does not.", allow_none=True)
 
 
-class _CredentialFields(AnswerSchema):
+class _CredentialFields(ResponseSchema):
     """Every field of a credential in an answer, in the contract's order.
 
     The schemas below inherit from each other as their models do, and show the fields of their
@@ -106,28 +106,28 @@ def _fields_of(model: type[VerifiedCredential]) -> list[str]:
 class VerifiedCredentialSchema(_CredentialFields):
     """The credential that a valid pair belongs to, and whether to trust its consent flags."""
 
-    class Meta(AnswerSchema.Meta):
+    class Meta(ResponseSchema.Meta):
         fields = _fields_of(VerifiedCredential)
 
 
 class CredentialSchema(VerifiedCredentialSchema):
     """A credential, without its client secret."""
 
-    class Meta(AnswerSchema.Meta):
+    class Meta(ResponseSchema.Meta):
         fields = _fields_of(Credential)
 
 
 class IssuedCredentialSchema(CredentialSchema):
     """A credential with its new client secret, which is shown only once."""
 
-    class Meta(AnswerSchema.Meta):
+    class Meta(ResponseSchema.Meta):
         fields = _fields_of(IssuedCredential)
 
 
 class DetailedCredentialSchema(CredentialSchema):
     """A credential with its live client secrets, newest first."""
 
-    class Meta(AnswerSchema.Meta):
+    class Meta(ResponseSchema.Meta):
         fields = _fields_of(DetailedCredential)
 
 

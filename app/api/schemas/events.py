@@ -6,7 +6,7 @@ from typing import get_args
 from marshmallow import fields, validate
 
 from app.api.schemas.fields import (
-    AnswerSchema,
+    ResponseSchema,
     TimestampField,
     identifier_field,
     pattern_field,
@@ -22,7 +22,7 @@ _EVENT = "What happened."
 _EXPIRES_AT = "When the new client secret expires. Absent if it does not."
 
 
-class IssuedDetailSchema(AnswerSchema):
+class IssuedDetailSchema(ResponseSchema):
     """The credential as it was issued."""
 
     client_id = pattern_field("The client ID.", CLIENT_ID_PATTERN)
@@ -30,14 +30,14 @@ class IssuedDetailSchema(AnswerSchema):
     expires_at = TimestampField(_EXPIRES_AT, required=False)
 
 
-class NameChangeSchema(AnswerSchema):
+class NameChangeSchema(ResponseSchema):
     """A change of the name."""
 
     before = shown_name_field("The old name.", data_key="from")
     after = shown_name_field("The new name.", data_key="to")
 
 
-class ConsentChangeSchema(AnswerSchema):
+class ConsentChangeSchema(ResponseSchema):
     """A change of `trust_upstream_consent`."""
 
     before = fields.Boolean(
@@ -46,7 +46,7 @@ class ConsentChangeSchema(AnswerSchema):
     after = fields.Boolean(required=True, data_key="to", metadata={"description": "The new value."})
 
 
-class ReappliedSchema(AnswerSchema):
+class ReappliedSchema(ResponseSchema):
     """The event of the trail that was applied again after a restore."""
 
     event = fields.String(required=True, metadata={"description": _EVENT, "pattern": _WORD})
@@ -62,7 +62,7 @@ def _reapplied() -> fields.Nested:
     )
 
 
-class UpdatedDetailSchema(AnswerSchema):
+class UpdatedDetailSchema(ResponseSchema):
     """The fields that changed."""
 
     name = fields.Nested(NameChangeSchema, metadata={"description": "The name, if it changed."})
@@ -72,7 +72,7 @@ class UpdatedDetailSchema(AnswerSchema):
     reapplied = _reapplied()
 
 
-class RotatedDetailSchema(AnswerSchema):
+class RotatedDetailSchema(ResponseSchema):
     """How the client secret was rotated."""
 
     overlap_seconds = fields.Integer(
@@ -83,7 +83,7 @@ class RotatedDetailSchema(AnswerSchema):
     expires_at = TimestampField(_EXPIRES_AT, required=False)
 
 
-class SecretEndedDetailSchema(AnswerSchema):
+class SecretEndedDetailSchema(ResponseSchema):
     """Which client secret ended."""
 
     hint = pattern_field("Its last four characters.", HINT_PATTERN)
@@ -93,7 +93,7 @@ class SecretEndedDetailSchema(AnswerSchema):
     reapplied = _reapplied()
 
 
-class UnitWideDetailSchema(AnswerSchema):
+class UnitWideDetailSchema(ResponseSchema):
     """Whether it was done to the whole unit."""
 
     all = fields.Boolean(
@@ -102,7 +102,7 @@ class UnitWideDetailSchema(AnswerSchema):
     reapplied = _reapplied()
 
 
-class EventMembersSchema(AnswerSchema):
+class EventMembersSchema(ResponseSchema):
     """What every event has: who did it, when and in which request."""
 
     actor = identifier_field("Who did it: the `sub` of the token.")
@@ -110,7 +110,7 @@ class EventMembersSchema(AnswerSchema):
     request_id = pattern_field("The X-Request-Id of the request that did it.", REQUEST_ID_PATTERN)
 
 
-class UnitEventMembersSchema(AnswerSchema):
+class UnitEventMembersSchema(ResponseSchema):
     """What an event in a unit's trail adds: its credential, and how it was done."""
 
     secret_id = pattern_field("The credential.", SECRET_ID_PATTERN)
@@ -140,7 +140,7 @@ def _kind(event: EventName) -> fields.String:
     return fields.String(required=True, metadata={"description": _EVENT, "const": event})
 
 
-def _detail(schema: type[AnswerSchema]) -> fields.Nested:
+def _detail(schema: type[ResponseSchema]) -> fields.Nested:
     return fields.Nested(schema, required=True, metadata={"description": schema.__doc__})
 
 
@@ -226,21 +226,21 @@ def _in_unit(kind: type[EventMembersSchema]) -> type[EventMembersSchema]:
 class AuditEventSchema(EventMembersSchema):
     """An entry of a credential's audit trail."""
 
-    kinds = _KINDS
+    one_of = _KINDS
 
     event = fields.String()
     detail = fields.Dict()
 
-    class Meta(AnswerSchema.Meta):
+    class Meta(ResponseSchema.Meta):
         fields = ("event", "actor", "at", "request_id", "detail")
 
 
 class UnitEventSchema(AuditEventSchema, UnitEventMembersSchema):
     """An entry of a unit's audit trail."""
 
-    kinds = tuple(map(_in_unit, _KINDS))
+    one_of = tuple(map(_in_unit, _KINDS))
 
-    class Meta(AnswerSchema.Meta):
+    class Meta(ResponseSchema.Meta):
         fields = (
             "secret_id", "client_id", "name", "event", "actor", "via", "address", "at",
             "request_id", "detail",

@@ -1,6 +1,6 @@
 """Fields that are as strict as the contract.
 
-A field's `detail` becomes the `detail` of the problem document if the value is invalid.
+A field's `error_detail` becomes the `detail` of the problem document if the value is invalid.
 """
 
 import re
@@ -43,17 +43,17 @@ class RequestSchema(Schema):
         unknown = RAISE
 
 
-class AnswerSchema(Schema):
+class ResponseSchema(Schema):
     """An answer. It may gain members, so the OpenAPI document forbids none.
 
     In the document, a schema that inherits from others refers to them (`allOf`), and a schema with
-    `kinds` is one of these (`oneOf`).
+    `one_of` lists them (`oneOf`).
 
     An object that has an attribute for every field, as our models do, is dumped in a fifth of
     marshmallow's time: strings and booleans unchanged, other fields through their own `_serialize`.
     """
 
-    kinds: ClassVar[Sequence[type[Schema]]] = ()
+    one_of: ClassVar[Sequence[type[Schema]]] = ()
 
     class Meta:
         unknown = EXCLUDE
@@ -93,7 +93,7 @@ def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
 class NameField(fields.String):
     """The name of a credential in a request, as `parse_name` accepts it."""
 
-    detail = f"Name must be 1-{NAME_MAX_LENGTH} characters"
+    error_detail = f"Name must be 1-{NAME_MAX_LENGTH} characters"
 
     def __init__(self, *, required: bool = False, description: str = _NAME) -> None:
         super().__init__(
@@ -111,7 +111,7 @@ class NameField(fields.String):
 class StrictBooleanField(fields.Boolean):
     """A JSON boolean: no "true", 1 or "yes"."""
 
-    detail = "{name} must be true or false"
+    error_detail = "{name} must be true or false"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, bool):
@@ -124,7 +124,7 @@ class SecondsField(fields.Integer):
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
         super().__init__(validate=validate.Range(low, high), **kwargs)
-        self.detail = f"{{name}} must be {low}-{high}"
+        self.error_detail = f"{{name}} must be {low}-{high}"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
@@ -154,7 +154,7 @@ class TimestampField(fields.String):
 class RequestTimeField(fields.String):
     """A time in a request: RFC 3339, UTC, whole seconds."""
 
-    detail = f"{{name}} must be {TIME_RULE}"
+    error_detail = f"{{name}} must be {TIME_RULE}"
 
     def __init__(self, description: str) -> None:
         super().__init__(metadata={"description": description})
@@ -174,7 +174,7 @@ class QueryPatternField(fields.String):
         super().__init__(
             validate=validate.Regexp(f"^{pattern}$"), metadata={"description": description}
         )
-        self.detail = "{name} has the wrong format"
+        self.error_detail = "{name} has the wrong format"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text: str = super()._deserialize(value, attr, data, **kwargs)
@@ -191,13 +191,13 @@ class QueryChoiceField(fields.String):
         super().__init__(
             validate=validate.OneOf(words), metadata={"description": description}, **kwargs
         )
-        self.detail = f"{{name}} must be one of: {', '.join(words)}"
+        self.error_detail = f"{{name}} must be one of: {', '.join(words)}"
 
 
 class QueryBooleanField(fields.String):
     """`true` or `false` in a query."""
 
-    detail = "{name} must be true or false"
+    error_detail = "{name} must be true or false"
 
     def __init__(self, description: str) -> None:
         super().__init__(metadata={"description": description, "enum": ["true", "false"]})
@@ -212,7 +212,7 @@ class QueryBooleanField(fields.String):
 class QueryIdentifierField(fields.String):
     """An identifier in a query, as `is_identifier` accepts it."""
 
-    detail = f"{{name}} must be {IDENTIFIER_RULE}"
+    error_detail = f"{{name}} must be {IDENTIFIER_RULE}"
 
     def __init__(self, description: str) -> None:
         super().__init__(
@@ -234,7 +234,7 @@ class QueryIntegerField(fields.Integer):
         super().__init__(
             validate=validate.Range(low, high), metadata={"description": description}, **kwargs
         )
-        self.detail = f"{{name}} must be {low}-{high}"
+        self.error_detail = f"{{name}} must be {low}-{high}"
         self._digits = len(str(high))
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:

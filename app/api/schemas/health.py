@@ -2,10 +2,10 @@
 
 from marshmallow import fields
 
-from app.api.schemas.fields import AnswerSchema
+from app.api.schemas.fields import ResponseSchema
 
 
-class HealthSchema(AnswerSchema):
+class HealthSchema(ResponseSchema):
     """The check succeeded."""
 
     status = fields.String(

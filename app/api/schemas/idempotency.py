@@ -7,7 +7,7 @@ IDEMPOTENCY_REPLAYED = "Idempotency-Replayed"
 
 
 class _KeyField(fields.String):
-    detail = "{name} must be 16-128 visible ASCII characters"
+    error_detail = "{name} must be 16-128 visible ASCII characters"
 
 
 IdempotencyKeySchema = Schema.from_dict(

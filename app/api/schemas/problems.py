@@ -3,10 +3,10 @@
 from marshmallow import fields, validate
 
 from app.api.http.problem_types import ERRORS_PATH
-from app.api.schemas.fields import AnswerSchema, TimestampField, text_field
+from app.api.schemas.fields import ResponseSchema, TimestampField, text_field
 
 
-class InputErrorSchema(AnswerSchema):
+class InputErrorSchema(ResponseSchema):
     """What is wrong with one member of the request body."""
 
     pointer = fields.String(
@@ -20,7 +20,7 @@ class InputErrorSchema(AnswerSchema):
     detail = text_field("What is wrong with it.")
 
 
-class ProblemSchema(AnswerSchema):
+class ProblemSchema(ResponseSchema):
     """An error (RFC 9457)."""
 
     type = fields.String(

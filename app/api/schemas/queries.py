@@ -7,11 +7,11 @@ from marshmallow import Schema, ValidationError, fields, post_load
 
 from app.api.http.application import request
 from app.api.http.pagination import (
-    Place,
+    Position,
     decode_cursor,
     fingerprint_of,
+    read_credential_position,
     read_event_id,
-    read_position,
     read_trail_position,
 )
 from app.api.schemas.fields import (
@@ -39,11 +39,11 @@ def limit_field() -> QueryIntegerField:
 
 
 class CursorField(fields.String):
-    """An opaque place in a list, with the list's fingerprint. `read_place` parses it."""
+    """An opaque position in a list, with the list's fingerprint. `read_position` parses it."""
 
-    detail = "{name} is not valid for this list"
+    error_detail = "{name} is not valid for this list"
 
-    def __init__(self, read_place: Callable[[str], Place]) -> None:
+    def __init__(self, read_position: Callable[[str], Position]) -> None:
         super().__init__(
             metadata={
                 "minLength": 1,
@@ -52,14 +52,14 @@ class CursorField(fields.String):
                 "pattern": "^[A-Za-z0-9_-]+={0,2}$",
             }
         )
-        self._read_place = read_place
+        self._read_place = read_position
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
             return decode_cursor(text, self._read_place)
         except ValueError:
-            raise ValidationError(self.detail) from None
+            raise ValidationError(self.error_detail) from None
 
 
 class _PageSchema(Schema):
@@ -70,17 +70,17 @@ class _PageSchema(Schema):
     @post_load
     def check_cursor(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "cursor" in query:
-            place, fingerprint = query["cursor"]
+            position, fingerprint = query["cursor"]
             if fingerprint != fingerprint_of(query, request.view_args):
-                raise ValidationError(CursorField.detail, "cursor")
-            query["cursor"] = place
+                raise ValidationError(CursorField.error_detail, "cursor")
+            query["cursor"] = position
         return query
 
 
 class CredentialPageSchema(_PageSchema):
     """Which credentials to list."""
 
-    cursor = CursorField(read_position)
+    cursor = CursorField(read_credential_position)
     client_id = QueryPatternField("Only the credential with this client ID.", CLIENT_ID_PATTERN)
     name = NameField(
         description="Only credentials with this text in their name, in upper or lower case."

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.http.bodies import parse_json_object
-from app.api.http.problems import Rejected
+from app.api.http.problems import HTTPProblem
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -33,17 +33,17 @@ def test_every_json_object_is_read_unchanged(document):
     ids=lambda body: ascii(body[:30]),
 )  # fmt: skip
 def test_invalid_json_is_rejected(body):
-    with pytest.raises(Rejected, match="not valid JSON"):
+    with pytest.raises(HTTPProblem, match="not valid JSON"):
         parse_json_object(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"x"', b"true", b'[{"name":"x"}]'])
 def test_json_that_is_not_an_object_is_rejected(body):
-    with pytest.raises(Rejected, match="not a JSON object"):
+    with pytest.raises(HTTPProblem, match="not a JSON object"):
         parse_json_object(body)
 
 
 @given(st.binary(max_size=50))
 def test_any_bytes_are_either_an_object_or_rejected(body):
-    with contextlib.suppress(Rejected):
+    with contextlib.suppress(HTTPProblem):
         assert isinstance(parse_json_object(body), dict)

@@ -34,22 +34,22 @@ function fill(form) {
 }
 
 async function send(form) {
-  const place = form.querySelector("[role=status]");
+  const output = form.querySelector("[role=status]");
   const button = form.querySelector("[type=submit]");
   let request;
   try {
     request = call(form);
   } catch (error) {
-    place.textContent = `Not sent: ${error.message}`;
+    output.textContent = `Not sent: ${error.message}`;
     return;
   }
   button.disabled = true;
-  place.textContent = "Sending …";
+  output.textContent = "Sending …";
   try {
     const response = await fetch(...request);
-    show(place, response, await response.text());
+    show(output, response, await response.text());
   } catch (error) {
-    place.textContent = `No answer: ${error.message}`;
+    output.textContent = `No answer: ${error.message}`;
   } finally {
     button.disabled = false;
   }
@@ -59,7 +59,7 @@ async function send(form) {
 function call(form) {
   const values = { path: {}, query: {}, header: {}, bearer: {}, username: {}, password: {} };
   for (const input of form.querySelectorAll("input")) {
-    if (input.value) values[input.dataset.place][input.name] = input.value;
+    if (input.value) values[input.dataset.location][input.name] = input.value;
   }
   const headers = new Headers(values.header);
   if (values.bearer.token) headers.set("Authorization", `Bearer ${values.bearer.token}`);
@@ -91,8 +91,8 @@ function basic(id, secret) {
   return `Basic ${btoa(String.fromCharCode(...bytes))}`;
 }
 
-function show(place, response, text) {
-  place.textContent = `${response.status} ${response.statusText}`;
+function show(output, response, text) {
+  output.textContent = `${response.status} ${response.statusText}`;
   if (!text) return;
   const answer = document.createElement("pre");
   answer.textContent = text;
@@ -104,5 +104,5 @@ function show(place, response, text) {
   } catch {
     // not JSON: shown as it came
   }
-  place.append(answer);
+  output.append(answer);
 }

@@ -10,8 +10,8 @@ function announce(text) {
 }
 
 // Samples use the address in the reader's browser, whichever proxy is in front of the service.
-for (const place of document.querySelectorAll("[data-origin]")) {
-  place.textContent = location.origin;
+for (const element of document.querySelectorAll("[data-origin]")) {
+  element.textContent = location.origin;
 }
 
 // With `make run`, a copy has the development token in place of its ellipsis.
@@ -64,22 +64,22 @@ function store(language) {
 
 // Another language makes the samples above longer or shorter; the reader stays where they were.
 const headings = [...document.querySelectorAll("main :is(h2, h3, h4, h5)")];
-let place;
+let heading;
 let top;
 
-function notePlace() {
-  const tops = headings.map((heading) => heading.getBoundingClientRect().top);
+function noteHeading() {
+  const tops = headings.map((each) => each.getBoundingClientRect().top);
   const seen = tops.findIndex((each) => each > 0 && each < innerHeight);
   const passed = tops.findLastIndex((each) => each <= 0);
-  place = headings[seen >= 0 ? seen : passed];
-  top = place?.getBoundingClientRect().top;
+  heading = headings[seen >= 0 ? seen : passed];
+  top = heading?.getBoundingClientRect().top;
 }
 
-languages?.addEventListener("pointerdown", notePlace);
-languages?.addEventListener("keydown", notePlace);
+languages?.addEventListener("pointerdown", noteHeading);
+languages?.addEventListener("keydown", noteHeading);
 languages?.addEventListener("change", ({ target }) => {
   store(target.value);
-  if (place) scrollBy(0, place.getBoundingClientRect().top - top);
+  if (heading) scrollBy(0, heading.getBoundingClientRect().top - top);
 });
 const chosen = languages?.querySelector(`[value="${CSS.escape(stored() ?? "")}"]`);
 if (chosen) chosen.checked = true;

@@ -4,9 +4,9 @@ import logging
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from app.counters import Histogram
 from app.logs import log_fields
 from app.metrics.requests import Outcome, RequestKind
-from app.tallies import Durations
 
 _logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ _OTHER_METHOD = "other"
 
 
 @dataclass(slots=True, kw_only=True)
-class RequestRecord:
+class AccessRecord:
     """What the log and the metrics record about a request, through either entrance.
 
     `route` is the pattern of the path, never the path itself, which may contain a secret. `address`
@@ -34,11 +34,11 @@ class RequestRecord:
     outcome: Outcome | None = None
     started_at: float = field(default_factory=perf_counter)
 
-    def close(self, status: int, requests: Durations[RequestKind]) -> None:
+    def finish(self, status: int, durations: Histogram[RequestKind]) -> None:
         """Write the log line and count the request, once the answer is known."""
         seconds = perf_counter() - self.started_at
         method = self.method if self.method in _METHODS else _OTHER_METHOD
-        requests.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)
+        durations.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)
         fields = {
             "request_id": self.request_id,
             "method": self.method,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound="Hashable")
 
 
-class Tally(Generic[Key]):
+class Counter(Generic[Key]):
     """Counts by key, from any thread. Keys must come from a small set, because all are kept."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Tally(Generic[Key]):
 
 
 @dataclass(frozen=True, slots=True)
-class Distribution:
+class HistogramSnapshot:
     """How many durations fell into each bucket, and their sum in seconds.
 
     There is one bucket more than bounds, for the durations beyond the last bound.
@@ -41,18 +41,18 @@ class Distribution:
     buckets: tuple[int, ...]
     seconds: float
 
-    def since(self, earlier: Distribution | None) -> Distribution:
+    def since(self, earlier: HistogramSnapshot | None) -> HistogramSnapshot:
         """Return what was added since the earlier one, which may be None."""
         if earlier is None:
             return self
         pairs = zip(self.buckets, earlier.buckets, strict=True)
-        return Distribution(
+        return HistogramSnapshot(
             tuple(now - then for now, then in pairs), self.seconds - earlier.seconds
         )
 
 
-class Durations(Generic[Key]):
-    """Counts durations by key and bucket, from any thread. Keys as in a `Tally`.
+class Histogram(Generic[Key]):
+    """Counts durations by key and bucket, from any thread. Keys as in a `Counter`.
 
     `bounds` are the buckets' upper bounds in seconds, in ascending order.
     """
@@ -73,10 +73,10 @@ class Durations(Generic[Key]):
             cell[bucket] += 1
             cell[-1] += seconds
 
-    def distributions(self) -> Mapping[Key, Distribution]:
-        """Return a copy of all distributions since the start."""
+    def snapshots(self) -> Mapping[Key, HistogramSnapshot]:
+        """Return a snapshot of each key's durations since the start."""
         with self._lock:
             return {
-                key: Distribution(tuple(map(int, cell[:-1])), cell[-1])
+                key: HistogramSnapshot(tuple(map(int, cell[:-1])), cell[-1])
                 for key, cell in self._cells.items()
             }

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from app import create_app
-from app.credentials.answers import AnswerSeal, RepeatableRequest
-from app.credentials.errors import AnswerErased, IdempotencyKeyReused, RequestUnderWay
-from app.credentials.model import IssuedCredential, SealedAnswer
+from app.credentials.errors import IdempotencyKeyReused, RequestInProgress, ResponseErased
+from app.credentials.idempotency import IdempotentRequest, ResponseCipher
+from app.credentials.model import IssuedCredential, StoredResponse
 from tests.conftest import client_of
 from tests.helpers import DIGEST_KEY, basic, caller, time_in
 from tests.server import wait_until
@@ -53,7 +53,7 @@ def use(app, client):
     def use(answer):
         pair = basic(answer.json["client_id"], answer.json["client_secret"])
         assert client.get("/verify", headers=pair).status_code == 200
-        app.services.credentials.deferred.flush()
+        app.services.credentials.writer.flush()
 
     return use
 
@@ -170,7 +170,7 @@ def test_a_request_that_failed_may_be_repeated(post, app_with, issuer, rows):
 def test_an_answer_is_kept_for_a_day(app, post, store_earlier):
     first = post()
     store_earlier("23:59:00")
-    app.services.credentials.deferred.erase_old_answers()
+    app.services.credentials.writer.erase_old_responses()
     assert post().data == first.data
 
 
@@ -187,7 +187,7 @@ def test_old_answers_are_erased(app, post, rows, store_earlier):
     post(key="a" * 16)
     store_earlier("24 hours")
     post(key="b" * 16)
-    app.services.credentials.deferred.erase_old_answers()
+    app.services.credentials.writer.erase_old_responses()
     assert rows.count("sealed_answers") == rows.count("answered_requests") == 1
 
 
@@ -200,7 +200,7 @@ def test_a_process_erases_old_answers_in_the_background(app_with, post, rows, st
 
 def test_answers_that_cannot_be_erased_are_logged(settings, capfd):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
-    create_app(unreachable).services.credentials.deferred.erase_old_answers()
+    create_app(unreachable).services.credentials.writer.erase_old_responses()
     assert '"old answers not erased"' in capfd.readouterr().out
 
 
@@ -263,7 +263,7 @@ def test_a_request_whose_answer_was_erased_is_remembered_for_a_day(
 ):
     use(post())
     store_earlier("23:59:00")
-    app.services.credentials.deferred.erase_old_answers()
+    app.services.credentials.writer.erase_old_responses()
     assert is_erased(post())
     store_earlier("00:01:00")
     again = post(name="other")
@@ -337,7 +337,7 @@ def test_of_many_requests_at_once_only_one_makes_a_change(app_with, issuer, rows
 def test_a_request_that_is_under_way_is_409(post, rotate_path, database_url, rows, verb):
     """The first request's transaction is held open by another session."""
     path = {"issue": "/secrets", "rotate": rotate_path}[verb]
-    request = RepeatableRequest(KEY, caller(), verb, {})
+    request = IdempotentRequest(KEY, caller(), verb, {})
     with psycopg.connect(database_url) as first:
         first.execute("SELECT pg_advisory_xact_lock(%s)", [request.lock_id])
         answer = post(path)
@@ -352,26 +352,26 @@ def test_a_request_that_is_under_way_is_409(post, rotate_path, database_url, row
 
 def test_a_request_whose_answer_appeared_after_it_looked_is_409(service, rows):
     """It finds no answer; then the other request ends, and only then it gets the lock."""
-    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
     service.issue(caller(), name="CRM", request=request)
-    with pytest.raises(RequestUnderWay):
+    with pytest.raises(RequestInProgress):
         service.issue(caller(), name="CRM", request=request)
     rows.execute("DELETE FROM sealed_answers")
-    with pytest.raises(RequestUnderWay):
+    with pytest.raises(RequestInProgress):
         service.issue(caller(), name="CRM", request=request)
     assert rows.count("credentials") == 1
 
 
 def test_the_lock_of_a_request_is_a_bigint():
-    requests = [RepeatableRequest(str(number), caller(), "issue", {}) for number in range(64)]
+    requests = [IdempotentRequest(str(number), caller(), "issue", {}) for number in range(64)]
     locks = {each.lock_id for each in requests}
     assert len(locks) == 64
     assert all(-(2**63) <= each < 2**63 for each in locks)
 
 
 def test_the_order_of_the_arguments_does_not_matter():
-    one = RepeatableRequest(KEY, caller(), "rotate", {"overlap_seconds": 0, "expires_at": None})
-    other = RepeatableRequest(KEY, caller(), "rotate", {"expires_at": None, "overlap_seconds": 0})
+    one = IdempotentRequest(KEY, caller(), "rotate", {"overlap_seconds": 0, "expires_at": None})
+    other = IdempotentRequest(KEY, caller(), "rotate", {"expires_at": None, "overlap_seconds": 0})
     assert one.content == other.content
 
 
@@ -395,14 +395,14 @@ def test_no_column_of_the_database_shows_a_secret_or_a_key(post, rotate_path, ro
 
 
 def test_an_answer_cannot_be_opened_without_both_keys(service, issued):
-    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
-    sealed = AnswerSeal([DIGEST_KEY]).seal(request, issued)
-    assert AnswerSeal([DIGEST_KEY]).open(request, sealed) == issued
+    request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
+    sealed = ResponseCipher([DIGEST_KEY]).seal(request, issued)
+    assert ResponseCipher([DIGEST_KEY]).open(request, sealed) == issued
     assert issued.client_secret.encode() not in sealed.sealed
     others = [
-        (AnswerSeal([b"x" * 32]), request),
-        (AnswerSeal([DIGEST_KEY]), replace(request, idempotency_key=KEY + "x")),
-        (AnswerSeal([DIGEST_KEY]), replace(request, caller=caller(actor="bob"))),
+        (ResponseCipher([b"x" * 32]), request),
+        (ResponseCipher([DIGEST_KEY]), replace(request, idempotency_key=KEY + "x")),
+        (ResponseCipher([DIGEST_KEY]), replace(request, caller=caller(actor="bob"))),
     ]
     for seal, other in others:
         (key_hash,) = seal.key_hashes(other)
@@ -412,8 +412,8 @@ def test_an_answer_cannot_be_opened_without_both_keys(service, issued):
 
 
 def test_a_sealed_answer_that_was_tampered_with_is_not_opened(service, issued):
-    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
-    seal = AnswerSeal([DIGEST_KEY])
+    request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
+    seal = ResponseCipher([DIGEST_KEY])
     sealed = seal.seal(request, issued)
     tampered = replace(sealed, sealed=sealed.sealed[:-1] + bytes([sealed.sealed[-1] ^ 1]))
     with pytest.raises(IdempotencyKeyReused):
@@ -421,13 +421,13 @@ def test_a_sealed_answer_that_was_tampered_with_is_not_opened(service, issued):
 
 
 def test_sealing_the_same_answer_twice_gives_different_bytes(issued):
-    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
-    seal = AnswerSeal([DIGEST_KEY])
+    request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
+    seal = ResponseCipher([DIGEST_KEY])
     assert seal.seal(request, issued).sealed != seal.seal(request, issued).sealed
 
 
 def test_a_fingerprint_reveals_no_request_without_both_keys(issued):
-    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM"})
+    request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
     requests = [
         (DIGEST_KEY, request),
         (b"x" * 32, request),
@@ -435,11 +435,11 @@ def test_a_fingerprint_reveals_no_request_without_both_keys(issued):
         (DIGEST_KEY, replace(request, caller=caller(actor="bob"))),
         (DIGEST_KEY, replace(request, arguments={"name": "other"})),
     ]
-    fingerprints = {AnswerSeal([key]).seal(each, issued).fingerprint for key, each in requests}
+    fingerprints = {ResponseCipher([key]).seal(each, issued).fingerprint for key, each in requests}
     assert len(fingerprints) == len(requests)
 
 
-STORED_ANSWER = SealedAnswer(
+STORED_ANSWER = StoredResponse(
     b64decode("3oV71weFMNlfHTr1b0lHtaxosHfLZV+IUDHgU0te+TE="),
     b64decode("T1cEqMkr9AjFTgdY9v9aJDFBUxDSXRId70lxUZEYrtY="),
     b64decode(
@@ -453,8 +453,8 @@ STORED_ANSWER = SealedAnswer(
 
 def test_an_answer_that_another_version_stored_is_opened():
     """During a deployment, both versions run. To change the format takes two steps."""
-    seal = AnswerSeal([DIGEST_KEY])
-    request = RepeatableRequest(KEY, caller(), "issue", {"name": "CRM", "expires_at": None})
+    seal = ResponseCipher([DIGEST_KEY])
+    request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM", "expires_at": None})
     assert seal.key_hashes(request) == [STORED_ANSWER.key_hash]
     assert seal.open(request, STORED_ANSWER) == IssuedCredential(
         secret_id="sec_1",
@@ -465,5 +465,5 @@ def test_an_answer_that_another_version_stored_is_opened():
         created_at=datetime(2025, 6, 1, tzinfo=UTC),
         client_secret="lv_cs_1",
     )
-    with pytest.raises(AnswerErased):
+    with pytest.raises(ResponseErased):
         seal.open(request, replace(STORED_ANSWER, sealed=None))

@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from app.credentials.errors import AnswerErased, IdempotencyKeyReused
-from app.credentials.model import Caller, IssuedCredential, SealedAnswer
+from app.credentials.errors import IdempotencyKeyReused, ResponseErased
+from app.credentials.model import Caller, IssuedCredential, StoredResponse
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class RepeatableRequest:
+class IdempotentRequest:
     """A request that its caller may repeat to get the same answer.
 
     It is the same request if the idempotency key, the caller, the verb and the arguments are the
@@ -56,14 +56,14 @@ class _Keys(NamedTuple):
     """What is derived from an idempotency key. Only the hash is stored."""
 
     key_hash: bytes
-    sealing_key: bytes
+    encryption_key: bytes
     fingerprint_key: bytes
 
-    def fingerprint(self, request: RepeatableRequest) -> bytes:
+    def fingerprint(self, request: IdempotentRequest) -> bytes:
         return hmac.digest(self.fingerprint_key, request.content, hashlib.sha256)
 
 
-class AnswerSeal:
+class ResponseCipher:
     """Encrypts answers under a key derived from the idempotency key and a digest key together.
 
     So neither the database alone nor the database with one of the two keys reveals an answer. The
@@ -73,43 +73,45 @@ class AnswerSeal:
     def __init__(self, digest_keys: Sequence[bytes]) -> None:
         self._digest_keys = digest_keys
 
-    def key_hashes(self, request: RepeatableRequest) -> list[bytes]:
+    def key_hashes(self, request: IdempotentRequest) -> list[bytes]:
         """Return the hashes under which the answer may be stored, one for each digest key."""
         return [keys.key_hash for keys in self._keys(request)]
 
-    def seal(self, request: RepeatableRequest, answer: IssuedCredential) -> SealedAnswer:
+    def seal(self, request: IdempotentRequest, answer: IssuedCredential) -> StoredResponse:
         """Encrypt the answer (AES-256-GCM), and bind it to the request's content."""
         keys = _derive(self._digest_keys[0], request)
         nonce = os.urandom(_NONCE_BYTES)
         members = {name: _json_value(value) for name, value in asdict(answer).items()}
         content = json.dumps(members).encode()
-        sealed = AESGCM(keys.sealing_key).encrypt(nonce, content, request.content)
-        return SealedAnswer(keys.key_hash, keys.fingerprint(request), nonce + sealed)
+        sealed = AESGCM(keys.encryption_key).encrypt(nonce, content, request.content)
+        return StoredResponse(keys.key_hash, keys.fingerprint(request), nonce + sealed)
 
-    def open(self, request: RepeatableRequest, answer: SealedAnswer) -> IssuedCredential:
+    def open(self, request: IdempotentRequest, answer: StoredResponse) -> IssuedCredential:
         """Decrypt the answer.
 
-        Raises AnswerErased, or IdempotencyKeyReused if it belongs to a different request.
+        Raises ResponseErased, or IdempotencyKeyReused if it belongs to a different request.
         """
         derived = {keys.key_hash: keys for keys in self._keys(request)}
         keys = derived[answer.key_hash]
         if answer.sealed is None:
             if answer.fingerprint == keys.fingerprint(request):
-                raise AnswerErased
+                raise ResponseErased
             raise IdempotencyKeyReused
         nonce, sealed = answer.sealed[:_NONCE_BYTES], answer.sealed[_NONCE_BYTES:]
         try:
-            members = json.loads(AESGCM(keys.sealing_key).decrypt(nonce, sealed, request.content))
+            members = json.loads(
+                AESGCM(keys.encryption_key).decrypt(nonce, sealed, request.content)
+            )
         except InvalidTag:
             raise IdempotencyKeyReused from None
         created_at = datetime.fromisoformat(members.pop("created_at"))
         return IssuedCredential(**members, created_at=created_at)
 
-    def _keys(self, request: RepeatableRequest) -> list[_Keys]:
+    def _keys(self, request: IdempotentRequest) -> list[_Keys]:
         return [_derive(each, request) for each in self._digest_keys]
 
 
-def _derive(digest_key: bytes, request: RepeatableRequest) -> _Keys:
+def _derive(digest_key: bytes, request: IdempotentRequest) -> _Keys:
     kdf = HKDF(
         algorithm=SHA256(),
         length=3 * _KEY_BYTES,
@@ -119,7 +121,7 @@ def _derive(digest_key: bytes, request: RepeatableRequest) -> _Keys:
     derived = kdf.derive(request.idempotency_key.encode())
     return _Keys(
         key_hash=derived[:_KEY_BYTES],
-        sealing_key=derived[_KEY_BYTES : 2 * _KEY_BYTES],
+        encryption_key=derived[_KEY_BYTES : 2 * _KEY_BYTES],
         fingerprint_key=derived[2 * _KEY_BYTES :],
     )
 

@@ -1,17 +1,16 @@
 """Writes in the background: record last uses, renew digests, and erase old answers."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, NamedTuple
 
+from app.bulkheads import BulkheadFull, WorkClass
 from app.credentials import repository
 from app.credentials.model import Use
 from app.database.errors import DatabaseFault, DatabaseUnavailable
-from app.database.pool import Connection, Database
-from app.places import NoPlace, Work
+from app.database.pool import Database
 
 # By then, every process has recorded the uses that it knows of, unless its writes are held up.
 SETTLE_SECONDS = 0.2
@@ -31,14 +30,14 @@ class _PendingUse(NamedTuple):
     at: float  # of the monotonic clock
 
 
-class DeferredWrites:
+class BackgroundWriter:
     """Records last uses and renews digests in the background, within about a tenth of a second.
 
     A verification neither waits for this nor fails with it. Writes stay pending until the database
     accepts them; they are lost if the process ends first. Every minute, old answers are erased.
     """
 
-    def __init__(self, database: Database, work: Work) -> None:
+    def __init__(self, database: Database, work: WorkClass) -> None:
         self._database = database
         self._work = work
         self._lock = Lock()
@@ -52,7 +51,7 @@ class DeferredWrites:
     def open(self) -> None:
         """Start the background thread. Call it after the fork."""
         # made only here: from Python 3.13 on, a fork ends threads that have not started
-        self._thread = Thread(target=self._run, name="deferred writes", daemon=True)
+        self._thread = Thread(target=self._run, name="background writer", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -84,10 +83,10 @@ class DeferredWrites:
         if not (used or digests):
             return
         try:
-            with self._connection() as connection:
+            with self._database.connection_for(self._work) as connection:
                 repository.update_last_use(connection, _uses(used))
                 repository.update_digests(connection, digests)
-        except (DatabaseUnavailable, NoPlace):
+        except (DatabaseUnavailable, BulkheadFull):
             if not self._failing:
                 _logger.warning("last uses and digests not recorded yet")
             self._failing = True
@@ -100,12 +99,12 @@ class DeferredWrites:
             _forget(self._used, used)
             _forget(self._digests, digests)
 
-    def erase_old_answers(self) -> None:
+    def erase_old_responses(self) -> None:
         """Erase the sealed answers that are too old to be repeated."""
         try:
-            with self._connection() as connection:
-                repository.delete_old_answers(connection)
-        except (DatabaseUnavailable, DatabaseFault, NoPlace):
+            with self._database.connection_for(self._work) as connection:
+                repository.delete_old_responses(connection)
+        except (DatabaseUnavailable, DatabaseFault, BulkheadFull):
             _logger.warning("old answers not erased")
 
     def _add(self, pending: dict[int, Any], client_secret_id: int, value: Any) -> None:
@@ -114,12 +113,6 @@ class DeferredWrites:
                 pending[client_secret_id] = value
         self._wanted.set()
 
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        work = self._work
-        with work.places.take(), self._database.connection(work.seconds) as connection:
-            yield connection
-
     def _run(self) -> None:
         erase_at = monotonic()
         while not self._stopping.wait(_RETRY_SECONDS if self._failing else _PAUSE_SECONDS):
@@ -127,7 +120,7 @@ class DeferredWrites:
             self._wanted.clear()
             self.flush()
             if monotonic() >= erase_at:
-                self.erase_old_answers()
+                self.erase_old_responses()
                 erase_at = monotonic() + _ERASE_SECONDS
 
 

@@ -25,7 +25,7 @@ _SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class PastEvent:
+class TrailEvent:
     """An event of the copied trail. Its time has whole seconds."""
 
     secret_id: str
@@ -46,7 +46,7 @@ class PastEvent:
 
 
 @dataclass(slots=True)
-class Reapplied:
+class Summary:
     """How many changes were applied again, and how many credentials the database lacks."""
 
     revoked: int = 0
@@ -57,7 +57,7 @@ class Reapplied:
 
 
 @dataclass(frozen=True, slots=True)
-class Reapplication:
+class Reapply:
     """Applies the restrictions in a trail again. To repeat it changes nothing.
 
     `caller` returns the caller to record in the new events of a unit. `apply` raises what
@@ -68,19 +68,19 @@ class Reapplication:
     seconds: float
     caller: Callable[[str], Caller]
 
-    def apply(self, events: Iterable[PastEvent]) -> Reapplied:
+    def apply(self, events: Iterable[TrailEvent]) -> Summary:
         """Apply the events, given oldest first, that the restored trail lacks."""
-        events_by_credential: dict[str, list[PastEvent]] = {}
+        events_by_credential: dict[str, list[TrailEvent]] = {}
         for event in events:
             events_by_credential.setdefault(event.secret_id, []).append(event)
-        done = Reapplied()
+        done = Summary()
         for secret_id, its_events in events_by_credential.items():
             with self.database.transaction(self.seconds) as connection:
                 self._apply_to(connection, secret_id, its_events, done)
         return done
 
     def _apply_to(
-        self, connection: Connection, secret_id: str, events: list[PastEvent], done: Reapplied
+        self, connection: Connection, secret_id: str, events: list[TrailEvent], done: Summary
     ) -> None:
         unit_id = repository.find_unit(connection, secret_id=secret_id)
         credential = (
@@ -105,9 +105,9 @@ class _CredentialChanges:
     connection: Connection
     caller: Caller
     credential: LockedCredential
-    done: Reapplied
+    done: Summary
 
-    def apply(self, events: list[PastEvent]) -> None:
+    def apply(self, events: list[TrailEvent]) -> None:
         revoked = [each for each in events if each.event == "revoked"]
         if revoked:
             repository.delete_credential(
@@ -122,7 +122,7 @@ class _CredentialChanges:
         self._disable(events)
         self._distrust(events)
 
-    def _disable(self, events: list[PastEvent]) -> None:
+    def _disable(self, events: list[TrailEvent]) -> None:
         changes = [each for each in events if each.event in {"disabled", "enabled"}]
         if not (changes and changes[-1].event == "disabled" and self.credential.enabled):
             return
@@ -131,7 +131,7 @@ class _CredentialChanges:
         self._record("disabled", changes[-1], **({"all": True} if with_unit else {}))
         self.done.disabled += 1
 
-    def _distrust(self, events: list[PastEvent]) -> None:
+    def _distrust(self, events: list[TrailEvent]) -> None:
         field = "trust_upstream_consent"
         changes = [each for each in events if each.event == "updated" and field in each.detail]
         if not changes or not self.credential.trust_upstream_consent:
@@ -142,7 +142,7 @@ class _CredentialChanges:
         self._record("updated", changes[-1], **{field: {"from": True, "to": False}})
         self.done.distrusted += 1
 
-    def _end_secrets(self, events: list[PastEvent]) -> None:
+    def _end_secrets(self, events: list[TrailEvent]) -> None:
         live = repository.select_client_secrets(
             self.connection,
             unit_id=self.credential.unit_id,
@@ -157,7 +157,7 @@ class _CredentialChanges:
                 keep=kept,
             )
 
-    def _end_secret(self, secret: ClientSecret, events: list[PastEvent]) -> bool:
+    def _end_secret(self, secret: ClientSecret, events: list[TrailEvent]) -> bool:
         """Apply the events to the client secret. Return False if it has not ended yet."""
         ends = [(end, each) for each in events if (end := _end_of(secret, each)) is not None]
         if not ends:
@@ -179,7 +179,7 @@ class _CredentialChanges:
         repository.update_credential(self.connection, credential)
         self.credential = credential
 
-    def _record(self, event: EventName, cause: PastEvent, **detail: Any) -> None:
+    def _record(self, event: EventName, cause: TrailEvent, **detail: Any) -> None:
         """Add an event of our own, with the original event in its `reapplied`."""
         reapplied = {
             "event": cause.event,
@@ -196,7 +196,7 @@ class _CredentialChanges:
         )
 
 
-def _end_of(secret: ClientSecret, event: PastEvent) -> datetime | None:
+def _end_of(secret: ClientSecret, event: TrailEvent) -> datetime | None:
     """Return when the event ended the client secret, or None if it did not."""
     if event.precedes(secret):
         return None
