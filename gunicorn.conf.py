@@ -3,13 +3,16 @@
 import sys
 from typing import TYPE_CHECKING
 
-from app import logs, server
+from app import logs
 from app.metrics.directory import MetricsDirectory
+from app.server import adaptation
 from app.settings import WORKER_CLASSES, SettingsError, process_settings
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.http.message import Request
+
+    from app.server.worker import Worker
 
 try:
     settings = process_settings()
@@ -20,7 +23,7 @@ except SettingsError as error:
 bind = settings.bind
 workers = settings.web_concurrency
 worker_class = WORKER_CLASSES[settings.worker_class]
-logger_class = "app.server.Logger"
+logger_class = "app.server.adaptation.Logger"
 threads = settings.threads
 graceful_timeout = 10  # seconds: twice the longest answer, and a limit for half-sent requests
 preload_app = True  # errors show before workers start, and workers share the code's memory
@@ -38,27 +41,27 @@ def on_starting(arbiter: "Arbiter") -> None:
     arbiter.metrics = MetricsDirectory.make()
 
 
-def pre_fork(arbiter: "Arbiter", worker: "server.Worker") -> None:
+def pre_fork(arbiter: "Arbiter", worker: "Worker") -> None:
     """Give the worker its files in that directory."""
     worker.metrics = arbiter.metrics.worker_files(each.metrics for each in arbiter.WORKERS.values())
 
 
-def post_worker_init(worker: "server.Worker") -> None:
+def post_worker_init(worker: "Worker") -> None:
     """Open the services after the fork."""
     worker.wsgi.services.open(worker.metrics)
 
 
-def pre_request(_: "server.Worker", request: "Request") -> None:
+def pre_request(_: "Worker", request: "Request") -> None:
     """Let the application see that a request has several Idempotency-Keys."""
-    server.join_repeated_keys(request)
+    adaptation.join_repeated_keys(request)
 
 
-def worker_exit(_: "Arbiter", worker: "server.Worker") -> None:
+def worker_exit(_: "Arbiter", worker: "Worker") -> None:
     """Close the services when the worker stops."""
     worker.wsgi.services.close()
 
 
-def child_exit(_: "Arbiter", worker: "server.Worker") -> None:
+def child_exit(_: "Arbiter", worker: "Worker") -> None:
     """Remove the gauges of a worker that has ended. Its counters stay."""
     if worker.metrics is not None:
         worker.metrics.remove_gauges()
@@ -69,4 +72,4 @@ def on_exit(arbiter: "Arbiter") -> None:
     arbiter.metrics.remove()
 
 
-server.adapt_gunicorn()
+adaptation.adapt_gunicorn()

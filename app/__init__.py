@@ -7,11 +7,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
 from app.api import health, secrets, verify
-from app.api.docs.views import docs_blueprint
 from app.api.http import errors, hooks
 from app.api.http.application import Application
 from app.api.openapi import document
-from app.fastpath.middleware import VerifyMiddleware
+from app.api.verify_middleware import VerifyMiddleware
+from app.docs.views import docs_blueprint
 from app.services import Services
 from app.settings import Settings
 

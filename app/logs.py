@@ -94,7 +94,7 @@ class _StandardOutput(logging.Handler):
 class _QuotedInputFilter(logging.Filter):
     """Removes requests that gunicorn quotes: a header or a URL may contain a secret.
 
-    app/server.py writes a line for a malformed request itself, with its request ID.
+    app/server/malformed_http.py writes a line for a malformed request itself, with its request ID.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -74,3 +74,6 @@ class RateLimit:
             socket_connect_timeout=_STORAGE_TIMEOUT_SECONDS,
         )
         return FixedWindowRateLimiter(storage)
+
+
+UNLIMITED = RateLimit("unlimited", 0, "memory://")

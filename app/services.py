@@ -8,20 +8,64 @@ from app.bulkheads import Bulkheads
 from app.counters import Histogram
 from app.credentials.background import BackgroundWriter
 from app.credentials.hashing import Hasher
-from app.credentials.idempotency import ResponseCipher
-from app.credentials.service import CredentialService
+from app.credentials.idempotency import Idempotency, ResponseCipher
+from app.credentials.management import CredentialService
+from app.credentials.verification import Verifier
 from app.database.pool import Database
 from app.identity.key_sources import KeyFile, KeySource, KeyUrl
 from app.identity.tokens import Claims, TokenVerifier
 from app.metrics.directory import WorkerFiles
 from app.metrics.publisher import Metrics
 from app.metrics.requests import BUCKETS, RequestKind
-from app.rate_limits import RateLimit
+from app.rate_limits import UNLIMITED, RateLimit
 from app.settings import CredentialSettings, Settings
 
 # All failures share this many counters. A collision turns a 401 into a 429, never a 200 into a
 # refusal.
 _FAILURE_COUNTERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What can be done with credentials. The writer is still closed: then no use is recorded."""
+
+    credentials: CredentialService
+    verifier: Verifier
+    writer: BackgroundWriter
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: CredentialSettings,
+        database: Database,
+        bulkheads: Bulkheads,
+        *,
+        issue_limit: RateLimit = UNLIMITED,
+        failure_limit: RateLimit = UNLIMITED,
+    ) -> Self:
+        """Make the domain, by default without rate limits, as operators use it."""
+        hasher = Hasher(settings.bcrypt_rounds, settings.digest_keys, bulkheads)
+        writer = BackgroundWriter(database, bulkheads.background)
+        return cls(
+            CredentialService(
+                database=database,
+                hasher=hasher,
+                writer=writer,
+                idempotency=Idempotency(ResponseCipher(settings.digest_keys)),
+                bulkheads=bulkheads,
+                issue_limit=issue_limit,
+                max_credentials=settings.max_credentials_per_unit,
+                max_secret_days=settings.max_secret_days,
+            ),
+            Verifier(
+                database=database,
+                hasher=hasher,
+                writer=writer,
+                bulkheads=bulkheads,
+                failure_limit=failure_limit,
+            ),
+            writer,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +76,10 @@ class Services:
     bulkheads: Bulkheads
     keys: KeySource
     credentials: CredentialService
+    verifier: Verifier
+    writer: BackgroundWriter
     tokens: TokenVerifier
     manager_roles: frozenset[str]  # empty if everyone may change credentials
-    verify_failures: RateLimit
-    issues: RateLimit
     request_durations: Histogram[RequestKind]
     metrics: Metrics
 
@@ -45,13 +89,26 @@ class Services:
         bulkheads = Bulkheads.for_verifiers(settings.threads)
         database = Database(settings.database_url, connections=bulkheads.connections)
         keys = _key_source(settings, bulkheads)
-        credentials = make_credential_service(settings, database, bulkheads)
+        domain = Domain.from_settings(
+            settings,
+            database,
+            bulkheads,
+            issue_limit=RateLimit("issues", settings.issue_limit, settings.ratelimit_storage_url),
+            failure_limit=RateLimit(
+                "verify failures",
+                settings.verify_failure_limit,
+                settings.ratelimit_storage_url,
+                counters=_FAILURE_COUNTERS,
+            ),
+        )
         request_durations: Histogram[RequestKind] = Histogram(BUCKETS)
         return cls(
             database=database,
-            keys=keys,
             bulkheads=bulkheads,
-            credentials=credentials,
+            keys=keys,
+            credentials=domain.credentials,
+            verifier=domain.verifier,
+            writer=domain.writer,
             tokens=TokenVerifier(
                 keys,
                 algorithms=settings.jwt_algorithms,
@@ -60,19 +117,12 @@ class Services:
                 claims=settings.jwt_claims,
             ),
             manager_roles=settings.jwt_manager_roles,
-            verify_failures=RateLimit(
-                "verify failures",
-                settings.verify_failure_limit,
-                settings.ratelimit_storage_url,
-                counters=_FAILURE_COUNTERS,
-            ),
-            issues=RateLimit("issues", settings.issue_limit, settings.ratelimit_storage_url),
             request_durations=request_durations,
             metrics=Metrics(
                 database=database,
                 bulkheads=bulkheads,
                 keys=keys,
-                credentials=credentials,
+                credentials=domain.credentials,
                 request_durations=request_durations,
             ),
         )
@@ -88,30 +138,15 @@ class Services:
         """
         self.database.open()
         self.keys.open()
-        self.credentials.writer.open()
+        self.writer.open()
         self.metrics.open(files)
 
     def close(self) -> None:
         """Stop the background work, write what is pending, and close the connections."""
         self.metrics.close()
         self.keys.close()
-        self.credentials.writer.close()
+        self.writer.close()
         self.database.close()
-
-
-def make_credential_service(
-    settings: CredentialSettings, database: Database, bulkheads: Bulkheads
-) -> CredentialService:
-    """Make the domain's service."""
-    return CredentialService(
-        database=database,
-        hasher=Hasher(settings.bcrypt_rounds, settings.digest_keys, bulkheads),
-        writer=BackgroundWriter(database, bulkheads.background),
-        seal=ResponseCipher(settings.digest_keys),
-        bulkheads=bulkheads,
-        max_credentials=settings.max_credentials_per_unit,
-        max_secret_days=settings.max_secret_days,
-    )
 
 
 def _key_source(settings: Settings, bulkheads: Bulkheads) -> KeySource:

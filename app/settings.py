@@ -3,7 +3,7 @@
 import base64
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -25,8 +25,8 @@ ALGORITHMS = (
 )  # fmt: skip
 DEFAULT_ALGORITHMS = ["RS256", "ES256", "EdDSA"]
 WORKER_CLASSES = {  # each value of WORKER_CLASS, with its class for gunicorn
-    "fastpath": "app.fastpath.worker.FastWorker",
-    "gthread": "app.server.Worker",
+    "fastpath": "app.server.fast_worker.FastWorker",
+    "gthread": "app.server.worker.Worker",
 }
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -59,6 +59,13 @@ class CredentialSettings:
         settings = cls(**_domain_values(env))
         _raise_problems(env, {})
         return settings
+
+
+# The variables of these settings. DIGEST_KEY may be a list, so its field has another name.
+CREDENTIAL_VARIABLES = frozenset(
+    "DIGEST_KEY" if each.name == "digest_keys" else each.name.upper()
+    for each in fields(CredentialSettings)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from time import monotonic, sleep
 
 import psutil
 
-from tests.server import free_port
+from tests.running_server import free_port
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / "var" / "bench" / "logs"

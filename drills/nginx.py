@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from drills.service import CannotRun, await_start, running, wait_until
-from tests.server import free_port
+from tests.running_server import free_port
 
 _FILE = Path(__file__).parents[1] / "deploy" / "cluster" / "nginx.conf"
 _DRAIN_SECONDS = 30

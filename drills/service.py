@@ -25,7 +25,7 @@ from drills.load import Callers, Request
 from tests.helpers import basic
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.postgres import Postgres, running_postgres
-from tests.server import Answer, ask, clean_environment, free_port
+from tests.running_server import Answer, ask, clean_environment, free_port
 
 PROCESSES = 2
 THREADS = 4

@@ -4,7 +4,7 @@ import os
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,15 +16,16 @@ from flask.testing import FlaskClient
 from psycopg.rows import dict_row
 
 from app import create_app
+from app.credentials.management import CredentialService
 from app.credentials.model import IssuedCredential
-from app.credentials.service import CredentialService
+from app.credentials.verification import Verifier
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from app.settings import Settings
-from tests.helpers import DIGEST_KEY, caller, claims_named, service_role
+from tests.helpers import DIGEST_KEY, caller, known_settings, service_role
 from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, Issuer
 from tests.postgres import postgres_directory
-from tests.server import Server, running_server
+from tests.running_server import Server, running_server
 
 TEMPLATE = "template_credentials"
 
@@ -107,30 +108,23 @@ def settings(
 ) -> Settings:
     jwks = tmp_path_factory.mktemp("keys") / "jwks.json"
     jwks.write_bytes(issuer.jwks())
-    return Settings(
+    variables = {
         # the role of production, so that a test of a statement shows a missing GRANT
-        database_url=database_url.replace("//postgres@", "//credentials_service@"),
-        jwt_keys=jwks,
-        jwt_issuer=ISSUER,
-        jwt_audience=AUDIENCE,
-        jwt_algorithms=ALGORITHMS,
-        jwt_claims=claims_named(),
-        jwt_manager_roles=frozenset(),
-        digest_keys=(DIGEST_KEY,),
-        bcrypt_rounds=10,
-        host="127.0.0.1",
-        port=8000,
-        web_concurrency=1,
-        threads=4,
-        worker_class="fastpath",
-        verify_failure_limit=60,
-        issue_limit=0,
-        max_credentials_per_unit=1000,
-        max_secret_days=None,
-        trusted_proxies=0,
-        ratelimit_storage_url="memory://",
-        log_level="info",
-    )
+        "DATABASE_URL": database_url.replace("//postgres@", "//credentials_service@"),
+        "JWT_PUBLIC_KEY_FILE": str(jwks),
+        "JWT_ISSUER": ISSUER,
+        "JWT_AUDIENCE": AUDIENCE,
+        "JWT_ALGORITHMS": ",".join(ALGORITHMS),
+        "DIGEST_KEY": b64encode(DIGEST_KEY).decode(),
+        "WEB_CONCURRENCY": "1",
+        "ISSUE_LIMIT": "0",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(os.environ) & known_settings():
+            patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        return Settings.from_environment()
 
 
 @contextmanager
@@ -182,6 +176,11 @@ def member(app: Flask, issuer: Issuer) -> FlaskClient:
 @pytest.fixture
 def service(app: Flask) -> CredentialService:
     return app.services.credentials
+
+
+@pytest.fixture
+def verifier(app: Flask) -> Verifier:
+    return app.services.verifier
 
 
 @pytest.fixture
@@ -240,39 +239,27 @@ def _server(settings: Settings) -> Iterator[Server]:
 
 @pytest.fixture
 def server(_server: Server, rows: Rows) -> Server:
-    """The service behind gunicorn, with an empty database. tests/gunicorn tries each worker."""
+    """The service behind gunicorn, with an empty database. tests/server tries each worker."""
     return _server
 
 
 def environment(settings: Settings, **changes: Any) -> dict[str, str]:
     """Return the settings as environment variables."""
     settings = replace(settings, **changes)
-    days = settings.max_secret_days
-    return {
-        "DATABASE_URL": settings.database_url,
-        "JWT_PUBLIC_KEY_FILE": str(settings.jwt_keys),
-        "JWT_ISSUER": settings.jwt_issuer,
-        "JWT_AUDIENCE": settings.jwt_audience,
-        "JWT_UNIT_CLAIM": str(settings.jwt_claims.unit),
-        "JWT_UNITS_CLAIM": str(settings.jwt_claims.units),
-        "DIGEST_KEY": ",".join(b64encode(each).decode() for each in settings.digest_keys),
-        "WEB_CONCURRENCY": str(settings.web_concurrency),
-        "THREADS": str(settings.threads),
-        "WORKER_CLASS": settings.worker_class,
-        "BCRYPT_ROUNDS": str(settings.bcrypt_rounds),
-        "VERIFY_FAILURE_LIMIT": str(settings.verify_failure_limit),
-        "ISSUE_LIMIT": str(settings.issue_limit),
-        "MAX_CREDENTIALS_PER_UNIT": str(settings.max_credentials_per_unit),
-        **({} if days is None else {"MAX_SECRET_DAYS": str(days)}),
-        **(
-            {
-                "JWT_ROLE_CLAIM": str(settings.jwt_claims.role),
-                "JWT_MANAGER_ROLES": ",".join(settings.jwt_manager_roles),
-            }
-            if settings.jwt_claims.role
-            else {}
-        ),
-        "TRUSTED_PROXIES": str(settings.trusted_proxies),
-        "RATELIMIT_STORAGE_URL": settings.ratelimit_storage_url,
-        "LOG_LEVEL": settings.log_level,
+    values = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    claims = values.pop("jwt_claims")
+    variables = {
+        "DIGEST_KEY": [b64encode(each).decode() for each in values.pop("digest_keys")],
+        "JWT_PUBLIC_KEY_FILE": values.pop("jwt_keys"),
+        "JWT_UNIT_CLAIM": claims.unit,
+        "JWT_UNITS_CLAIM": claims.units,
+        "JWT_ROLE_CLAIM": claims.role,
+        **{name.upper(): value for name, value in values.items()},
     }
+    return {name: text for name, value in variables.items() if (text := _text(value))}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple | frozenset):
+        return ",".join(value)
+    return "" if value is None else str(value)

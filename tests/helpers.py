@@ -16,7 +16,7 @@ from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
 from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.times import format_time
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 if TYPE_CHECKING:
     from werkzeug.test import TestResponse
@@ -56,11 +56,15 @@ def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
         errors.InvalidExpiry: ("Must be in the future",),
         errors.VerificationRefused: ("unknown",),
         errors.CredentialInUse: (datetime.now(UTC),),
+        errors.TooManyFailures: (1,),
+        errors.TooManyIssues: (1,),
     }
     kinds = [
         each
         for each in vars(errors).values()
-        if isinstance(each, type) and issubclass(each, Exception)
+        if isinstance(each, type)
+        and issubclass(each, Exception)
+        and each is not errors.LimitExceeded
     ]
     return [kind(*arguments.get(kind, ())) for kind in kinds if kind not in without]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.server import ROOT, clean_environment, free_port, wait_until
+from tests.running_server import ROOT, clean_environment, free_port, wait_until
 
 
 class Run:

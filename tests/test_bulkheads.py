@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 
 from app.bulkheads import Bulkhead, BulkheadFull, Bulkheads
-from tests.server import wait_until
+from tests.running_server import wait_until
 
 
 def seconds_until_refused(bulkhead):

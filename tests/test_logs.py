@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from app import logs
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 LOG_ONE_REQUEST = (
     "import logging, logging.config\n"

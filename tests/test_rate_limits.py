@@ -6,7 +6,7 @@ import pytest
 
 from app.credentials.generator import generate_client_secret
 from tests.helpers import basic, require
-from tests.server import free_port, wait_until
+from tests.running_server import free_port, wait_until
 
 CLIENT_ID = "lv_ci_" + "a" * 20
 

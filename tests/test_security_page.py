@@ -7,7 +7,7 @@ import click
 import pytest
 
 from app.cli.commands import main
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 PAGE = (ROOT / "SECURITY.md").read_text()
 COMMANDS = re.findall(r"^(credentials .*?)(?: +#.*)?$", PAGE, re.MULTILINE)

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 from tests.conftest import environment
-from tests.server import ROOT, clean_environment
+from tests.running_server import ROOT, clean_environment
 
 PROGRAM = """
 from app import create_app

@@ -11,7 +11,7 @@ import marshmallow
 
 from app.api.http.input import invalid_member
 from app.cli.commands import main
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 WORDING = Path(__file__).with_name("wording.txt")
 CHANGED = "The words that people read have changed. Review them, then run `make wording`."

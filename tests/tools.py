@@ -1,7 +1,7 @@
 """The programs of `make tools`: real proxies, and the linters of deploy/."""
 
 from tests.helpers import require
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 
 def tool(name: str) -> str:

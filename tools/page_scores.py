@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from tests.make_run import running
-from tests.server import ROOT, free_port
+from tests.running_server import ROOT, free_port
 
 _TOOL = ROOT / "tools" / "lighthouse" / "node_modules" / ".bin" / "lighthouse"
 _CHROMIUM = "/usr/bin/chromium"

@@ -1,20 +1,15 @@
 """`/secrets`: the credentials of the caller's active unit."""
 
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from app.api.auth import bearer_auth, manager_auth
 from app.api.http import problems
 from app.api.http.application import current_app, request
+from app.api.http.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
 from app.api.http.input import Blueprint, invalid_member, invalid_parameter_of
 from app.api.http.pagination import link_header
-from app.api.http.problems import (
-    HTTPProblem,
-    credential_in_use,
-    invalid_expiry,
-    too_many_issues,
-)
+from app.api.http.problems import credential_in_use, invalid_expiry
 from app.api.openapi import examples
 from app.api.openapi.components import (
     HINT_PARAMETER,
@@ -33,25 +28,26 @@ from app.api.schemas.credentials import (
     RotationSchema,
 )
 from app.api.schemas.events import AuditEventSchema, UnitEventSchema
-from app.api.schemas.idempotency import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, IdempotencyKeySchema
+from app.api.schemas.idempotency import IdempotencyKeySchema
 from app.api.schemas.queries import (
     CredentialPageSchema,
     EventPageSchema,
     UnitEventPageSchema,
 )
 from app.credentials.errors import InvalidExpiry
-from app.credentials.idempotency import IdempotentRequest
+from app.credentials.management import CredentialService
 from app.credentials.model import (
     Caller,
     Credential,
+    CredentialChanges,
     CredentialFilter,
     DetailedCredential,
     Event,
     EventFilter,
     IssuedCredential,
+    ReplayedCredential,
     UnitEvent,
 )
-from app.credentials.service import CredentialService
 
 blueprint = Blueprint(
     "Credentials",
@@ -69,7 +65,7 @@ _INVALID_FILTER = problem_response(
     bad_cursor=invalid_parameter_of(UnitEventPageSchema(), "cursor"),
     bad_time=invalid_parameter_of(UnitEventPageSchema(), "since"),
 )
-_EXPIRY_IN_THE_PAST = invalid_expiry(str(InvalidExpiry("10 years")))
+_EXPIRY_IN_THE_PAST = invalid_expiry(InvalidExpiry("10 years"))
 _INVALID_NEW_CREDENTIAL = problem_response(
     bad_name=invalid_member(NewCredentialSchema(), "name"),
     bad_expiry=_EXPIRY_IN_THE_PAST,
@@ -86,7 +82,7 @@ _INVALID_ROTATION = problem_response(
     bad_expiry=_EXPIRY_IN_THE_PAST,
     bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
 )
-_REPEATED = {"under_way": problems.REQUEST_IN_PROGRESS, "erased": problems.RESPONSE_ERASED}
+_REPLAY_ERRORS = {"under_way": problems.REQUEST_IN_PROGRESS, "erased": problems.RESPONSE_ERASED}
 _KEY_REUSED = {422: problem_response(reused=problems.IDEMPOTENCY_KEY_REUSED)}
 _BODY_ERRORS = {413: "ContentTooLarge", 415: "UnsupportedMediaType"}
 _NOT_FOUND = {404: "CredentialNotFound"}
@@ -109,35 +105,8 @@ def _enter_bulkhead() -> None:
     request.exit_stack.enter_context(current_app.services.bulkheads.management.bulkhead)
 
 
-def _repeatable(
-    caller: Caller, headers: dict[str, str], verb: str, **arguments: Any
-) -> IdempotentRequest | None:
-    """Return the request as a repeatable one, or None if it has no idempotency key."""
-    key = headers.get(IDEMPOTENCY_KEY)
-    return None if key is None else IdempotentRequest(key, caller, verb, arguments)
-
-
-def _answer_once(
-    caller: Caller,
-    repeatable: IdempotentRequest | None,
-    change: Callable[[Callable[[], None]], IssuedCredential],
-) -> tuple[IssuedCredential, dict[str, str]]:
-    """Repeat the answer to an earlier, identical request, or make the change and answer it.
-
-    `change` gets the function to call before bcrypt: it counts the attempt.
-    """
-    if repeatable is not None:
-        answer = _credentials().find_answer(repeatable)
-        if answer is not None:
-            return answer, {IDEMPOTENCY_REPLAYED: "true"}
-    return change(lambda: _limit_issues(caller)), {}
-
-
-def _limit_issues(caller: Caller) -> None:
-    """Count an attempt of the unit to issue or rotate. Raises HTTPProblem (429) beyond the limit."""
-    retry_after = current_app.services.issues.count(caller.unit_id)
-    if retry_after is not None:
-        raise HTTPProblem(too_many_issues(retry_after))
+def _replayed(issued: IssuedCredential) -> dict[str, str]:
+    return {IDEMPOTENCY_REPLAYED: "true"} if isinstance(issued, ReplayedCredential) else {}
 
 
 @blueprint.route("")
@@ -170,7 +139,7 @@ def list_credentials(
     operationId="issueCredential",
     responses={
         400: _INVALID_NEW_CREDENTIAL,
-        409: problem_response(limit=problems.CREDENTIAL_LIMIT, **_REPEATED),
+        409: problem_response(limit=problems.CREDENTIAL_LIMIT, **_REPLAY_ERRORS),
         **_BODY_ERRORS,
         **_KEY_REUSED,
         429: "TooManyIssues",
@@ -190,12 +159,8 @@ def issue_credential(
     events. Only this response shows the client secret: give it to the sender and store it nowhere
     else.
     """
-    repeatable = _repeatable(caller, headers, "issue", **new)
-    return _answer_once(
-        caller,
-        repeatable,
-        lambda count: _credentials().issue(caller, **new, request=repeatable, before_bcrypt=count),
-    )
+    issued = _credentials().issue(caller, **new, idempotency_key=headers.get(IDEMPOTENCY_KEY))
+    return issued, _replayed(issued)
 
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER)
@@ -223,11 +188,11 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 def update_credential(caller: Caller, update: dict[str, Any], secret_id: str) -> None:
     """Update a credential
 
-    Sets `trust_upstream_consent` and, if given, the name and whether the credential is enabled.
-    Once you have the response to a request that disables it, no instance verifies it. A request
-    that changes nothing is not recorded in the audit trail.
+    Sets the fields in the body. Once you have the response to a request that disables the
+    credential, no instance verifies it. A request that changes nothing is not recorded in the audit
+    trail.
     """
-    _credentials().update(caller, secret_id, **update)
+    _credentials().update(caller, secret_id, CredentialChanges(**update))
 
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["DELETE"])
@@ -283,7 +248,7 @@ def end_client_secret(caller: Caller, secret_id: str, hint: str) -> None:
     responses={
         400: _INVALID_ROTATION,
         **_NOT_FOUND,
-        409: problem_response(limit=problems.SECRET_LIMIT, **_REPEATED),
+        409: problem_response(limit=problems.SECRET_LIMIT, **_REPLAY_ERRORS),
         **_BODY_ERRORS,
         **_KEY_REUSED,
         429: "TooManyIssues",
@@ -303,14 +268,10 @@ def rotate_credential(
     ends, so that every sender can switch without an outage. At most two are live: during an overlap
     end one first, or rotate with an `overlap_seconds` of 0, which ends both immediately.
     """
-    repeatable = _repeatable(caller, headers, "rotate", secret_id=secret_id, **rotation)
-    return _answer_once(
-        caller,
-        repeatable,
-        lambda count: _credentials().rotate(
-            caller, secret_id, **rotation, request=repeatable, before_bcrypt=count
-        ),
+    issued = _credentials().rotate(
+        caller, secret_id, **rotation, idempotency_key=headers.get(IDEMPOTENCY_KEY)
     )
+    return issued, _replayed(issued)
 
 
 @blueprint.route("/events")

@@ -1,8 +1,8 @@
 """`/verify`: the hot path, called for every event.
 
 There are two entrances. The Flask views below can serve every request. In front of Flask, the WSGI
-middleware in app/fastpath/ answers ordinary requests itself, because Flask's own work on a request
-costs more than the SELECT (ADR 8). Both get their answer from `verification_response`.
+middleware in verify_middleware.py serves plain requests itself, because Flask's own work on a
+request costs more than the SELECT (ADR 8). Both get their response from `verification_response`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from marshmallow.fields import Boolean
 from marshmallow.validate import Regexp
 from werkzeug.http import HTTP_STATUS_CODES
 
-from app.api.http import problem_types
+from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint
-from app.api.http.problems import HTTPProblem, Problem, too_many_failures, unauthenticated
 from app.api.openapi import examples
 from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
 from app.bulkheads import BulkheadFull
-from app.credentials.errors import MalformedPair, VerificationRefused
+from app.credentials.errors import MalformedPair, TooManyFailures, VerificationRefused
 from app.credentials.model import Verification, VerifiedCredential
 from app.database.errors import DatabaseUnavailable
 from app.json_bytes import json_bytes
@@ -39,12 +38,11 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from app.api.http.access_log import AccessRecord
+    from app.api.http.problems import Problem
     from app.metrics.requests import Outcome
     from app.services import Services
 
 ROUTE = "/verify"
-
-_REFUSED = unauthenticated(problem_types.INVALID_PAIR, 'Basic realm="LeadVibe", charset="UTF-8"')
 
 _MEMBERS = [each.name for each in fields(VerifiedCredential)]
 _values_of = attrgetter(*_MEMBERS)  # `asdict` copies, and takes ten times as long
@@ -65,7 +63,7 @@ blueprint = Blueprint("Verification", __name__, description="For services that r
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class VerifyResponse:
     """The response to a verification, through either entrance."""
 
     status: int
@@ -79,7 +77,7 @@ class Answer:
 
     @classmethod
     def of(cls, problem: Problem) -> Self:
-        """Return the answer that reports the problem."""
+        """Return the response that reports the problem."""
         body = problem.body()
         return cls(
             problem.status, [*problem.header_items(), ("Content-Length", str(len(body)))], body
@@ -88,34 +86,20 @@ class Answer:
 
 def verification_response(
     environ: WSGIEnvironment, services: Services, record: AccessRecord
-) -> Answer:
+) -> VerifyResponse:
     """Verify the pair in the Authorization header, and add its client and unit to the record.
 
-    May raise what `CredentialService.verify` raises, except VerificationRefused.
+    Raises what `Verifier.verify` raises.
     """
     client_id, client_secret = basic_credentials(environ.get("HTTP_AUTHORIZATION", ""))
-    failures, key = services.verify_failures, (record.address, client_id)
-
-    def before_bcrypt() -> None:
-        retry_after = failures.check(*key)
-        if retry_after is not None:
-            record.client_id = client_id
-            raise HTTPProblem(too_many_failures(retry_after))
-
     try:
-        verification = services.credentials.verify(
-            client_id=client_id, client_secret=client_secret, before_bcrypt=before_bcrypt
+        verification = services.verifier.verify(
+            client_id=client_id, client_secret=client_secret, address=record.address
         )
-    except MalformedPair as refusal:
-        record.outcome = refusal.reason
-        return Answer.of(_REFUSED)
-    except VerificationRefused as refusal:
-        record.client_id = client_id
-        retry_after = failures.count(*key)
-        record.outcome = refusal.reason if retry_after is None else "limited"
-        return Answer.of(_REFUSED if retry_after is None else too_many_failures(retry_after))
     except Exception as error:
         record.outcome = _outcome_of(error)
+        if not isinstance(error, MalformedPair):
+            record.client_id = client_id
         raise
     verified = verification.credential
     record.outcome = "accepted"
@@ -125,7 +109,9 @@ def verification_response(
 
 
 def _outcome_of(error: Exception) -> Outcome:
-    if isinstance(error, HTTPProblem):
+    if isinstance(error, VerificationRefused):
+        return error.reason
+    if isinstance(error, TooManyFailures):
         return "limited"
     return "unavailable" if isinstance(error, BulkheadFull | DatabaseUnavailable) else "failed"
 
@@ -146,13 +132,13 @@ def basic_credentials(authorization: str) -> tuple[str, str]:
     return user_id, password
 
 
-def _accepted(verification: Verification) -> Answer:
+def _accepted(verification: Verification) -> VerifyResponse:
     members = dict(zip(_MEMBERS, _values_of(verification.credential), strict=True))
     body = json_bytes(members) + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     headers += [(name, _header_value(members[field])) for field, name in _HEADERS.items()]
     headers.append((_EXPIRES_AT_HEADER, _expires_at_value(verification.secret_expires_at)))
-    return Answer(200, headers, body)
+    return VerifyResponse(200, headers, body)
 
 
 def _header_value(member: str | bool) -> str:  # noqa: FBT001  a member is a string or a boolean
@@ -184,7 +170,7 @@ def _documented_header(field: str) -> dict[str, Any]:
 _document = blueprint.doc(
     security=[{"basicAuth": []}],
     responses={
-        401: problem_response(refused=_REFUSED),
+        401: problem_response(refused=problems.INVALID_PAIR),
         429: "TooManyRequests",
         503: "ServiceUnavailable",
     },
@@ -217,8 +203,8 @@ def verify() -> Response:
     wrong, revoked, disabled and expired pairs all get the same response. The fields are in headers
     too, for proxies, and so is the time when the client secret expires.
     """
-    answer = verification_response(request.environ, current_app.services, request.record)
-    return Response(answer.body, answer.status_line, answer.headers)
+    response = verification_response(request.environ, current_app.services, request.record)
+    return Response(response.body, response.status_line, response.headers)
 
 
 @blueprint.route(ROUTE, methods=["POST"])

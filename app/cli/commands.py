@@ -29,8 +29,10 @@ from app.cli.output import (
 from app.cli.reapply import read_trail, summary
 from app.cli.terminal import confirm, read_secret
 from app.cli.token_check import check_token
+from app.credentials.management import CredentialService
 from app.credentials.model import (
     Caller,
+    CredentialChanges,
     CredentialFilter,
     EventFilter,
     Item,
@@ -38,11 +40,10 @@ from app.credentials.model import (
     Position,
 )
 from app.credentials.reapply import Reapply
-from app.credentials.service import CredentialService
 from app.database.migrations import migrate
 from app.database.pool import Database
 from app.identifiers import new_request_id
-from app.services import make_credential_service
+from app.services import Domain
 from app.settings import CredentialSettings, Settings, database_url_from_environment
 from app.times import format_time
 
@@ -122,22 +123,22 @@ def verify_command(*, client_id: str, as_json: bool) -> None:
     use.
     """
     client_secret = read_secret("Client secret")
-    with _service() as service:
-        verified = service.verify(
-            client_id=client_id, client_secret=client_secret, before_bcrypt=lambda: None
-        )
+    with _domain() as domain:
+        verified = domain.verifier.verify(client_id=client_id, client_secret=client_secret)
     print_record(VerifiedCredentialSchema(), verified.credential, as_json=as_json)
 
 
 @main.command("issue")
 @parameters.name
 @parameters.expires_at
+@parameters.idempotency_key
 @parameters.output
 @parameters.change
 def issue_command(
     *,
     name: str,
     expires_at: datetime | None,
+    idempotency_key: str | None,
     output: Path | None,
     unit: str,
     actor: str,
@@ -146,35 +147,27 @@ def issue_command(
     """Issue a credential, and show its client secret once."""
     with secret_file(output) as keep:
         with _service() as service:
-            issued = service.issue(_caller(unit, actor), name=name, expires_at=expires_at)
+            issued = service.issue(
+                _caller(unit, actor),
+                name=name,
+                expires_at=expires_at,
+                idempotency_key=idempotency_key,
+            )
         keep(issued)
     print_issued(issued, as_json=as_json, is_kept=output is not None)
 
 
 @main.command("update")
 @parameters.secret_id
-@parameters.new_name
-@parameters.consent
+@parameters.changes
 @parameters.change
-def update_command(
-    *,
-    secret_id: str,
-    name: str | None,
-    trust_upstream_consent: bool | None,
-    unit: str,
-    actor: str,
-    as_json: bool,
-) -> None:
-    """Change a credential's name or consent flag."""
-    if name is None and trust_upstream_consent is None:
-        raise click.UsageError("Say what to change: a name or the consent flag.")
+def update_command(*, secret_id: str, unit: str, actor: str, as_json: bool, **fields: Any) -> None:
+    """Change fields of a credential."""
+    changes = CredentialChanges(**fields)
+    if changes == CredentialChanges():
+        raise click.UsageError("Say what to change.")
     with _service(_no_such(unit, secret_id)) as service:
-        service.update(
-            _caller(unit, actor),
-            secret_id,
-            name=name,
-            trust_upstream_consent=trust_upstream_consent,
-        )
+        service.update(_caller(unit, actor), secret_id, changes)
     _print_done("updated", secret_id, as_json=as_json)
 
 
@@ -182,6 +175,7 @@ def update_command(
 @parameters.secret_id
 @parameters.overlap_seconds
 @parameters.expires_at
+@parameters.idempotency_key
 @parameters.output
 @parameters.change
 def rotate_command(
@@ -189,6 +183,7 @@ def rotate_command(
     secret_id: str,
     overlap_seconds: int,
     expires_at: datetime | None,
+    idempotency_key: str | None,
     output: Path | None,
     unit: str,
     actor: str,
@@ -202,6 +197,7 @@ def rotate_command(
                 secret_id,
                 overlap_seconds=overlap_seconds,
                 expires_at=expires_at,
+                idempotency_key=idempotency_key,
             )
         keep(issued)
     print_issued(issued, as_json=as_json, is_kept=output is not None)
@@ -252,7 +248,7 @@ def disable_command(
     caller = _caller(unit, actor)
     with _service(_no_such(unit, secret_id)) as service:
         if secret_id is not None:
-            service.update(caller, secret_id, enabled=False)
+            service.update(caller, secret_id, CredentialChanges(enabled=False))
             _print_done("disabled", secret_id, as_json=as_json)
         else:
             enabled = CredentialFilter(enabled=True)
@@ -271,7 +267,7 @@ def enable_command(
     caller = _caller(unit, actor)
     with _service(_no_such(unit, secret_id)) as service:
         if secret_id is not None:
-            service.update(caller, secret_id, enabled=True)
+            service.update(caller, secret_id, CredentialChanges(enabled=True))
             _print_done("enabled", secret_id, as_json=as_json)
         else:
             _print_count("enabled", service.enable_all(caller), unit, as_json=as_json)
@@ -419,14 +415,24 @@ def _print_count(done: str, count: int, unit: str, *, as_json: bool) -> None:
 
 @contextmanager
 def _service(no_such: str = "") -> Iterator[CredentialService]:
-    """Lend the service. A failure ends the command with a message and an exit status."""
+    """Lend the service as `_domain` does. `no_such` is the message for a missing credential."""
+    with _domain(no_such) as domain:
+        yield domain.credentials
+
+
+@contextmanager
+def _domain(no_such: str = "") -> Iterator[Domain]:
+    """Lend the domain. A failure ends the command with a message and an exit status.
+
+    The background writer stays closed, so that a check by an operator does not count as a use.
+    """
     with reported(no_such=no_such):
         settings = CredentialSettings.from_environment()
         database = Database(settings.database_url, connections=1)
         try:
             database.check()
             database.open(wait_seconds=_CONNECT_SECONDS)
-            yield make_credential_service(settings, database, Bulkheads.for_verifiers(1))
+            yield Domain.from_settings(settings, database, Bulkheads.for_verifiers(1))
         finally:
             database.close()
 

@@ -5,16 +5,13 @@ from contextlib import contextmanager
 
 import click
 
+from app.api.http.problems import Problem, problem_of_domain_error
+from app.bulkheads import BulkheadFull
 from app.credentials.errors import (
-    AmbiguousHint,
     ClientSecretNotFound,
-    CredentialInUse,
-    CredentialLimitReached,
     CredentialNotFound,
     InvalidExpiry,
-    LastSecret,
     MalformedPair,
-    SecretLimitReached,
     VerificationRefused,
 )
 from app.database.errors import DatabaseFault, DatabaseUnavailable
@@ -48,39 +45,19 @@ class _InvalidPair(click.ClickException):
     exit_code = 5
 
 
-_FAILURES: Mapping[type[Exception], tuple[type[click.ClickException], str]] = {
-    ClientSecretNotFound: (NotFound, "The credential has no such client secret."),
-    InvalidExpiry: (click.UsageError, "Invalid value for '--expires-at': {error}"),
-    CredentialLimitReached: (
-        click.ClickException,
-        "The unit has reached its limit of credentials.",
-    ),
-    SecretLimitReached: (
-        click.ClickException,
-        "Two client secrets are already live; end one first, or rotate with --overlap-seconds 0.",
-    ),
-    LastSecret: (
-        click.ClickException,
-        "This is the last live client secret; rotate, disable or revoke the credential instead.",
-    ),
-    AmbiguousHint: (
-        click.ClickException,
-        "Two live client secrets have this hint; rotate with --overlap-seconds 0 instead.",
-    ),
-    CredentialInUse: (
-        click.ClickException,
-        "The credential is in use; it was last used at {error}.",
-    ),
-    MalformedPair: (
-        _InvalidPair,
-        "The client secret is malformed. It may be mistyped or incomplete.",
-    ),
-    VerificationRefused: (
-        _InvalidPair,
-        "The pair is not valid: unknown, wrong, expired, disabled or revoked.",
-    ),
-    MigrationFailed: (click.ClickException, "The database cannot be migrated: {error}"),
-    DatabaseFault: (click.ClickException, "The database rejected a statement ({error})."),
+# Errors whose exit status is not 1.
+_KINDS: Mapping[type[Exception], type[click.ClickException]] = {
+    ClientSecretNotFound: NotFound,
+    InvalidExpiry: click.UsageError,
+    BulkheadFull: Unavailable,
+}
+
+# What the API's sentences call by another name than the command line.
+_OPTIONS = {
+    "Idempotency-Key": "--idempotency-key",
+    "expires_at": "--expires-at",
+    "overlap_seconds": "--overlap-seconds",
+    "unused_for": "--unused-for",
 }
 
 
@@ -94,8 +71,32 @@ def reported(*, no_such: str = "") -> Iterator[None]:
         raise _InvalidSettings("\nError: ".join(str(error).splitlines())) from None
     except CredentialNotFound:
         raise NotFound(no_such) from None
+    except MalformedPair:
+        raise _InvalidPair(
+            "The client secret is malformed. It may be mistyped or incomplete."
+        ) from None
+    except VerificationRefused:
+        raise _InvalidPair(
+            "The pair is not valid: unknown, wrong, expired, disabled or revoked."
+        ) from None
     except DatabaseUnavailable as error:
         raise Unavailable(f"The database is unavailable: {error.reason}.") from None
-    except tuple(_FAILURES) as error:
-        kind, message = _FAILURES[type(error)]
-        raise kind(message.format(error=error)) from None
+    except DatabaseFault as error:
+        raise click.ClickException(f"The database rejected a statement ({error}).") from None
+    except MigrationFailed as error:
+        raise click.ClickException(f"The database cannot be migrated: {error}") from None
+    except Exception as error:
+        problem = problem_of_domain_error(error)
+        if problem is None:
+            raise
+        kind = _KINDS.get(type(error), click.ClickException)
+        raise kind(_sentence(problem)) from None
+
+
+def _sentence(problem: Problem) -> str:
+    """Return the problem's detail in the words of the command line, with its further members."""
+    text = problem.detail
+    for member, option in _OPTIONS.items():
+        text = text.replace(member, option)
+    more = "".join(f" ({name} {value})" for name, value in problem.extensions.items())
+    return f"{text}{more}."

@@ -7,8 +7,8 @@ from types import FrameType
 
 import click
 
+from app.credentials.management import CredentialService
 from app.credentials.model import Caller, EventFilter, TrailPosition, UnitEvent
-from app.credentials.service import CredentialService
 from app.database.errors import DatabaseUnavailable
 
 _PAUSE_SECONDS = 1.0

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,13 +12,14 @@ import click
 
 from app.credentials.errors import InvalidName
 from app.credentials.generator import is_client_id
-from app.credentials.model import EVENT_NAMES, parse_name
-from app.credentials.service import (
+from app.credentials.idempotency import KEY_PATTERN, KEY_RULE
+from app.credentials.management import (
     DEFAULT_OVERLAP_SECONDS,
     MAX_OVERLAP_SECONDS,
     MAX_UNUSED_SECONDS,
     MIN_UNUSED_SECONDS,
 )
+from app.credentials.model import EVENT_NAMES, parse_name
 from app.identifiers import IDENTIFIER_RULE, is_identifier
 from app.times import TIME_RULE, parse_time
 
@@ -49,6 +51,15 @@ class _ClientId(click.ParamType[str]):
     def convert(self, value: str, param: Any, ctx: Any) -> str:
         if not is_client_id(value):
             self.fail("Must be a client ID: lv_ci_…", param, ctx)
+        return value
+
+
+class _IdempotencyKey(click.ParamType[str]):
+    name = "key"
+
+    def convert(self, value: str, param: Any, ctx: Any) -> str:
+        if not re.fullmatch(KEY_PATTERN, value):
+            self.fail(f"Must be {KEY_RULE}", param, ctx)
         return value
 
 
@@ -121,13 +132,21 @@ expires_at = click.option(
     type=_Time(),
     help="When the new client secret expires. Default: never, or after MAX_SECRET_DAYS.",
 )
+idempotency_key = click.option(
+    "--idempotency-key",
+    type=_IdempotencyKey(),
+    help="A key of your choice. If the output is lost, the same command with the same key prints "
+    "it again, and changes nothing else.",
+)
 client_id = click.argument("client_id", type=_ClientId())
 hint = click.argument("hint")
-new_name = click.option("--name", type=_Name(), help="The new name.")
-consent = click.option(
-    "--trust-upstream-consent/--distrust-upstream-consent",
-    default=None,
-    help="Whether to trust the consent status sent along with events.",
+changes = _options(
+    click.option("--name", type=_Name(), help="The new name."),
+    click.option(
+        "--trust-upstream-consent/--distrust-upstream-consent",
+        default=None,
+        help="Whether to trust the consent status sent along with events.",
+    ),
 )
 one_or_all = _options(
     click.argument("secret_id", type=_Identifier(), required=False),

@@ -38,6 +38,22 @@ class MalformedPair(VerificationRefused):
         super().__init__("malformed")
 
 
+class LimitExceeded(Exception):
+    """Something was tried too often in this minute. `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"retry after {retry_after} s")
+        self.retry_after = retry_after
+
+
+class TooManyFailures(LimitExceeded):
+    """The client has failed too often to verify this client ID."""
+
+
+class TooManyIssues(LimitExceeded):
+    """The unit has issued and rotated too often."""
+
+
 class CredentialNotFound(Exception):
     """The unit has no such credential. Another unit's credential counts as not existing."""
 
@@ -71,11 +87,11 @@ class CredentialInUse(Exception):
 
 
 class RequestInProgress(Exception):
-    """A request with the same idempotency key is in progress. A later attempt gets its answer."""
+    """A request with the same idempotency key is in progress. A later attempt gets its response."""
 
 
 class ResponseErased(Exception):
-    """The same request was carried out before, and its answer is no longer kept."""
+    """The same request was carried out before, and its response is no longer stored."""
 
 
 class IdempotencyKeyReused(Exception):

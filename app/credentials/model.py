@@ -1,7 +1,7 @@
 """The domain's types: credentials, client secrets, events, callers and names."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
@@ -117,12 +117,39 @@ class IssuedCredential(Credential):
         return cls(**shown, client_secret=client_secret)
 
 
+class ReplayedCredential(IssuedCredential):
+    """The response to an earlier request with the same idempotency key."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class LockedCredential(Credential):
     """A credential that nobody else can change until the transaction ends."""
 
     enabled: bool
     disabled_with_unit: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialChanges:
+    """The fields of a credential that callers can change. None leaves a field as it is."""
+
+    trust_upstream_consent: bool | None = None
+    name: str | None = None
+    enabled: bool | None = None
+
+    def applied_to(self, credential: LockedCredential) -> LockedCredential:
+        """Return the credential with these changes."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.enabled is not None:  # then it no longer follows its unit
+            given["disabled_with_unit"] = False
+        return replace(credential, **given)
+
+
+CHANGEABLE_FIELDS = tuple(each.name for each in fields(CredentialChanges))
+# Those whose old and new values are in the event `updated`; `enabled` has events of its own.
+UPDATED_FIELDS = tuple(each for each in CHANGEABLE_FIELDS if each != "enabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +229,15 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """An encrypted answer, and the hash of the idempotency key with which it can be opened.
+    """An encrypted response, and the hash of the idempotency key that decrypts it.
 
-    `sealed` is None once the answer has been erased. `fingerprint` identifies the request; it is
-    None if version 0.9.0 stored the answer.
+    `encrypted` is None once the response has been erased. `fingerprint` identifies the request; it
+    is None if version 0.9.0 stored the response.
     """
 
     key_hash: bytes
     fingerprint: bytes | None = field(repr=False)
-    sealed: bytes | None = field(repr=False)
+    encrypted: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

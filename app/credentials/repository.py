@@ -40,7 +40,7 @@ from app.database.pool import Database
 # A last use is recorded at most once in this time, so the true one may be later by as much.
 LAST_USE_SECONDS = 60
 
-ANSWER_SECONDS = 24 * 60 * 60  # how long an answer can be repeated
+RESPONSE_SECONDS = 24 * 60 * 60  # how long a response can be replayed
 
 UnitChange = Literal["disabled", "enabled", "revoked"]
 
@@ -249,7 +249,7 @@ def find_last_use(
 
 
 def update_credential(connection: Connection[TupleRow], credential: LockedCredential) -> None:
-    """Store the credential's name and consent flag, and whether it is enabled."""
+    """Store the fields of the credential that can be changed."""
     query = """
         UPDATE credentials
         SET name = %(name)s,
@@ -385,7 +385,7 @@ def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> No
     """Record when client secrets were used, each at most once a minute.
 
     If a client secret has been deleted since, the credential keeps the last use. A client secret
-    that is used has reached its owner, so the sealed answer that contains it is erased.
+    that is used has reached its owner, so the stored response that contains it is erased.
     """
     query = """
         WITH used AS (
@@ -679,27 +679,27 @@ def try_lock_request(connection: Connection[TupleRow], *, lock_id: int) -> bool:
 def find_stored_response(
     connection: Connection[TupleRow], *, key_hashes: Sequence[bytes]
 ) -> StoredResponse | None:
-    """Return the answer that is stored under one of the hashes, or None.
+    """Return the response that is stored under one of the hashes, or None.
 
-    Its request is remembered for as long as the answer could be repeated, even if it was erased.
+    Its request is remembered for as long as the response could be replayed, even if it was erased.
     """
     query = """
-        SELECT key_hash, fingerprint, sealed
+        SELECT key_hash, fingerprint, sealed AS encrypted
         FROM unnest(%(key_hashes)s::bytea[]) AS wanted (key_hash)
         LEFT JOIN answered_requests USING (key_hash)
         LEFT JOIN sealed_answers USING (key_hash)
         WHERE greatest(answered_requests.created_at, sealed_answers.created_at)
               > now() - make_interval(secs => %(seconds)s)
     """
-    parameters = {"key_hashes": list(key_hashes), "seconds": ANSWER_SECONDS}
+    parameters = {"key_hashes": list(key_hashes), "seconds": RESPONSE_SECONDS}
     with connection.cursor(row_factory=class_row(StoredResponse)) as cursor:
         return cursor.execute(query, parameters).fetchone()
 
 
 def insert_stored_response(
-    connection: Connection[TupleRow], answer: StoredResponse, *, secret_id: str
+    connection: Connection[TupleRow], response: StoredResponse, *, secret_id: str
 ) -> None:
-    """Store the answer, which ends with the credential's newest client secret or after a day.
+    """Store the response, which ends with the credential's newest client secret or after a day.
 
     The fingerprint of its request stays for the whole day. Both replace what is too old to be
     found.
@@ -712,18 +712,18 @@ def insert_stored_response(
             SET fingerprint = excluded.fingerprint, created_at = excluded.created_at
         )
         INSERT INTO sealed_answers (key_hash, sealed, client_secret_id)
-        SELECT %(key_hash)s, %(sealed)s, max(client_secret_id)
+        SELECT %(key_hash)s, %(encrypted)s, max(client_secret_id)
         FROM client_secrets WHERE secret_id = %(secret_id)s
         ON CONFLICT (key_hash) DO UPDATE
         SET sealed = excluded.sealed,
             client_secret_id = excluded.client_secret_id,
             created_at = excluded.created_at
     """
-    connection.execute(query, {**asdict(answer), "secret_id": secret_id})
+    connection.execute(query, {**asdict(response), "secret_id": secret_id})
 
 
 def delete_old_responses(connection: Connection[TupleRow]) -> None:
-    """Erase the sealed answers, and the fingerprints, that are too old to be found."""
+    """Erase the stored responses, and the fingerprints, that are too old to be found."""
     query = """
         WITH erased AS (
             DELETE FROM sealed_answers
@@ -732,7 +732,7 @@ def delete_old_responses(connection: Connection[TupleRow]) -> None:
         DELETE FROM answered_requests
         WHERE created_at <= now() - make_interval(secs => %(seconds)s)
     """
-    connection.execute(query, {"seconds": ANSWER_SECONDS})
+    connection.execute(query, {"seconds": RESPONSE_SECONDS})
 
 
 def _like_pattern(text: str) -> str:

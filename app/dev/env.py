@@ -8,15 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
-# The variables that the command line reads, besides all that begin with JWT_.
-_VARIABLES = (
-    "BCRYPT_ROUNDS",
-    "DATABASE_URL",
-    "DIGEST_KEY",
-    "MAX_CREDENTIALS_PER_UNIT",
-    "MAX_SECRET_DAYS",
-)
-_PREFIX = "JWT_"
+from app.settings import CREDENTIAL_VARIABLES
+
+_PREFIX = "JWT_"  # `credentials token check` reads these too
 
 
 def main() -> None:
@@ -53,7 +47,7 @@ def _commands() -> str:
     given = {
         name: value
         for name, value in sorted(os.environ.items())
-        if name in _VARIABLES or name.startswith(_PREFIX)
+        if name in CREDENTIAL_VARIABLES or name.startswith(_PREFIX)
     }
     lines = [f"export {name}={quote(value)}\n" for name, value in given.items()]
     programs = quote(str(Path(sys.executable).parent))

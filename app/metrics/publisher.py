@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from app.bulkheads import Bulkhead, Bulkheads
     from app.counters import Histogram, HistogramSnapshot
-    from app.credentials.service import CredentialService
+    from app.credentials.management import CredentialService
     from app.database.pool import Database
     from app.identity.key_sources import KeySource
     from app.metrics.directory import WorkerFiles

@@ -37,7 +37,7 @@ from drills.service import (
 )
 from tests.helpers import service_role
 from tests.issuer import AUDIENCE, ISSUER, Issuer
-from tests.server import free_port
+from tests.running_server import free_port
 
 ROOT = Path(__file__).parents[2]
 _FILES = ROOT / "deploy" / "cluster"

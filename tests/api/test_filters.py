@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from app.credentials.model import CredentialChanges
 from tests.helpers import caller, next_of, time_in
 
 
@@ -57,7 +58,7 @@ def test_a_name_finds_every_name_that_contains_it_in_any_case(issue, names):
 def test_enabled_finds_enabled_or_disabled_credentials(issue, names, service):
     issue("awake")
     asleep = issue("asleep")
-    service.update(caller(), asleep.secret_id, enabled=False)
+    service.update(caller(), asleep.secret_id, CredentialChanges(enabled=False))
     assert names(enabled="true") == ["awake"]
     assert names(enabled="false") == ["asleep"]
 
@@ -105,7 +106,7 @@ def test_unused_since_finds_credentials_not_used_since_then(issue, names, rows, 
 def test_filters_are_combined(issue, names, service):
     issue("CRM 1")
     disabled = issue("CRM 2")
-    service.update(caller(), disabled.secret_id, enabled=False)
+    service.update(caller(), disabled.secret_id, CredentialChanges(enabled=False))
     assert names(name="crm", enabled="false") == ["CRM 2"]
     assert names(name="crm", enabled="false", client_id="lv_ci_" + "0" * 20) == []
 

@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import psycopg
@@ -11,10 +11,10 @@ import pytest
 from app import create_app
 from app.credentials.errors import IdempotencyKeyReused, RequestInProgress, ResponseErased
 from app.credentials.idempotency import IdempotentRequest, ResponseCipher
-from app.credentials.model import IssuedCredential, StoredResponse
+from app.credentials.model import ReplayedCredential, StoredResponse
 from tests.conftest import client_of
 from tests.helpers import DIGEST_KEY, basic, caller, time_in
-from tests.server import wait_until
+from tests.running_server import wait_until
 
 KEY = "f3b1c2d4-0000-4000-8000-123456789abc"
 EXPIRES_AT = time_in(days=30)
@@ -53,7 +53,7 @@ def use(app, client):
     def use(answer):
         pair = basic(answer.json["client_id"], answer.json["client_secret"])
         assert client.get("/verify", headers=pair).status_code == 200
-        app.services.credentials.writer.flush()
+        app.services.writer.flush()
 
     return use
 
@@ -170,7 +170,7 @@ def test_a_request_that_failed_may_be_repeated(post, app_with, issuer, rows):
 def test_an_answer_is_kept_for_a_day(app, post, store_earlier):
     first = post()
     store_earlier("23:59:00")
-    app.services.credentials.writer.erase_old_responses()
+    app.services.writer.erase_old_responses()
     assert post().data == first.data
 
 
@@ -187,7 +187,7 @@ def test_old_answers_are_erased(app, post, rows, store_earlier):
     post(key="a" * 16)
     store_earlier("24 hours")
     post(key="b" * 16)
-    app.services.credentials.writer.erase_old_responses()
+    app.services.writer.erase_old_responses()
     assert rows.count("sealed_answers") == rows.count("answered_requests") == 1
 
 
@@ -200,7 +200,7 @@ def test_a_process_erases_old_answers_in_the_background(app_with, post, rows, st
 
 def test_answers_that_cannot_be_erased_are_logged(settings, capfd):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
-    create_app(unreachable).services.credentials.writer.erase_old_responses()
+    create_app(unreachable).services.writer.erase_old_responses()
     assert '"old answers not erased"' in capfd.readouterr().out
 
 
@@ -263,7 +263,7 @@ def test_a_request_whose_answer_was_erased_is_remembered_for_a_day(
 ):
     use(post())
     store_earlier("23:59:00")
-    app.services.credentials.writer.erase_old_responses()
+    app.services.writer.erase_old_responses()
     assert is_erased(post())
     store_earlier("00:01:00")
     again = post(name="other")
@@ -305,7 +305,9 @@ def test_a_repeated_request_does_not_count_against_the_limit(app_with, issuer, p
     assert post(client=limited, key="another-key-0123").status_code == 429
 
 
-def test_answers_sealed_with_the_previous_digest_key_can_still_be_opened(app_with, issuer, post):
+def test_responses_encrypted_with_the_previous_digest_key_can_still_be_decrypted(
+    app_with, issuer, post
+):
     old, new = b"o" * 32, b"n" * 32
     first = post(client=client_of(app_with(digest_keys=(old,)), issuer.sign()))
     after = client_of(app_with(digest_keys=(new, old)), issuer.sign())
@@ -350,16 +352,14 @@ def test_a_request_that_is_under_way_is_409(post, rotate_path, database_url, row
     assert post(path).status_code == 200
 
 
-def test_a_request_whose_answer_appeared_after_it_looked_is_409(service, rows):
+def test_a_request_whose_response_appeared_after_it_looked_is_in_progress(service, rows):
     """It finds no answer; then the other request ends, and only then it gets the lock."""
     request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
-    service.issue(caller(), name="CRM", request=request)
-    with pytest.raises(RequestInProgress):
-        service.issue(caller(), name="CRM", request=request)
-    rows.execute("DELETE FROM sealed_answers")
-    with pytest.raises(RequestInProgress):
-        service.issue(caller(), name="CRM", request=request)
-    assert rows.count("credentials") == 1
+    service.issue(caller(), name="CRM", idempotency_key=KEY)
+    for _ in range(2):  # also if its response has been erased
+        with service.database.transaction(5) as connection, pytest.raises(RequestInProgress):
+            service.idempotency.begin(connection, request)
+        rows.execute("DELETE FROM sealed_answers")
 
 
 def test_the_lock_of_a_request_is_a_bigint():
@@ -394,36 +394,37 @@ def test_no_column_of_the_database_shows_a_secret_or_a_key(post, rotate_path, ro
         assert plain not in stored
 
 
-def test_an_answer_cannot_be_opened_without_both_keys(service, issued):
+def test_a_response_cannot_be_decrypted_without_both_keys(service, issued):
     request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
-    sealed = ResponseCipher([DIGEST_KEY]).seal(request, issued)
-    assert ResponseCipher([DIGEST_KEY]).open(request, sealed) == issued
-    assert issued.client_secret.encode() not in sealed.sealed
+    stored = ResponseCipher([DIGEST_KEY]).encrypt(request, issued)
+    assert asdict(ResponseCipher([DIGEST_KEY]).decrypt(request, stored)) == asdict(issued)
+    assert issued.client_secret.encode() not in stored.encrypted
     others = [
         (ResponseCipher([b"x" * 32]), request),
         (ResponseCipher([DIGEST_KEY]), replace(request, idempotency_key=KEY + "x")),
         (ResponseCipher([DIGEST_KEY]), replace(request, caller=caller(actor="bob"))),
     ]
-    for seal, other in others:
-        (key_hash,) = seal.key_hashes(other)
-        assert key_hash != sealed.key_hash
+    for cipher, other in others:
+        (key_hash,) = cipher.key_hashes(other)
+        assert key_hash != stored.key_hash
         with pytest.raises(IdempotencyKeyReused):
-            seal.open(other, replace(sealed, key_hash=key_hash))
+            cipher.decrypt(other, replace(stored, key_hash=key_hash))
 
 
-def test_a_sealed_answer_that_was_tampered_with_is_not_opened(service, issued):
+def test_a_stored_response_that_was_tampered_with_is_not_decrypted(service, issued):
     request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
-    seal = ResponseCipher([DIGEST_KEY])
-    sealed = seal.seal(request, issued)
-    tampered = replace(sealed, sealed=sealed.sealed[:-1] + bytes([sealed.sealed[-1] ^ 1]))
+    cipher = ResponseCipher([DIGEST_KEY])
+    stored = cipher.encrypt(request, issued)
+    last = stored.encrypted[-1] ^ 1
+    tampered = replace(stored, encrypted=stored.encrypted[:-1] + bytes([last]))
     with pytest.raises(IdempotencyKeyReused):
-        seal.open(request, tampered)
+        cipher.decrypt(request, tampered)
 
 
-def test_sealing_the_same_answer_twice_gives_different_bytes(issued):
+def test_encrypting_the_same_response_twice_gives_different_bytes(issued):
     request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM"})
-    seal = ResponseCipher([DIGEST_KEY])
-    assert seal.seal(request, issued).sealed != seal.seal(request, issued).sealed
+    cipher = ResponseCipher([DIGEST_KEY])
+    assert cipher.encrypt(request, issued).encrypted != cipher.encrypt(request, issued).encrypted
 
 
 def test_a_fingerprint_reveals_no_request_without_both_keys(issued):
@@ -435,11 +436,13 @@ def test_a_fingerprint_reveals_no_request_without_both_keys(issued):
         (DIGEST_KEY, replace(request, caller=caller(actor="bob"))),
         (DIGEST_KEY, replace(request, arguments={"name": "other"})),
     ]
-    fingerprints = {ResponseCipher([key]).seal(each, issued).fingerprint for key, each in requests}
+    fingerprints = {
+        ResponseCipher([key]).encrypt(each, issued).fingerprint for key, each in requests
+    }
     assert len(fingerprints) == len(requests)
 
 
-STORED_ANSWER = StoredResponse(
+STORED_RESPONSE = StoredResponse(
     b64decode("3oV71weFMNlfHTr1b0lHtaxosHfLZV+IUDHgU0te+TE="),
     b64decode("T1cEqMkr9AjFTgdY9v9aJDFBUxDSXRId70lxUZEYrtY="),
     b64decode(
@@ -451,12 +454,12 @@ STORED_ANSWER = StoredResponse(
 )
 
 
-def test_an_answer_that_another_version_stored_is_opened():
+def test_a_response_that_another_version_stored_is_decrypted():
     """During a deployment, both versions run. To change the format takes two steps."""
-    seal = ResponseCipher([DIGEST_KEY])
+    cipher = ResponseCipher([DIGEST_KEY])
     request = IdempotentRequest(KEY, caller(), "issue", {"name": "CRM", "expires_at": None})
-    assert seal.key_hashes(request) == [STORED_ANSWER.key_hash]
-    assert seal.open(request, STORED_ANSWER) == IssuedCredential(
+    assert cipher.key_hashes(request) == [STORED_RESPONSE.key_hash]
+    assert cipher.decrypt(request, STORED_RESPONSE) == ReplayedCredential(
         secret_id="sec_1",
         unit_id="unit_demo",
         client_id="lv_ci_1",
@@ -466,4 +469,4 @@ def test_an_answer_that_another_version_stored_is_opened():
         client_secret="lv_cs_1",
     )
     with pytest.raises(ResponseErased):
-        seal.open(request, replace(STORED_ANSWER, sealed=None))
+        cipher.decrypt(request, replace(STORED_RESPONSE, encrypted=None))

@@ -6,9 +6,10 @@ import psycopg
 import pytest
 
 from app.api.http.pagination import next_link
+from app.credentials.model import CredentialChanges
 from tests.conftest import client_of
 from tests.helpers import caller, names, next_of, time_in
-from tests.server import wait_until
+from tests.running_server import wait_until
 
 FIELDS = [
     "secret_id", "client_id", "name", "event", "actor", "via", "address", "at", "request_id",
@@ -43,7 +44,7 @@ def test_the_trail_shows_every_credential_of_the_unit_newest_first(member, issue
     issued = issue("one")
     issue("foreign", "unit_other")
     issue("two")
-    service.update(caller(request_id="r-1"), issued.secret_id, name="renamed")
+    service.update(caller(request_id="r-1"), issued.secret_id, CredentialChanges(name="renamed"))
     service.revoke(caller(), issued.secret_id)
     trail = member.get("/secrets/events").json
     assert [(each["event"], each["name"]) for each in trail] == [

@@ -13,10 +13,11 @@ import pytest
 
 from app import create_app
 from app.credentials.generator import generate_client_id, generate_client_secret
+from app.credentials.model import CredentialChanges
 from app.settings import Settings
 from tests.conftest import client_of, environment
 from tests.helpers import VERIFIED_FIELDS, basic, caller, hasher_with, typo_of
-from tests.server import wait_until
+from tests.running_server import wait_until
 
 CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
 UNAUTHORIZED = {
@@ -64,7 +65,9 @@ def test_head_is_answered_as_get_without_the_body(client, issued):
 
 def test_the_credential_is_in_the_headers_too(client, issued, service):
     for trust in (False, True):
-        service.update(caller(), issued.secret_id, trust_upstream_consent=trust, name=None)
+        service.update(
+            caller(), issued.secret_id, CredentialChanges(trust_upstream_consent=trust, name=None)
+        )
         headers = verify(client, issued).headers
         assert headers["X-LeadVibe-Secret-Id"] == issued.secret_id
         assert headers["X-LeadVibe-Unit-Id"] == "unit_demo"
@@ -263,7 +266,7 @@ def test_a_planned_change_of_key_needs_no_bcrypt(app_with, rows, bcrypt_calls):
         client = app.test_client()
         assert verify(client, issued).status_code == 200
         assert verify(client, issued, generate_client_secret()).status_code == 401
-        app.services.credentials.writer.flush()
+        app.services.writer.flush()
     assert bcrypt_calls == []
 
 
@@ -272,7 +275,7 @@ def test_a_success_renews_the_digest_with_the_first_key(app_with, rows):
     app = app_with(digest_keys=(NEW_KEY, OLD_KEY))
 
     def digest():
-        app.services.credentials.writer.flush()
+        app.services.writer.flush()
         return bytes(rows("SELECT digest FROM client_secrets")[0]["digest"])
 
     verify(app.test_client(), issued, generate_client_secret())
@@ -392,14 +395,14 @@ def test_a_use_is_recorded_soon_afterwards(member, client, issued, rows):
 
 def test_a_failed_verification_is_not_recorded_as_a_use(app, client, issued, rows):
     verify(client, issued, generate_client_secret())
-    app.services.credentials.writer.flush()
+    app.services.writer.flush()
     assert last_uses(rows) == [None]
 
 
 def test_uses_are_written_at_most_once_a_minute(app, client, issued, rows):
     def use():
         verify(client, issued)
-        app.services.credentials.writer.flush()
+        app.services.writer.flush()
         return last_uses(rows)
 
     first = use()
@@ -411,7 +414,7 @@ def test_uses_are_written_at_most_once_a_minute(app, client, issued, rows):
     assert use() > before
 
 
-def test_a_use_within_a_minute_of_the_last_is_not_passed_to_the_recorder(app, issued, service):
+def test_a_use_within_a_minute_of_the_last_is_not_recorded_again(app, issued, verifier):
     class Recorder:
         used = 0
 
@@ -419,15 +422,11 @@ def test_a_use_within_a_minute_of_the_last_is_not_passed_to_the_recorder(app, is
             self.used += 1
 
     recorder = Recorder()
-    watched = replace(service, writer=recorder)
-    pair = {
-        "client_id": issued.client_id,
-        "client_secret": issued.client_secret,
-        "before_bcrypt": lambda: None,
-    }
+    watched = replace(verifier, writer=recorder)
+    pair = {"client_id": issued.client_id, "client_secret": issued.client_secret}
     watched.verify(**pair)
-    service.verify(**pair)
-    app.services.credentials.writer.flush()
+    verifier.verify(**pair)
+    app.services.writer.flush()
     watched.verify(**pair)
     assert recorder.used == 1
 
@@ -436,9 +435,9 @@ def test_two_instances_do_not_both_write_a_use(app_with, issued, rows):
     instances = [app_with(), app_with()]
     for app in instances:
         verify(app.test_client(), issued)
-    instances[0].services.credentials.writer.flush()
+    instances[0].services.writer.flush()
     (first,) = last_uses(rows)
-    instances[1].services.credentials.writer.flush()
+    instances[1].services.writer.flush()
     assert last_uses(rows) == [first] != [None]
 
 
@@ -469,7 +468,7 @@ def test_closing_waits_for_uses_that_are_being_written(settings, issued, databas
 
 def test_without_a_use_nothing_is_written(settings, capfd):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
-    writer = create_app(unreachable).services.credentials.writer
+    writer = create_app(unreachable).services.writer
     writer.flush()
     assert "not recorded" not in capfd.readouterr().out
     writer.record_use(1, "sec_" + "0" * 20)
@@ -484,7 +483,7 @@ def test_a_verification_succeeds_even_if_its_use_cannot_be_written(
     with psycopg.connect(database_url) as other:
         other.execute("SELECT FROM client_secrets FOR UPDATE")
         assert verify(client, issued).status_code == 200
-        app.services.credentials.writer.flush()  # waits until the lock timeout
+        app.services.writer.flush()  # waits until the lock timeout
         assert verify(client, issued).status_code == 200
 
 
@@ -492,7 +491,7 @@ def test_a_use_that_cannot_be_written_is_written_later_with_its_own_time(
     settings, issued, database_url, rows
 ):
     app = create_app(settings)
-    writer = app.services.credentials.writer  # without its background thread
+    writer = app.services.writer  # without its background thread
     app.services.database.open()
     with closing(app.services.database):
         with psycopg.connect(database_url) as other:
@@ -514,7 +513,7 @@ def test_a_use_of_a_deleted_client_secret_does_not_hide_a_later_one(service, iss
 
 
 def test_uses_that_cannot_be_written_take_a_limited_amount_of_memory(settings):
-    writer = create_app(settings).services.credentials.writer
+    writer = create_app(settings).services.writer
     for client_secret_id in range(50_001):
         writer.record_use(client_secret_id, "sec_1")
     assert len(writer.uses_of("sec_1")) == 50_000

@@ -11,7 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.helpers import require
 from tests.make_run import running
-from tests.server import ROOT, free_port
+from tests.running_server import ROOT, free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"

@@ -18,11 +18,9 @@ from click.testing import CliRunner
 from app.cli.commands import main
 from app.cli.failures import reported
 from app.credentials.errors import (
-    IdempotencyKeyReused,
     InvalidName,
-    RequestInProgress,
-    ResponseErased,
 )
+from app.credentials.model import CHANGEABLE_FIELDS, UPDATED_FIELDS
 from tests.conftest import environment
 from tests.helpers import (
     FIELDS,
@@ -33,7 +31,7 @@ from tests.helpers import (
     time_in,
     typo_of,
 )
-from tests.server import ROOT, clean_environment
+from tests.running_server import ROOT, clean_environment
 
 CREDENTIALS = Path(sys.executable).parent / "credentials"
 UNIT = ("--unit", "unit_demo")
@@ -399,11 +397,65 @@ def test_a_change_of_a_whole_unit_may_be_repeated(run, issued_json, command):
     assert json.loads(as_json.stdout) == {"done": f"{command}d", "count": 0}
 
 
+NEW_VALUES = {"trust_upstream_consent": True, "name": "renamed", "enabled": False}
+
+
+def test_every_changeable_field_is_changed_shown_and_recorded(run, issued_json, member):
+    assert NEW_VALUES.keys() == set(CHANGEABLE_FIELDS)
+    path = f"/secrets/{issued_json['secret_id']}"
+    assert member.put(path, json=NEW_VALUES).status_code == 204
+    shown = member.get(path).json
+    (listed,) = json.loads(run("list", *UNIT, "--disabled", "--json").stdout)
+    events = {each["event"]: each["detail"] for each in member.get(f"{path}/events").json}
+    assert shown["disabled_at"] is not None
+    assert events["disabled"] == {}
+    assert events["updated"].keys() == set(UPDATED_FIELDS)
+    for field in UPDATED_FIELDS:
+        assert shown[field] == listed[field] == NEW_VALUES[field] != issued_json[field]
+        assert events["updated"][field] == {"from": issued_json[field], "to": NEW_VALUES[field]}
+
+
+def test_update_has_an_option_for_every_field_that_it_changes(run, issued_json):
+    """`disable` and `enable` change the other field."""
+    options = {option.name for option in main.commands["update"].params}
+    assert set(UPDATED_FIELDS) <= options
+    done = run(
+        "update", issued_json["secret_id"], *UNIT, "--name", "renamed", "--trust-upstream-consent"
+    )
+    assert done.returncode == 0, done.stderr
+    (listed,) = json.loads(run("list", *UNIT, "--json").stdout)
+    assert {field: listed[field] for field in UPDATED_FIELDS} == {
+        field: NEW_VALUES[field] for field in UPDATED_FIELDS
+    }
+
+
+@pytest.mark.parametrize("command", ["issue", "rotate"])
+def test_a_command_with_an_idempotency_key_is_carried_out_once(run, issued_json, rows, command):
+    arguments = {
+        "issue": ("issue", "CRM", *UNIT),
+        "rotate": ("rotate", issued_json["secret_id"], *UNIT),
+    }[command]
+    key = ("--idempotency-key", "k" * 16, "--json")
+    first, second = run(*arguments, *key), run(*arguments, *key)
+    assert (first.returncode, first.stdout) == (second.returncode, second.stdout)
+    assert first.returncode == 0, first.stderr
+    assert rows.count("client_secrets") == 2
+    other = run(*arguments, "--expires-at", time_in(days=9), *key)
+    assert other.returncode == 1
+    assert "This --idempotency-key belongs to a different request." in other.stderr
+
+
+def test_an_idempotency_key_must_be_long_enough(run):
+    failed = run("issue", "CRM", *UNIT, "--idempotency-key", "k" * 15)
+    assert failed.returncode == 2
+    assert "16-128 visible ASCII characters" in failed.stderr
+
+
 def test_revoke_refuses_a_credential_in_use(run, issued_json, rows):
     rows.execute("UPDATE client_secrets SET last_used_at = now()")
     failed = run("revoke", issued_json["secret_id"], *UNIT, "--unused-for", "3600", "--yes")
     assert failed.returncode == 1
-    assert "in use" in failed.stderr
+    assert "used within --unused-for (last_used_at 20" in failed.stderr
     assert is_live(rows, issued_json["client_secret"])
 
 
@@ -693,12 +745,11 @@ def test_the_readme_names_every_command_and_only_options_that_exist():
         assert {word for word in words if word.startswith("--")} <= known
 
 
-# A parameter tells the first. No command sends an Idempotency-Key.
-TOLD_ELSEWHERE = {InvalidName, RequestInProgress, ResponseErased, IdempotencyKeyReused}
+TOLD_BY_A_PARAMETER = {InvalidName}
 
 
 @pytest.mark.parametrize(
-    "error", domain_errors(without=TOLD_ELSEWHERE), ids=lambda error: type(error).__name__
+    "error", domain_errors(without=TOLD_BY_A_PARAMETER), ids=lambda error: type(error).__name__
 )
 def test_every_error_of_the_domain_ends_a_command_with_a_message(error):
     with pytest.raises(click.ClickException), reported():

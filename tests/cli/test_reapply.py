@@ -12,11 +12,12 @@ from uuid import uuid4
 import pytest
 
 from app.credentials.errors import VerificationRefused
-from app.credentials.service import CredentialService
+from app.credentials.model import CredentialChanges
+from app.services import Services
 from app.times import format_time
 from tests.conftest import database, environment, execute, running_app
 from tests.helpers import caller
-from tests.server import ROOT, clean_environment
+from tests.running_server import ROOT, clean_environment
 
 GUIDE = ROOT / "docs" / "backup-and-restore.md"
 # found but not imported, as in app.dev.postgres: an import would make a lock file in /tmp
@@ -25,10 +26,9 @@ PROGRAMS = (Path(_PACKAGE, "pginstall18", "bin"), Path(sys.executable).parent)
 NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0"
 
 
-def verifies(service: CredentialService, issued) -> bool:
-    pair = {"client_id": issued.client_id, "client_secret": issued.client_secret}
+def verifies(services: Services, issued) -> bool:
     try:
-        service.verify(**pair, before_bcrypt=lambda: None)
+        services.verifier.verify(client_id=issued.client_id, client_secret=issued.client_secret)
     except VerificationRefused:
         return False
     return True
@@ -79,7 +79,7 @@ def shell(settings, tmp_path, postgres_uri, database_url):
 def restored(settings, shell):
     """Return the service on the restored database."""
     with running_app(settings, database_url=shell.restored_url) as app:
-        yield app.services.credentials
+        yield app.services
 
 
 def test_everything_that_ended_after_the_backup_ends_again(service, shell, restored):
@@ -90,19 +90,19 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     issued = {name: service.issue(by, name=name) for name in (*names, "enabled", "paused")}
     of = {name: each.secret_id for name, each in issued.items()}
     successor = service.rotate(by, of["ended"], overlap_seconds=3600)
-    service.update(by, of["distrusted"], trust_upstream_consent=True)
-    service.update(by, of["enabled"], enabled=False)
+    service.update(by, of["distrusted"], CredentialChanges(trust_upstream_consent=True))
+    service.update(by, of["enabled"], CredentialChanges(enabled=False))
     shell(dump)
 
     service.revoke(later, of["revoked"])
-    service.update(later, of["disabled"], enabled=False)
-    service.update(later, of["paused"], enabled=False)
-    service.update(later, of["paused"], enabled=True)
+    service.update(later, of["disabled"], CredentialChanges(enabled=False))
+    service.update(later, of["paused"], CredentialChanges(enabled=False))
+    service.update(later, of["paused"], CredentialChanges(enabled=True))
     service.rotate(later, of["rotated"], overlap_seconds=0)
     service.rotate(later, of["overlapping"], overlap_seconds=600)
     service.end_secret(later, of["ended"], issued["ended"].client_secret[-4:])
-    service.update(later, of["distrusted"], trust_upstream_consent=False)
-    service.update(later, of["enabled"], enabled=True)
+    service.update(later, of["distrusted"], CredentialChanges(trust_upstream_consent=False))
+    service.update(later, of["enabled"], CredentialChanges(enabled=True))
     late = service.issue(later, name="late")
     shell(save_trail)
 
@@ -118,9 +118,9 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     assert still == {"untouched", "overlapping", "distrusted", "paused"}
     assert verifies(restored, successor)
     assert not verifies(restored, late)
-    assert restored.get(by, of["distrusted"]).trust_upstream_consent is False
-    assert restored.get(by, of["enabled"]).disabled_at is not None
-    (overlapping,) = restored.get(by, of["overlapping"]).secrets
+    assert restored.credentials.get(by, of["distrusted"]).trust_upstream_consent is False
+    assert restored.credentials.get(by, of["enabled"]).disabled_at is not None
+    (overlapping,) = restored.credentials.get(by, of["overlapping"]).secrets
     assert overlapping.expires_at < datetime.now(UTC) + timedelta(seconds=600)
     assert shell(reapply) == (f"{NOTHING}; 1 credentials of the trail are not in this database\n")
 
@@ -161,10 +161,10 @@ def past(issued, event, *, minutes=0, request_id="lost", **detail):
     )
 
 
-def test_the_new_event_names_the_event_that_was_applied_again(service, issued, reapply, rows):
+def test_the_new_event_names_the_event_that_was_applied_again(app, service, issued, reapply, rows):
     line = past(issued, "revoked")
     assert reapply(line).stdout == "revoked 1, disabled 0, ended 0 client secrets, distrusted 0\n"
-    assert not verifies(service, issued)
+    assert not verifies(app.services, issued)
     (event,) = rows("SELECT actor, via, detail FROM credential_events WHERE event = 'revoked'")
     assert (event["actor"], event["via"]) == ("grace", "cli")
     assert event["detail"]["reapplied"] == {
@@ -172,27 +172,27 @@ def test_the_new_event_names_the_event_that_was_applied_again(service, issued, r
     }  # fmt: skip
 
 
-def test_a_later_decision_of_an_operator_stays(service, issued, reapply):
+def test_a_later_decision_of_an_operator_stays(app, service, issued, reapply):
     lines = past(issued, "disabled", all=True), past(issued, "rotated", overlap_seconds=0)
     assert reapply(*lines).stdout.startswith("revoked 0, disabled 1, ended 1 ")
     service.enable_all(caller())
     rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=0)
-    assert verifies(service, rotated)
+    assert verifies(app.services, rotated)
     assert reapply(*lines).stdout == f"{NOTHING}\n"
-    assert verifies(service, rotated)
+    assert verifies(app.services, rotated)
 
 
-def test_events_that_the_restored_trail_has_are_skipped(service, issued, reapply, rows):
-    service.update(caller(request_id="known"), issued.secret_id, enabled=False)
-    service.update(caller(request_id="later"), issued.secret_id, enabled=True)
+def test_events_that_the_restored_trail_has_are_skipped(app, service, issued, reapply, rows):
+    service.update(caller(request_id="known"), issued.secret_id, CredentialChanges(enabled=False))
+    service.update(caller(request_id="later"), issued.secret_id, CredentialChanges(enabled=True))
     (event,) = rows("SELECT at FROM credential_events WHERE request_id = 'known'")
     line = json.loads(past(issued, "disabled", request_id="known"))
     line["at"] = format_time(event["at"])
     assert reapply(json.dumps(line)).stdout == f"{NOTHING}\n"
-    assert verifies(service, issued)
+    assert verifies(app.services, issued)
 
 
-def test_a_client_secret_made_after_the_event_is_not_ended(service, issued, reapply):
+def test_a_client_secret_made_after_the_event_is_not_ended(app, service, issued, reapply):
     hint = issued.client_secret[-4:]
     lines = (
         past(issued, "rotated", minutes=-5, overlap_seconds=0),
@@ -200,11 +200,11 @@ def test_a_client_secret_made_after_the_event_is_not_ended(service, issued, reap
         past(issued, "secret_ended", hint="none"),
     )
     assert reapply(*lines).stdout == f"{NOTHING}\n"
-    assert verifies(service, issued)
+    assert verifies(app.services, issued)
 
 
-def test_only_the_last_of_several_changes_counts(service, issued, reapply):
-    service.update(caller(), issued.secret_id, trust_upstream_consent=True)
+def test_only_the_last_of_several_changes_counts(app, service, issued, reapply):
+    service.update(caller(), issued.secret_id, CredentialChanges(trust_upstream_consent=True))
     withdrawn, given = ({"from": value, "to": not value} for value in (True, False))
     lines = (
         past(issued, "disabled", request_id="1"),
@@ -214,7 +214,7 @@ def test_only_the_last_of_several_changes_counts(service, issued, reapply):
         past(issued, "updated", request_id="5", name={"from": "a", "to": "b"}),
     )
     assert reapply(*lines).stdout == f"{NOTHING}\n"
-    assert verifies(service, issued)
+    assert verifies(app.services, issued)
 
 
 UNKNOWN = {
@@ -236,9 +236,9 @@ ROTATED = UNKNOWN | {"event": "rotated"}
     ids=lambda line: line[:40] + line[-40:],
 )  # fmt: skip
 def test_a_line_that_is_not_an_event_is_rejected_before_anything_is_done(
-    service, issued, reapply, line
+    app, issued, reapply, line
 ):
     done = reapply(past(issued, "revoked"), line)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Line 2 is not an event" in done.stderr
-    assert verifies(service, issued)
+    assert verifies(app.services, issued)

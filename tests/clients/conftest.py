@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.growth import later_version
 from tests.helpers import require
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 NODE_MODULES = ROOT / "node_modules"
 _INTEGRATORS = Path(__file__).with_name("integrators")

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from tests.server import Server
+from tests.running_server import Server
 
 # They belong to one connection, or to the body as it was.
 _NOT_PASSED_ON = ("connection", "content-length", "transfer-encoding")

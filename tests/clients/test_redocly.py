@@ -1,6 +1,6 @@
 import pytest
 
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import caller
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 pytestmark = pytest.mark.long
 

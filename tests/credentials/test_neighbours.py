@@ -2,19 +2,13 @@
 
 import pytest
 
+from app.credentials.model import CredentialChanges
 from tests.helpers import caller
 
 
-def verify(service, issued):
-    return service.verify(
-        client_id=issued.client_id,
-        client_secret=issued.client_secret,
-        before_bcrypt=lambda: None,
-    )
-
-
 def use(service, issued):
-    verify(service, issued)
+    (used,) = service.get(caller(), issued.secret_id).secrets
+    service.writer.record_use(used.client_secret_id, issued.secret_id)
     service.writer.flush()
 
 
@@ -38,7 +32,9 @@ def rotate_and_end_one(service, issued):
 
 CHANGES = {
     "update": lambda service, issued: service.update(
-        caller(), issued.secret_id, name="new", trust_upstream_consent=True, enabled=False
+        caller(),
+        issued.secret_id,
+        CredentialChanges(name="new", trust_upstream_consent=True, enabled=False),
     ),
     "rotate": lambda service, issued: service.rotate(
         caller(), issued.secret_id, overlap_seconds=60
@@ -114,8 +110,8 @@ def test_a_credential_is_shown_with_its_own_data_only(service, issued, others):
     assert [each.hint for each in shown.secrets] == [issued.client_secret[-4:]]
 
 
-def test_bcrypt_stores_a_digest_for_its_own_client_secret_only(service, issued, others, rows):
+def test_bcrypt_stores_a_digest_for_its_own_client_secret_only(verifier, issued, others, rows):
     rows.execute("UPDATE client_secrets SET digest = NULL")
-    verify(service, issued)
+    verifier.verify(client_id=issued.client_id, client_secret=issued.client_secret)
     found = rows("SELECT secret_id FROM client_secrets WHERE digest IS NOT NULL")
     assert found == [{"secret_id": issued.secret_id}]

@@ -17,10 +17,11 @@ from app.credentials.errors import (
     SecretLimitReached,
     VerificationRefused,
 )
+from app.credentials.model import CredentialChanges
 from app.database.pool import Database
-from app.services import make_credential_service
+from app.services import Domain
 from tests.helpers import caller, is_live
-from tests.server import wait_until
+from tests.running_server import wait_until
 
 _PATIENCE_SECONDS = 20  # enough for the slowest machine to hash four secrets
 
@@ -43,7 +44,7 @@ def service(settings, rows):
     url = f"{settings.database_url}&options={options}"
     database = Database(url, connections=6)
     database.open(wait_seconds=_PATIENCE_SECONDS)
-    yield make_credential_service(settings, database, bulkheads)
+    yield Domain.from_settings(settings, database, bulkheads).credentials
     database.close()
 
 
@@ -85,7 +86,7 @@ def revoke(service, issued):
 
 def update(service, issued, name):
     return lambda: service.update(
-        caller(), issued.secret_id, trust_upstream_consent=True, name=name
+        caller(), issued.secret_id, CredentialChanges(trust_upstream_consent=True, name=name)
     )
 
 
@@ -222,14 +223,10 @@ def test_a_credential_that_is_disabled_while_bcrypt_compares_is_refused(
     compare = bcrypt.checkpw
 
     def compare_late(*arguments):
-        service.update(caller(), issued.secret_id, enabled=False)
+        service.update(caller(), issued.secret_id, CredentialChanges(enabled=False))
         return compare(*arguments)
 
     monkeypatch.setattr(bcrypt, "checkpw", compare_late)
-    other_instance = app_with().services.credentials
+    other_instance = app_with().services.verifier
     with pytest.raises(VerificationRefused):
-        other_instance.verify(
-            client_id=issued.client_id,
-            client_secret=issued.client_secret,
-            before_bcrypt=lambda: None,
-        )
+        other_instance.verify(client_id=issued.client_id, client_secret=issued.client_secret)

@@ -1,6 +1,6 @@
 """Random sequences of all operations in two units, compared with a small model."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -24,8 +24,9 @@ from app.credentials.errors import (
     VerificationRefused,
 )
 from app.credentials.generator import generate_secret_id
-from app.credentials.idempotency import IdempotentRequest
-from app.credentials.service import CredentialService
+from app.credentials.management import CredentialService
+from app.credentials.model import CredentialChanges
+from app.credentials.verification import Verifier
 from tests.conftest import Rows
 from tests.helpers import caller, is_live
 
@@ -67,6 +68,7 @@ def in_an_hour():
 
 class Credentials(RuleBasedStateMachine):
     service: CredentialService
+    verifier: Verifier
     rows: Rows
     secret_ids = Bundle("secret_ids")
 
@@ -91,10 +93,10 @@ class Credentials(RuleBasedStateMachine):
     @rule(target=secret_ids, unit=UNITS, name=NAMES)
     def issue_twice_with_one_key(self, unit, name):
         caller = self.caller(unit)
-        request = IdempotentRequest(uuid4().hex, caller, "issue", {"name": name})
-        assert self.service.find_answer(request) is None
-        issued = self.service.issue(caller, name=name, request=request)
-        assert self.service.find_answer(request) == issued
+        key = uuid4().hex
+        issued = self.service.issue(caller, name=name, idempotency_key=key)
+        replayed = self.service.issue(caller, name=name, idempotency_key=key)
+        assert asdict(replayed) == asdict(issued)
         self.model[issued.secret_id] = Modelled(unit, name, [issued.client_secret])
         return issued.secret_id
 
@@ -114,9 +116,9 @@ class Credentials(RuleBasedStateMachine):
             unit,
             secret_id,
             self.service.update,
-            trust_upstream_consent=trust,
-            name=name,
-            enabled=enabled,
+            changes=CredentialChanges(
+                trust_upstream_consent=trust, name=name, enabled=enabled
+            ),
         )
         if known:
             before = (known.trust, known.name)
@@ -163,13 +165,13 @@ class Credentials(RuleBasedStateMachine):
             client_id = self.service.get(self.caller(unit), secret_id).client_id
             pair = {"client_id": client_id, "client_secret": known.live[-1]}
             if known.enabled:
-                found = self.service.verify(**pair, before_bcrypt=lambda: None)
+                found = self.verifier.verify(**pair)
                 assert found.credential.secret_id == secret_id
                 self.service.writer.flush()
                 known.used = True
             else:
                 with pytest.raises(VerificationRefused):
-                    self.service.verify(**pair, before_bcrypt=lambda: None)
+                    self.verifier.verify(**pair)
 
     @rule(unit=UNITS, secret_id=secret_ids)
     def revoke_unless_used(self, unit, secret_id):
@@ -271,11 +273,12 @@ class Credentials(RuleBasedStateMachine):
             assert not any(is_live(self.rows, secret) for secret in known.ended)
 
 
-def test_any_sequence_of_operations_matches_the_model(service, rows, monkeypatch):
+def test_any_sequence_of_operations_matches_the_model(service, verifier, rows, monkeypatch):
     monkeypatch.setattr(Credentials, "service", service, raising=False)
+    monkeypatch.setattr(Credentials, "verifier", verifier, raising=False)
     monkeypatch.setattr(Credentials, "rows", rows, raising=False)
     # every use is recorded at once, so a conditional revocation need not wait
-    monkeypatch.setattr("app.credentials.service.sleep", lambda _: None)
+    monkeypatch.setattr("app.credentials.management.sleep", lambda _: None)
     run_state_machine_as_test(
         Credentials,
         settings=settings(

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from psycopg import errors
 
+from app.credentials.model import CredentialChanges
 from app.database.errors import DatabaseFault
 from tests.helpers import caller
 
@@ -35,8 +36,9 @@ def test_a_change_is_rolled_back_if_its_event_cannot_be_stored(service, rows, ve
     before = rows(
         "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"
     )
+    change = CredentialChanges(trust_upstream_consent=True, name="new")
     arguments = {
-        "update": {"trust_upstream_consent": True, "name": "new"},
+        "update": {"changes": change},
         "rotate": {"overlap_seconds": 0},
         "revoke": {},
     }

@@ -15,7 +15,7 @@ from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, execute, running_app
 from tests.helpers import basic
 from tests.postgres import postgres_directory
-from tests.server import wait_until
+from tests.running_server import wait_until
 
 
 class Pair:

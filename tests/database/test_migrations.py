@@ -10,7 +10,7 @@ import pytest
 from app.database.errors import DatabaseUnavailable
 from app.database.migrations import MigrationFailed, migrate
 from tests.conftest import new_postgres
-from tests.server import ROOT, clean_environment, wait_until
+from tests.running_server import ROOT, clean_environment, wait_until
 
 SHIPPED = sorted(path.stem for path in (ROOT / "migrations_sql").glob("*.sql"))
 CREDENTIALS = Path(sys.executable).parent / "credentials"

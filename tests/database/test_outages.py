@@ -17,7 +17,7 @@ from app.database.pool import Database
 from tests.conftest import client_of, environment, execute, running_app
 from tests.helpers import basic, caller, service_role
 from tests.postgres import postgres_directory, running_postgres
-from tests.server import running_server, wait_until
+from tests.running_server import running_server, wait_until
 
 UNREACHABLE = "postgresql://postgres@127.0.0.1:1/x"
 
@@ -345,7 +345,7 @@ def test_the_service_works_with_the_least_privileges(postgres, app_with, issuer)
     member = client_of(app, issuer.sign())
     assert member.get("/readyz").status_code == 200
     assert member.get("/verify", headers=headers).status_code == 200
-    app.services.credentials.writer.flush()
+    app.services.writer.flush()
     assert member.get(path).json["last_used_at"] is not None
     assert member.put(path, json={"trust_upstream_consent": True}).status_code == 204
     for overlap in (60, 0, 60):
@@ -358,7 +358,7 @@ def test_the_service_works_with_the_least_privileges(postgres, app_with, issuer)
     for enabled in (False, True):
         body = {"trust_upstream_consent": True, "enabled": enabled}
         assert member.put(path, json=body).status_code == 204
-    app.services.credentials.writer.erase_old_responses()
+    app.services.writer.erase_old_responses()
     for verb in ("disable_all", "enable_all"):
         assert getattr(app.services.credentials, verb)(caller()) == 1
     assert member.delete(f"{path}?unused_for=60").status_code == 409

@@ -9,7 +9,7 @@ from app.database.connection import PreparedSelect
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.pool import Database
 from tests.conftest import execute
-from tests.server import wait_until
+from tests.running_server import wait_until
 
 ONE = PreparedSelect("SELECT $1 AS it")
 NAME = "tests-of-the-pool"

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 IMAGE = ROOT / "deploy" / "image"
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import environment
 from tests.deploy.image import IMAGE, copied_files, follow
-from tests.server import ROOT, Server, answers, free_port, wait_until
+from tests.running_server import ROOT, Server, answers, free_port, wait_until
 from tests.tools import tool
 
 pytestmark = pytest.mark.long

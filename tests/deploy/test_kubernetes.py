@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.helpers import graceful_seconds, known_settings
-from tests.server import ROOT
+from tests.running_server import ROOT
 from tests.tools import tool
 
 pytestmark = pytest.mark.long

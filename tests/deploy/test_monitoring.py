@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import environment
 from tests.helpers import basic, caller, require, typo_of
 from tests.jwks_server import serving_keys
-from tests.server import ROOT, free_port, running_server, wait_until
+from tests.running_server import ROOT, free_port, running_server, wait_until
 
 pytestmark = pytest.mark.long
 

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.conftest import environment
 from tests.helpers import require
-from tests.server import ROOT, ask, free_port, running_server, wait_until
+from tests.running_server import ROOT, ask, free_port, running_server, wait_until
 
 pytestmark = pytest.mark.long
 

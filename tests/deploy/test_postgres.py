@@ -10,7 +10,7 @@ import pytest
 from app.database.migrations import migrate
 from tests.conftest import environment, execute, new_postgres
 from tests.helpers import basic, require
-from tests.server import ROOT, running_server
+from tests.running_server import ROOT, running_server
 
 pytestmark = pytest.mark.long
 

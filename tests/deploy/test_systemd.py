@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import environment
 from tests.helpers import basic, graceful_seconds, require
-from tests.server import ROOT, Server, answers, clean_environment, free_port, wait_until
+from tests.running_server import ROOT, Server, answers, clean_environment, free_port, wait_until
 
 pytestmark = pytest.mark.long
 

@@ -21,7 +21,7 @@ from app.dev.keys import AUDIENCE, ISSUER, development_keys
 from app.dev.postgres import postgres_uri
 from tests.conftest import environment
 from tests.make_run import Run, running
-from tests.server import ROOT, clean_environment, free_port, wait_until
+from tests.running_server import ROOT, clean_environment, free_port, wait_until
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.dev.keys import development_keys
 from tests.conftest import environment
-from tests.server import ROOT, clean_environment
+from tests.running_server import ROOT, clean_environment
 
 SHOW_PAGE = """
 import sys

@@ -10,7 +10,7 @@ import pytest
 
 from tests.examples.proxies import CADDY, ENVOY, NGINX, TRAEFIK, Backend, Sender, running_proxy
 from tests.helpers import caller, require
-from tests.server import Answer, free_port
+from tests.running_server import Answer, free_port
 
 VERIFIED = {
     "X-LeadVibe-Secret-Id": "sec_1",

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.helpers import basic
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 
 @pytest.fixture

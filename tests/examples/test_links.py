@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT
+from tests.running_server import ROOT
 
-# Links of the pages in app are addresses of the service: tests/api/docs follows them.
+# Links of the pages in app are addresses of the service: tests/docs follows them.
 NOT_OURS = {"app", "build", "node_modules", "var"}
 
 

@@ -8,7 +8,7 @@ from app.credentials.generator import generate_client_secret
 from tests.conftest import environment
 from tests.examples.proxies import NGINX
 from tests.helpers import basic
-from tests.server import Answer, free_port, running_server, wait_until
+from tests.running_server import Answer, free_port, running_server, wait_until
 
 
 @pytest.fixture

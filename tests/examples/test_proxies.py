@@ -12,7 +12,7 @@ from tests.conftest import environment
 from tests.examples.conftest import VERIFIED
 from tests.examples.proxies import CADDY, ENVOY
 from tests.helpers import basic, caller, time_in
-from tests.server import Answer, free_port, running_server
+from tests.running_server import Answer, free_port, running_server
 
 pytestmark = pytest.mark.long
 

@@ -20,7 +20,7 @@ from tests.conftest import client_of, running_app
 from tests.helpers import DIGEST_KEY, caller, claims_named, require
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.jwks_server import serving_keys
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 PAGE = (ROOT / "docs" / "identity-providers.md").read_text()
 UNIT = "unit_emea"  # of every token on the page

@@ -22,7 +22,7 @@ from app.identity.key_sources import KeyFile, KeysUnavailable, KeyUrl
 from app.identity.keys import InvalidKeys, VerificationKey, parse_jwks, read_key_file
 from tests.issuer import ALGORITHMS
 from tests.jwks_server import serving_keys
-from tests.server import wait_until
+from tests.running_server import wait_until
 
 
 @pytest.fixture

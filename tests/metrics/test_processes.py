@@ -15,7 +15,7 @@ from app.settings import WORKER_CLASSES
 from tests.conftest import environment
 from tests.helpers import basic
 from tests.metrics.reading import values_in
-from tests.server import running_server, wait_until
+from tests.running_server import running_server, wait_until
 
 ACCEPTED = 'leadvibe_verifications_total{outcome="accepted"}'
 PLACES = 'leadvibe_places{work="verification"}'

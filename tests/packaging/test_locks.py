@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 
 def names(text):

@@ -4,7 +4,7 @@ import configparser
 import re
 from pathlib import Path
 
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 SECTIONS = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 

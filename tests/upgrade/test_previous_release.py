@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import environment
 from tests.helpers import basic
-from tests.server import ROOT, clean_environment, running_server
+from tests.running_server import ROOT, clean_environment, running_server
 
 pytestmark = pytest.mark.long
 

@@ -9,44 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.api.http import problems
 from app.api.http.application import request
-from app.api.http.problems import (
-    HTTPProblem,
-    Problem,
-    credential_in_use,
-    invalid_expiry,
-    malformed_http,
-)
-from app.bulkheads import BulkheadFull
-from app.credentials.errors import (
-    AmbiguousHint,
-    ClientSecretNotFound,
-    CredentialInUse,
-    CredentialLimitReached,
-    CredentialNotFound,
-    IdempotencyKeyReused,
-    InvalidExpiry,
-    LastSecret,
-    RequestInProgress,
-    ResponseErased,
-    SecretLimitReached,
-)
-from app.database.errors import DatabaseUnavailable
-from app.identity.key_sources import KeysUnavailable
-
-_DOMAIN_ERRORS: Mapping[type[Exception], Problem] = {
-    CredentialNotFound: problems.CREDENTIAL_NOT_FOUND,
-    ClientSecretNotFound: problems.CLIENT_SECRET_NOT_FOUND,
-    CredentialLimitReached: problems.CREDENTIAL_LIMIT,
-    SecretLimitReached: problems.SECRET_LIMIT,
-    LastSecret: problems.LAST_SECRET,
-    AmbiguousHint: problems.AMBIGUOUS_HINT,
-    RequestInProgress: problems.REQUEST_IN_PROGRESS,
-    ResponseErased: problems.RESPONSE_ERASED,
-    IdempotencyKeyReused: problems.IDEMPOTENCY_KEY_REUSED,
-    BulkheadFull: problems.UNAVAILABLE,
-    DatabaseUnavailable: problems.UNAVAILABLE,
-    KeysUnavailable: problems.UNAVAILABLE,
-}
+from app.api.http.problems import HTTPProblem, Problem, malformed_http, problem_of_domain_error
 
 # HTTP errors that get our wording. For all others, Werkzeug's description is good enough.
 _HTTP_ERRORS: Mapping[int, Problem] = {
@@ -63,7 +26,7 @@ def init_app(app: Flask) -> None:
     It replaces flask-smorest's handler for HTTPException, which drops the exception's headers.
     """
     for error in (HTTPException, Exception):
-        app.register_error_handler(error, _answer)
+        app.register_error_handler(error, _respond)
 
 
 def problem_of(error: Exception, *, request_id: str) -> Problem:
@@ -72,13 +35,9 @@ def problem_of(error: Exception, *, request_id: str) -> Problem:
         return error.problem
     if isinstance(error, HTTPException):
         return _problem_of_http_error(error)
-    if isinstance(error, InvalidExpiry):
-        return invalid_expiry(str(error))
-    if isinstance(error, CredentialInUse):
-        return credential_in_use(error.last_used_at)
-    for kind, problem in _DOMAIN_ERRORS.items():
-        if isinstance(error, kind):
-            return problem
+    problem = problem_of_domain_error(error)
+    if problem is not None:
+        return problem
     _logger.error("unexpected error", exc_info=error, extra={"fields": {"request_id": request_id}})
     return problems.UNEXPECTED
 
@@ -94,6 +53,6 @@ def _problem_of_http_error(error: HTTPException) -> Problem:
     return replace(known, headers=headers)
 
 
-def _answer(error: Exception) -> Response:
+def _respond(error: Exception) -> Response:
     problem = problem_of(error, request_id=request.id)
-    return Response(problem.body(), problem.status, problem.header_items())
+    return Response(problem.body(), problem.status_line, problem.header_items())

@@ -1,22 +1,11 @@
 """Flask's hooks: what happens before and after each request."""
 
-import re
-from functools import lru_cache
-
 from flask import Flask, Response
 
 from app.api.http import problems
 from app.api.http.application import current_app, request
+from app.api.http.headers import COMMON_HEADERS, is_host
 from app.api.http.problems import HTTPProblem
-
-COMMON_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
-
-# RFC 9112, 3.2: a host and a port. The host is a name, an IPv4 address or, in brackets, an IPv6
-# address (RFC 3986, 3.2.2). A comma is not allowed: gunicorn joins several Host headers with it.
-_HOST = re.compile(
-    r"(?=.{0,255}\Z)"
-    r"(?:(?:[A-Za-z0-9._~!$&'()*+;=-]++|%[0-9A-Fa-f]{2})*+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
-)
 
 
 def init_app(app: Flask) -> None:
@@ -24,12 +13,6 @@ def init_app(app: Flask) -> None:
     app.before_request(_before)
     app.after_request(_after)
     app.teardown_request(lambda _: request.exit_stack.close())
-
-
-@lru_cache(maxsize=64)  # the hot path asks too, and nearly always about the same hosts
-def is_host(text: str) -> bool:
-    """Tell whether the text may be the value of a Host header, of at most 255 characters."""
-    return _HOST.fullmatch(text) is not None
 
 
 def _before() -> None:

@@ -1,20 +1,46 @@
-"""Errors as the caller sees them: problem documents (RFC 9457). This module needs no Flask."""
+"""The catalogue of problems: errors as the caller sees them (RFC 9457). It needs no Flask.
 
-from collections.abc import Iterable, Mapping
+A type is what programs branch on, and what /docs/errors explains. Its slug is part of the contract:
+it is never renamed, and never used for another type.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from werkzeug.http import HTTP_STATUS_CODES
 
-from app.api.http import problem_types
-from app.api.http.problem_types import ProblemType
+from app.bulkheads import BulkheadFull
+from app.credentials import errors
+from app.database.errors import DatabaseUnavailable
+from app.identity.key_sources import KeysUnavailable
 from app.json_bytes import json_bytes
 from app.times import format_time
 
 MEDIA_TYPE = "application/problem+json"
+ERRORS_PATH = "/docs/errors"
 RETRY_AFTER_SECONDS = 1
 MAX_BODY_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """A type of problem, with its HTTP status: usually one.
+
+    `retry` says whether the same request may succeed later, and when.
+    """
+
+    slug: str
+    statuses: tuple[int, ...]
+    cause: str
+    remedy: str
+    retry: str = "No. The same request gets the same answer."
+
+    @property
+    def uri(self) -> str:
+        """The `type` of the problem document (RFC 9457, 3.1.1), relative to the service."""
+        return f"{ERRORS_PATH}#{self.slug}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +53,7 @@ class InputError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error as the caller sees it.
+    """An error as the caller sees it. Its status is the type's first, unless given.
 
     `headers` are sent with it, besides the content type. `extensions` are further members of the
     document. `closes` tells that no other request can follow on the connection, because the end of
@@ -35,17 +61,26 @@ class Problem:
     """
 
     type: ProblemType
-    status: int
     detail: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 0
     errors: tuple[InputError, ...] = ()
     extensions: Mapping[str, str] = field(default_factory=dict)  # RFC 9457, 3.2
     closes: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.status:
+            object.__setattr__(self, "status", self.type.statuses[0])
 
     @property
     def title(self) -> str:
         """The status phrase."""
         return HTTP_STATUS_CODES[self.status]
+
+    @property
+    def status_line(self) -> str:
+        """The status with its phrase, as WSGI wants it."""
+        return f"{self.status} {self.title}"
 
     def document(self) -> dict[str, Any]:
         """Return the members of the problem document, in the contract's order."""
@@ -77,162 +112,422 @@ class HTTPProblem(Exception):
         self.problem = problem
 
 
-def unauthenticated(type_: ProblemType, challenge: str) -> Problem:
-    """Return the problem of missing or invalid credentials.
-
-    `challenge` is the value of WWW-Authenticate (RFC 9110, 11.6.1).
-    """
-    headers = {"WWW-Authenticate": challenge}
-    return Problem(type_, 401, "Check authentication credentials", headers)
+_AFTER = "Yes, after the seconds in `Retry-After`."
+_LATER = "Yes, after a second, then at growing intervals."
 
 
-def too_many_failures(retry_after: int) -> Problem:
-    """Return the problem of a client that failed too often (RFC 6585, 4).
-
-    `retry_after` is in seconds.
-    """
-    headers = {"Retry-After": str(retry_after)}
-    return Problem(problem_types.TOO_MANY_FAILURES, 429, "Too many failed verifications", headers)
+def _retry_after(seconds: int) -> dict[str, str]:
+    return {"Retry-After": str(seconds)}
 
 
-def too_many_issues(retry_after: int) -> Problem:
-    """Return the problem of a unit that issues and rotates too often.
+# The request
 
-    `retry_after` is in seconds.
-    """
-    detail = "The unit has issued and rotated too many client secrets"
-    headers = {"Retry-After": str(retry_after)}
-    return Problem(problem_types.TOO_MANY_ISSUES, 429, detail, headers)
+_MALFORMED_HTTP = ProblemType(
+    "malformed-http",
+    (400, 501),
+    "The request is not valid HTTP/1.1: a malformed line or header, an ambiguous length, a line or "
+    "header that is too long, or a transfer coding other than `chunked`.",
+    "Check the client library, and any proxy in between.",
+)
+INVALID_HOST = Problem(_MALFORMED_HTTP, "The Host header is not valid")
+NOT_CHUNKED = Problem(
+    _MALFORMED_HTTP, "The Transfer-Encoding must be chunked", status=501, closes=True
+)
+
+
+def malformed_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """Return the problem of malformed or unsupported HTTP."""
+    return Problem(_MALFORMED_HTTP, detail, headers or {}, status)
+
+
+NO_HOST = Problem(
+    ProblemType(
+        "missing-host",
+        (400,),
+        "The request has no Host header (RFC 9112, 3.2).",
+        "Send a Host header.",
+    ),
+    "The Host header is missing",
+)
+
+_UNREADABLE_BODY = ProblemType(
+    "unreadable-body",
+    (400,),
+    "The body ends before its Content-Length, or its chunks are malformed.",
+    "Send the whole body. If you did, look for a proxy that cut it off, and send it again.",
+    "Yes, if the connection broke.",
+)
+BODY_UNREADABLE = Problem(_UNREADABLE_BODY, "The request body cannot be read", closes=True)
+BODY_TOO_SHORT = Problem(
+    _UNREADABLE_BODY, "The request body is shorter than its Content-Length", closes=True
+)
+
+_MALFORMED_JSON = ProblemType(
+    "malformed-json",
+    (400,),
+    "The body is not a JSON object in UTF-8, or contains a name twice.",
+    "Send one JSON object (RFC 8259).",
+)
+BODY_NOT_JSON = Problem(_MALFORMED_JSON, "The request body is not valid JSON")
+BODY_NOT_AN_OBJECT = Problem(_MALFORMED_JSON, "The request body is not a JSON object")
+
+_INVALID_INPUT = ProblemType(
+    "invalid-input",
+    (400,),
+    "A member of the body is missing, unknown, of the wrong type or out of range. `errors` names "
+    "each by its JSON pointer.",
+    "Correct the members in `errors`.",
+)
 
 
 def invalid_input(detail: str, errors: Iterable[InputError] = ()) -> Problem:
     """Return the problem of a request body that breaks the contract's rules."""
-    return Problem(problem_types.INVALID_INPUT, 400, detail, errors=tuple(errors))
+    return Problem(_INVALID_INPUT, detail, errors=tuple(errors))
+
+
+def invalid_expiry(error: errors.InvalidExpiry) -> Problem:
+    """Return the problem of an `expires_at` that is not allowed."""
+    reason = str(error)
+    detail = f"expires_at {reason[0].lower()}{reason[1:]}"
+    return invalid_input(detail, [InputError("/expires_at", reason)])
+
+
+_INVALID_PARAMETER = ProblemType(
+    "invalid-parameter",
+    (400,),
+    "A query parameter or a header has a value that is not allowed, or was given twice. Or a "
+    "cursor belongs to another list.",
+    "Correct the parameter that `detail` names. Start a list again without `cursor`.",
+)
 
 
 def invalid_parameter(detail: str) -> Problem:
     """Return the problem of a query parameter or header that breaks the contract's rules."""
-    return Problem(problem_types.INVALID_PARAMETER, 400, detail)
+    return Problem(_INVALID_PARAMETER, detail)
 
 
-def invalid_expiry(reason: str) -> Problem:
-    """Return the problem of an `expires_at` that is not allowed. The reason begins with "Must"."""
-    return invalid_input(
-        f"expires_at {reason[0].lower()}{reason[1:]}", [InputError("/expires_at", reason)]
-    )
+BODY_TOO_LARGE = Problem(
+    ProblemType(
+        "body-too-large", (413,), "The body exceeds 16 KiB.", "Send only the documented members."
+    ),
+    f"The request body exceeds {MAX_BODY_BYTES} bytes",
+    closes=True,
+)
+
+_UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    "unsupported-media-type",
+    (415,),
+    "The body is not `application/json` in UTF-8, or has a Content-Encoding.",
+    "Send `Content-Type: application/json` and no Content-Encoding.",
+)
+MEDIA_TYPE_NOT_JSON = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must be application/json")
+CHARSET_NOT_UTF_8 = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must be UTF-8")
+BODY_ENCODED = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must not have a Content-Encoding")
+
+NOT_FOUND = Problem(
+    ProblemType(
+        "not-found",
+        (404,),
+        "No operation has this address.",
+        "Check the path against the reference.",
+    ),
+    "No such resource",
+)
+METHOD_NOT_ALLOWED = Problem(
+    ProblemType(
+        "method-not-allowed",
+        (405,),
+        "The address exists, but does not support the method.",
+        "Use one of the methods in `Allow`.",
+    ),
+    "This resource does not support that method",
+)
+
+# Authentication and authorization
+
+
+def _unauthenticated(type_: ProblemType, challenge: str) -> Problem:
+    """Return a problem with the value of its WWW-Authenticate header (RFC 9110, 11.6.1)."""
+    return Problem(type_, "Check authentication credentials", {"WWW-Authenticate": challenge})
+
+
+_BEARER = 'Bearer realm="LeadVibe"'
+_INVALID_TOKEN_CHALLENGE = f'{_BEARER}, error="invalid_token"'
+
+_INVALID_TOKEN = ProblemType(
+    "invalid-token",
+    (401,),
+    "There is no bearer token, or it was not accepted. The service says no more; its log has the "
+    "reason under the same X-Request-Id.",
+    "Send `Authorization: Bearer` with a token for this service. If it is refused, ask the "
+    "operator.",
+)
+NO_TOKEN = _unauthenticated(_INVALID_TOKEN, _BEARER)
+INVALID_TOKEN = _unauthenticated(_INVALID_TOKEN, _INVALID_TOKEN_CHALLENGE)
+
+TOKEN_EXPIRED = _unauthenticated(
+    ProblemType(
+        "token-expired",
+        (401,),
+        "The token was valid, but has expired.",
+        "Get a new token from your identity provider, and send the request again.",
+        "Yes, with a new token.",
+    ),
+    f'{_INVALID_TOKEN_CHALLENGE}, error_description="The token has expired"',
+)
+NO_ACTIVE_UNIT = Problem(
+    ProblemType(
+        "no-active-unit",
+        (400,),
+        "The token has no `unit_id`, and the cookie `activeOu` names no unit, or more than one.",
+        "Choose a unit: get a token with `unit_id`, or set the cookie to one of its `unit_ids`. "
+        "The operator may have chosen other names for these claims.",
+    ),
+    "Active OU must be set",
+)
+FOREIGN_UNIT = Problem(
+    ProblemType(
+        "foreign-unit",
+        (403,),
+        "The cookie `activeOu` names a unit that is not in the token.",
+        "Choose one of the token's units.",
+    ),
+    "You are not a member of the active OU",
+)
+ROLE_MISSING = Problem(
+    ProblemType(
+        "role-missing",
+        (403,),
+        "Your role may read credentials but not change them.",
+        "Ask somebody with a role that may change them.",
+    ),
+    "Your role does not allow changing credentials",
+)
+
+# Verification
+
+INVALID_PAIR = _unauthenticated(
+    ProblemType(
+        "invalid-pair",
+        (401,),
+        "The client ID and client secret are unknown, wrong, revoked, disabled or expired. The "
+        "answer is the same for all of these.",
+        "As a receiver: refuse the event. As a sender: check the pair, and ask its owner for a new "
+        "client secret.",
+    ),
+    'Basic realm="LeadVibe", charset="UTF-8"',
+)
+
+_TOO_MANY_FAILURES = ProblemType(
+    "too-many-failures",
+    (429,),
+    "This client has failed too often in this minute. A valid pair is not limited.",
+    "Correct the pair.",
+    _AFTER,
+)
+
+
+def too_many_failures(retry_after: int) -> Problem:
+    """Return the problem of a client that failed too often (RFC 6585, 4), for so many seconds."""
+    detail = "Too many failed verifications"
+    return Problem(_TOO_MANY_FAILURES, detail, _retry_after(retry_after))
+
+
+# Credentials
+
+CREDENTIAL_NOT_FOUND = Problem(
+    ProblemType(
+        "credential-not-found",
+        (404,),
+        "The active unit has no such credential. It may have been revoked, or belong to another "
+        "unit.",
+        "Check the `secret_id` and the active unit.",
+    ),
+    "No such credential",
+)
+CLIENT_SECRET_NOT_FOUND = Problem(
+    ProblemType(
+        "client-secret-not-found",
+        (404,),
+        "The credential has no live client secret with this hint. It may have ended already.",
+        "Read the credential to see its live client secrets.",
+    ),
+    "No such live client secret",
+)
+CREDENTIAL_LIMIT = Problem(
+    ProblemType(
+        "credential-limit",
+        (409,),
+        "The unit has as many credentials as it may have.",
+        "Revoke credentials that nobody uses (`unused_since` finds them), or ask the operator.",
+    ),
+    "The unit has reached its limit of credentials",
+)
+SECRET_LIMIT = Problem(
+    ProblemType(
+        "live-secret-limit",
+        (409,),
+        "Two client secrets are live, so a rotation cannot let a third one overlap.",
+        "End one of them first, or rotate with `overlap_seconds` 0, which ends both.",
+    ),
+    "Two client secrets are already live; end one first, or rotate with overlap_seconds 0",
+)
+LAST_SECRET = Problem(
+    ProblemType(
+        "last-secret",
+        (409,),
+        "Ending the last live client secret would leave a credential that nobody can use.",
+        "Rotate, disable or revoke the credential instead.",
+    ),
+    "This is the last live client secret; rotate, disable or revoke the credential instead",
+)
+AMBIGUOUS_HINT = Problem(
+    ProblemType(
+        "ambiguous-hint",
+        (409,),
+        "Both live client secrets end in the same four characters.",
+        "Rotate with `overlap_seconds` 0 instead.",
+    ),
+    "Two live client secrets have this hint; rotate with overlap_seconds 0 instead",
+)
+
+_CREDENTIAL_IN_USE = ProblemType(
+    "credential-in-use",
+    (409,),
+    "The credential was used within `unused_for`. `last_used_at` says when.",
+    "Find out who uses it, or revoke it without `unused_for`.",
+    "Yes, once it has been unused for that long.",
+)
 
 
 def credential_in_use(last_used_at: datetime) -> Problem:
     """Return the problem of a credential that was used too recently to be revoked."""
     return Problem(
-        problem_types.CREDENTIAL_IN_USE,
-        409,
+        _CREDENTIAL_IN_USE,
         "The credential was used within unused_for",
         extensions={"last_used_at": format_time(last_used_at)},
     )
 
 
-def malformed_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
-    """Return the problem of malformed or unsupported HTTP."""
-    return Problem(problem_types.MALFORMED_HTTP, status, detail, headers or {})
+_TOO_MANY_ISSUES = ProblemType(
+    "too-many-issues",
+    (429,),
+    "The unit has issued and rotated too many client secrets in this minute. Attempts that got 404 "
+    "or 409 count too.",
+    "Spread the calls over time.",
+    _AFTER,
+)
 
 
-_AFTER_A_SECOND = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+def too_many_issues(retry_after: int) -> Problem:
+    """Return the problem of a unit that issued and rotated too often, for so many seconds."""
+    detail = "The unit has issued and rotated too many client secrets"
+    return Problem(_TOO_MANY_ISSUES, detail, _retry_after(retry_after))
 
-NO_ACTIVE_UNIT = Problem(problem_types.NO_ACTIVE_UNIT, 400, "Active OU must be set")
-NO_HOST = Problem(problem_types.MISSING_HOST, 400, "The Host header is missing")
-INVALID_HOST = Problem(problem_types.MALFORMED_HTTP, 400, "The Host header is not valid")
-BODY_UNREADABLE = Problem(
-    problem_types.UNREADABLE_BODY, 400, "The request body cannot be read", closes=True
-)
-BODY_TOO_SHORT = Problem(
-    problem_types.UNREADABLE_BODY,
-    400,
-    "The request body is shorter than its Content-Length",
-    closes=True,
-)
-BODY_NOT_JSON = Problem(problem_types.MALFORMED_JSON, 400, "The request body is not valid JSON")
-BODY_NOT_AN_OBJECT = Problem(
-    problem_types.MALFORMED_JSON, 400, "The request body is not a JSON object"
-)
-ROLE_MISSING = Problem(
-    problem_types.ROLE_MISSING, 403, "Your role does not allow changing credentials"
-)
-FOREIGN_UNIT = Problem(problem_types.FOREIGN_UNIT, 403, "You are not a member of the active OU")
-NOT_FOUND = Problem(problem_types.NOT_FOUND, 404, "No such resource")
-# The same whether the credential does not exist or belongs to another unit.
-CREDENTIAL_NOT_FOUND = Problem(problem_types.CREDENTIAL_NOT_FOUND, 404, "No such credential")
-CLIENT_SECRET_NOT_FOUND = Problem(
-    problem_types.CLIENT_SECRET_NOT_FOUND, 404, "No such live client secret"
-)
-METHOD_NOT_ALLOWED = Problem(
-    problem_types.METHOD_NOT_ALLOWED, 405, "This resource does not support that method"
-)
-SECRET_LIMIT = Problem(
-    problem_types.LIVE_SECRET_LIMIT,
-    409,
-    "Two client secrets are already live; end one first, or rotate with overlap_seconds 0",
-)
-LAST_SECRET = Problem(
-    problem_types.LAST_SECRET,
-    409,
-    "This is the last live client secret; rotate, disable or revoke the credential instead",
-)
-AMBIGUOUS_HINT = Problem(
-    problem_types.AMBIGUOUS_HINT,
-    409,
-    "Two live client secrets have this hint; rotate with overlap_seconds 0 instead",
-)
+
 REQUEST_IN_PROGRESS = Problem(
-    problem_types.REQUEST_IN_PROGRESS,
-    409,
+    ProblemType(
+        "request-under-way",
+        (409,),
+        "An earlier request with this Idempotency-Key has not been answered yet.",
+        "Send it again: you will get the answer of the earlier one.",
+        _AFTER,
+    ),
     "A request with this Idempotency-Key is under way",
-    _AFTER_A_SECOND,
+    _retry_after(RETRY_AFTER_SECONDS),
 )
 RESPONSE_ERASED = Problem(
-    problem_types.RESPONSE_ERASED,
-    409,
+    ProblemType(
+        "answer-erased",
+        (409,),
+        "The same request was carried out before, with this Idempotency-Key. Its response is no "
+        "longer kept, because its client secret has been used or has ended. This time, nothing has "
+        "changed.",
+        "Use the client secret that you have. For another change, use a new key.",
+    ),
     "This request was carried out before, and its response is no longer kept",
 )
 IDEMPOTENCY_KEY_REUSED = Problem(
-    problem_types.IDEMPOTENCY_KEY_REUSED,
-    422,
+    ProblemType(
+        "idempotency-key-reused",
+        (422,),
+        "The Idempotency-Key was used for a different request.",
+        "Use a new key for each request.",
+    ),
     "This Idempotency-Key belongs to a different request",
 )
-CREDENTIAL_LIMIT = Problem(
-    problem_types.CREDENTIAL_LIMIT, 409, "The unit has reached its limit of credentials"
-)
-BODY_TOO_LARGE = Problem(
-    problem_types.BODY_TOO_LARGE,
-    413,
-    f"The request body exceeds {MAX_BODY_BYTES} bytes",
-    closes=True,
-)
-MEDIA_TYPE_NOT_JSON = Problem(
-    problem_types.UNSUPPORTED_MEDIA_TYPE, 415, "The request body must be application/json"
-)
-CHARSET_NOT_UTF_8 = Problem(
-    problem_types.UNSUPPORTED_MEDIA_TYPE, 415, "The request body must be UTF-8"
-)
-BODY_ENCODED = Problem(
-    problem_types.UNSUPPORTED_MEDIA_TYPE,
-    415,
-    "The request body must not have a Content-Encoding",
-)
-UNEXPECTED = Problem(
-    problem_types.UNEXPECTED,
-    500,
-    "An unexpected error occurred. Quote the X-Request-Id when you report it",
-)
-NOT_CHUNKED = Problem(
-    problem_types.MALFORMED_HTTP, 501, "The Transfer-Encoding must be chunked", closes=True
-)
+
+# The service
+
 UNAVAILABLE = Problem(
-    problem_types.UNAVAILABLE, 503, "The service is temporarily unavailable", _AFTER_A_SECOND
+    ProblemType(
+        "unavailable",
+        (503,),
+        "The database or the issuer's keys cannot be reached, or the service is too busy. Nothing "
+        "was decided: a pair may be valid, and a change may or may not have been made.",
+        "Send the request again; send a change with the same Idempotency-Key.",
+        _AFTER,
+    ),
+    "The service is temporarily unavailable",
+    _retry_after(RETRY_AFTER_SECONDS),
 )
 NOT_READY = Problem(
-    problem_types.NOT_MIGRATED, 503, "The database is not migrated", _AFTER_A_SECOND
+    ProblemType(
+        "not-migrated",
+        (503,),
+        "The database lacks a migration of this version.",
+        "As the operator: run `credentials migrate`.",
+        _AFTER,
+    ),
+    "The database is not migrated",
+    _retry_after(RETRY_AFTER_SECONDS),
 )
 
-# The problems that have no variable parts.
-CONSTANTS = [each for each in globals().values() if isinstance(each, Problem)]
+_UNEXPECTED = ProblemType(
+    "unexpected",
+    (500,),
+    "The service itself failed. Its log has the reason under the same X-Request-Id.",
+    "Report the failure, with the X-Request-Id.",
+    _LATER,
+)
+UNEXPECTED = Problem(
+    _UNEXPECTED, "An unexpected error occurred. Quote the X-Request-Id when you report it"
+)
+NOT_SERVED = Problem(_UNEXPECTED, "The request cannot be served")
+
+# In the order of the page that explains them.
+PROBLEM_TYPES = list(
+    dict.fromkeys(
+        each.type if isinstance(each, Problem) else each
+        for each in list(globals().values())
+        if isinstance(each, Problem | ProblemType)
+    )
+)
+
+_DOMAIN_ERRORS: Mapping[type[Exception], Problem | Callable[[Any], Problem]] = {
+    errors.InvalidExpiry: invalid_expiry,
+    errors.VerificationRefused: INVALID_PAIR,
+    errors.TooManyFailures: lambda error: too_many_failures(error.retry_after),
+    errors.TooManyIssues: lambda error: too_many_issues(error.retry_after),
+    errors.CredentialNotFound: CREDENTIAL_NOT_FOUND,
+    errors.ClientSecretNotFound: CLIENT_SECRET_NOT_FOUND,
+    errors.CredentialLimitReached: CREDENTIAL_LIMIT,
+    errors.SecretLimitReached: SECRET_LIMIT,
+    errors.LastSecret: LAST_SECRET,
+    errors.AmbiguousHint: AMBIGUOUS_HINT,
+    errors.CredentialInUse: lambda error: credential_in_use(error.last_used_at),
+    errors.RequestInProgress: REQUEST_IN_PROGRESS,
+    errors.ResponseErased: RESPONSE_ERASED,
+    errors.IdempotencyKeyReused: IDEMPOTENCY_KEY_REUSED,
+    BulkheadFull: UNAVAILABLE,
+    DatabaseUnavailable: UNAVAILABLE,
+    KeysUnavailable: UNAVAILABLE,
+}
+
+
+def problem_of_domain_error(error: Exception) -> Problem | None:
+    """Return the problem that tells the domain's error, to every door. None for any other error."""
+    for kind, problem in _DOMAIN_ERRORS.items():
+        if isinstance(error, kind):
+            return problem if isinstance(problem, Problem) else problem(error)
+    return None

@@ -6,6 +6,7 @@ from typing import Any
 from apispec import BasePlugin
 
 from app.api.http import problems
+from app.api.http.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
 from app.api.http.pagination import next_link
 from app.api.http.problems import (
     MEDIA_TYPE,
@@ -15,7 +16,6 @@ from app.api.http.problems import (
 )
 from app.api.openapi import examples
 from app.api.openapi.converter import TIMESTAMP
-from app.api.schemas.idempotency import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
 from app.api.schemas.problems import ProblemSchema
 from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
 from app.identifiers import FORBIDDEN_CHARACTERS, IDENTIFIER_MAX_LENGTH, REQUEST_ID_PATTERN

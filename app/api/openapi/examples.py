@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from app.api.http.headers import IDEMPOTENCY_KEY
 from app.api.http.pagination import Cursor, encode_cursor
 from app.api.schemas.credentials import (
     CredentialSchema,
@@ -15,7 +16,6 @@ from app.api.schemas.credentials import (
     VerifiedCredentialSchema,
 )
 from app.api.schemas.events import AuditEventSchema, UnitEventSchema
-from app.api.schemas.idempotency import IDEMPOTENCY_KEY
 from app.credentials.generator import hint_of
 from app.credentials.model import (
     ClientSecret,

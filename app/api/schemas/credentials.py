@@ -1,4 +1,4 @@
-"""Schemas of credentials, in requests and answers."""
+"""Schemas of credentials, in requests and responses."""
 
 import dataclasses
 
@@ -23,18 +23,19 @@ from app.credentials.generator import (
     HINT_PATTERN,
     SECRET_ID_PATTERN,
 )
-from app.credentials.model import (
-    Credential,
-    DetailedCredential,
-    IssuedCredential,
-    VerifiedCredential,
-)
-from app.credentials.service import (
+from app.credentials.management import (
     DEFAULT_OVERLAP_SECONDS,
     MAX_LIVE_SECRETS,
     MAX_OVERLAP_SECONDS,
     MAX_UNUSED_SECONDS,
     MIN_UNUSED_SECONDS,
+)
+from app.credentials.model import (
+    CHANGEABLE_FIELDS,
+    Credential,
+    DetailedCredential,
+    IssuedCredential,
+    VerifiedCredential,
 )
 
 _CONSENT = (
@@ -51,14 +52,16 @@ _LAST_USED_AT = "When a verification last succeeded with it, to the minute; null
 class ClientSecretSchema(ResponseSchema):
     """A client secret, without its value."""
 
-    hint = pattern_field("Its last four characters, by which you can end it.", HINT_PATTERN)
+    hint = pattern_field(
+        "Its last four characters. They identify it when you end it.", HINT_PATTERN
+    )
     created_at = TimestampField("When it was created.")
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
     expires_at = TimestampField("When it expires; null if it does not.", allow_none=True)
 
 
 class _CredentialFields(ResponseSchema):
-    """Every field of a credential in an answer, in the contract's order.
+    """Every field of a credential in a response, in the contract's order.
 
     The schemas below inherit from each other as their models do, and show the fields of their
     models. So add a new field to the model and here.
@@ -80,9 +83,7 @@ class _CredentialFields(ResponseSchema):
     created_by = identifier_field(
         "Who issued it; null if that part of the audit trail was deleted.", allow_none=True
     )
-    updated_at = TimestampField(
-        "When its name or `trust_upstream_consent` last changed, or it was disabled or enabled."
-    )
+    updated_at = TimestampField("When it was last updated, disabled or enabled.")
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
     disabled_at = TimestampField("When it was disabled; null while enabled.", allow_none=True)
     secrets = fields.List(
@@ -141,6 +142,9 @@ class NewCredentialSchema(RequestSchema):
 class CredentialUpdateSchema(RequestSchema):
     """The fields of a credential that can be changed."""
 
+    class Meta(RequestSchema.Meta):
+        fields = CHANGEABLE_FIELDS
+
     trust_upstream_consent = StrictBooleanField(required=True, metadata={"description": _CONSENT})
     name = NameField(required=False)
     enabled = StrictBooleanField(
@@ -158,7 +162,8 @@ class RevocationSchema(Schema):
         MIN_UNUSED_SECONDS,
         MAX_UNUSED_SECONDS,
         description="Revoke it only if it has not been used for this many seconds, from a minute "
-        "to a year. Uses are recorded to the minute; in doubt, it is not revoked.",
+        "to a year. A use up to a minute earlier counts too, because uses are recorded to the "
+        "minute.",
     )
 
 

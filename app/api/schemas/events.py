@@ -13,8 +13,8 @@ from app.api.schemas.fields import (
     shown_name_field,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, HINT_PATTERN, SECRET_ID_PATTERN
-from app.credentials.model import EVENT_NAMES, Channel, EventName
-from app.credentials.service import MAX_OVERLAP_SECONDS
+from app.credentials.management import MAX_OVERLAP_SECONDS
+from app.credentials.model import EVENT_NAMES, UPDATED_FIELDS, Channel, EventName
 from app.identifiers import REQUEST_ID_PATTERN
 
 _WORD = "^[a-z_]+$"
@@ -65,6 +65,9 @@ def _reapplied() -> fields.Nested:
 class UpdatedDetailSchema(ResponseSchema):
     """The fields that changed."""
 
+    class Meta(ResponseSchema.Meta):
+        fields = (*UPDATED_FIELDS, "reapplied")
+
     name = fields.Nested(NameChangeSchema, metadata={"description": "The name, if it changed."})
     trust_upstream_consent = fields.Nested(
         ConsentChangeSchema, metadata={"description": "`trust_upstream_consent`, if it changed."}
@@ -111,7 +114,7 @@ class EventMembersSchema(ResponseSchema):
 
 
 class UnitEventMembersSchema(ResponseSchema):
-    """What an event in a unit's trail adds: its credential, and how it was done."""
+    """Additional fields in a unit's trail: the credential, the channel and the client address."""
 
     secret_id = pattern_field("The credential.", SECRET_ID_PATTERN)
     client_id = pattern_field("Its client ID.", CLIENT_ID_PATTERN, allow_none=True)
@@ -152,7 +155,7 @@ class IssuedEventSchema(EventMembersSchema):
 
 
 class UpdatedEventSchema(EventMembersSchema):
-    """The name or `trust_upstream_consent` changed."""
+    """Fields of the credential changed: those in `detail`."""
 
     event = _kind("updated")
     detail = _detail(UpdatedDetailSchema)

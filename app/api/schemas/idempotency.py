@@ -1,19 +1,19 @@
-"""The headers of requests that may be repeated, and of repeated answers."""
+"""The header of an idempotent request."""
 
 from marshmallow import Schema, fields, validate
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
-IDEMPOTENCY_REPLAYED = "Idempotency-Replayed"
+from app.api.http.headers import IDEMPOTENCY_KEY
+from app.credentials.idempotency import KEY_PATTERN, KEY_RULE
 
 
 class _KeyField(fields.String):
-    error_detail = "{name} must be 16-128 visible ASCII characters"
+    error_detail = f"{{name}} must be {KEY_RULE}"
 
 
 IdempotencyKeySchema = Schema.from_dict(
     {
         IDEMPOTENCY_KEY: _KeyField(
-            validate=validate.Regexp("^[!-~]{16,128}$"),
+            validate=validate.Regexp(KEY_PATTERN),
             metadata={
                 "description": "A key of your choice for this request, such as a UUID. If the "
                 "answer is lost, send the same request with the same key again: you get the same "

@@ -2,7 +2,7 @@
 
 from marshmallow import fields, validate
 
-from app.api.http.problem_types import ERRORS_PATH
+from app.api.http.problems import ERRORS_PATH
 from app.api.schemas.fields import ResponseSchema, TimestampField, text_field
 
 

@@ -24,8 +24,8 @@ from app.api.schemas.fields import (
     RequestTimeField,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, SECRET_ID_PATTERN
+from app.credentials.management import MAX_ITEMS
 from app.credentials.model import EVENT_NAMES, Order
-from app.credentials.service import MAX_ITEMS
 
 
 def limit_field() -> QueryIntegerField:

@@ -1,7 +1,8 @@
 import pytest
 
 from app.api.http.problems import MAX_BODY_BYTES
-from app.credentials.service import CredentialService
+from app.credentials.management import CredentialService
+from app.credentials.verification import Verifier
 from tests.helpers import basic
 
 JSON = "application/json"
@@ -133,14 +134,17 @@ def test_an_unknown_path_is_not_found(member, path):
     }
 
 
-@pytest.mark.parametrize(("path", "operation"), [("/secrets", "list"), ("/verify", "verify")])
+@pytest.mark.parametrize(
+    ("path", "service", "operation"),
+    [("/secrets", CredentialService, "list"), ("/verify", Verifier, "verify")],
+)
 def test_an_unexpected_error_reveals_no_details(
-    client, issuer, monkeypatch, caplog, path, operation
+    client, issuer, monkeypatch, caplog, path, service, operation
 ):
     def fail(*_, **__):
         raise LookupError("s3cret")
 
-    monkeypatch.setattr(CredentialService, operation, fail)
+    monkeypatch.setattr(service, operation, fail)
     authorization = {
         "/secrets": {"Authorization": f"Bearer {issuer.sign()}"},
         "/verify": basic("x", "y"),

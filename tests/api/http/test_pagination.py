@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from app.api.http.pagination import fingerprint_of
+from app.credentials.model import CredentialChanges
 from tests.conftest import client_of
 from tests.helpers import caller, names, next_of
 
@@ -173,7 +174,9 @@ def trail_path(service):
     issued = service.issue(caller(), name="x")
     for number in range(5):
         service.update(
-            caller(), issued.secret_id, trust_upstream_consent=number % 2 == 0, name=None
+            caller(),
+            issued.secret_id,
+            CredentialChanges(trust_upstream_consent=number % 2 == 0, name=None),
         )
     return f"/secrets/{issued.secret_id}/events"
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 PAGE = (ROOT / "docs" / "contract.md").read_text()
 

@@ -1,0 +1,464 @@
+"""The contract's verbs but one: everything that managers and operators do with credentials."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from time import sleep
+from typing import Any, TypeVar
+
+from app.bulkheads import Bulkheads
+from app.counters import Counter
+from app.credentials import repository
+from app.credentials.background import SETTLE_SECONDS, BackgroundWriter
+from app.credentials.errors import (
+    AmbiguousHint,
+    ClientSecretNotFound,
+    CredentialInUse,
+    CredentialLimitReached,
+    CredentialNotFound,
+    InvalidExpiry,
+    LastSecret,
+    SecretLimitReached,
+    TooManyIssues,
+)
+from app.credentials.generator import (
+    generate_client_id,
+    generate_client_secret,
+    generate_secret_id,
+)
+from app.credentials.hashing import Hasher
+from app.credentials.idempotency import Idempotency, IdempotentRequest
+from app.credentials.model import (
+    START_OF_TRAIL,
+    UPDATED_FIELDS,
+    Caller,
+    ClientSecret,
+    Credential,
+    CredentialChanges,
+    CredentialFilter,
+    CredentialPosition,
+    DetailedCredential,
+    Event,
+    EventFilter,
+    EventName,
+    ExpiringSecrets,
+    HashedSecret,
+    IssuedCredential,
+    Item,
+    LockedCredential,
+    Order,
+    Page,
+    Position,
+    ReplayedCredential,
+    TrailPosition,
+    UnitEvent,
+)
+from app.database.pool import Connection, Database
+from app.rate_limits import RateLimit
+from app.times import format_time
+
+DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
+MAX_OVERLAP_SECONDS = 30 * 24 * 60 * 60
+
+MIN_UNUSED_SECONDS = 60
+MAX_UNUSED_SECONDS = 365 * 24 * 60 * 60
+
+_TEN_YEARS = timedelta(days=3653)  # with three leap days
+
+MAX_LIVE_SECRETS = 2
+
+MAX_ITEMS = 1000  # in one response, however long the list is
+
+_EVERYTHING = CredentialFilter()
+_EVERY_EVENT = EventFilter()
+
+AnyCredential = TypeVar("AnyCredential", bound=Credential)
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialService:
+    """Manages credentials.
+
+    Any method may raise DatabaseUnavailable: a change may or may not have been committed then, and
+    no client secret has been shown for it. Methods that take a `secret_id` raise CredentialNotFound
+    if the caller's unit has no such credential.
+
+    `issue` and `rotate` may raise BulkheadFull: the process is too busy, and nothing has changed.
+    They raise InvalidExpiry, TooManyIssues, and with an idempotency key what
+    `Idempotency.find_response` and `Idempotency.begin` raise.
+    """
+
+    database: Database
+    hasher: Hasher
+    writer: BackgroundWriter
+    idempotency: Idempotency
+    bulkheads: Bulkheads
+    issue_limit: RateLimit  # by unit
+    max_credentials: int  # of each unit
+    max_secret_days: int | None
+    events_written: Counter[EventName] = field(default_factory=Counter)
+
+    def issue(
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        expires_at: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> IssuedCredential:
+        """Make a credential for the unit, and return it with its client secret.
+
+        `name` is a result of `parse_name`. Raises CredentialLimitReached.
+        """
+        request = IdempotentRequest.of(
+            caller, idempotency_key, "issue", name=name, expires_at=expires_at
+        )
+        replayed = self._find_response(request)
+        if replayed is not None:
+            return replayed
+        expires_at = self._expiry(expires_at)
+        client_secret, secret = self._new_secret(caller)
+        client_id = generate_client_id()
+        with self._transaction() as connection:
+            self.idempotency.begin(connection, request)
+            repository.lock_unit(connection, unit_id=caller.unit_id)
+            credential = repository.insert_credential(
+                connection,
+                caller,
+                secret_id=generate_secret_id(),
+                client_id=client_id,
+                name=name,
+                secret=secret,
+                expires_at=expires_at,
+                detail={"client_id": client_id, "name": name, **_expiry_detail(expires_at)},
+                max_credentials=self.max_credentials,
+            )
+            if credential is None:
+                raise CredentialLimitReached
+            issued = IssuedCredential.of(credential, client_secret)
+            self.idempotency.store_response(connection, request, issued)
+        self.events_written.add("issued")
+        return issued
+
+    def list(
+        self,
+        caller: Caller,
+        *,
+        only: CredentialFilter = _EVERYTHING,
+        limit: int = MAX_ITEMS,
+        after: CredentialPosition | None = None,
+    ) -> Page[Credential, CredentialPosition]:
+        """Return the unit's credentials after `after`, newest first, and at most `limit`."""
+        with self._connection() as connection:
+            credentials = repository.select_credentials(
+                connection, unit_id=caller.unit_id, only=only, limit=limit + 1, after=after
+            )
+        return _page(
+            credentials, limit, lambda each: CredentialPosition(each.created_at, each.secret_id)
+        )
+
+    def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
+        """Return the credential with its live client secrets, if it has any."""
+        with self._connection() as connection:
+            return _read_detailed(connection, unit_id=caller.unit_id, secret_id=secret_id)
+
+    def whois(self, client_id: str) -> DetailedCredential:
+        """Return the credential of the client ID, in any unit: for operators.
+
+        Raises CredentialNotFound.
+        """
+        with self._connection() as connection:
+            owner = repository.find_owner(connection, client_id=client_id)
+            if owner is None:
+                raise CredentialNotFound
+            unit_id, secret_id = owner
+            return _read_detailed(connection, unit_id=unit_id, secret_id=secret_id)
+
+    def update(self, caller: Caller, secret_id: str, changes: CredentialChanges) -> None:
+        """Make the changes. Values that are already set count as no change and leave no event."""
+        with self._transaction() as connection:
+            current = _lock(connection, caller, secret_id)
+            updated = changes.applied_to(current)
+            if updated == current:
+                return
+            _delete_all_but(connection, current, keep=_live_secrets(connection, current))
+            repository.update_credential(connection, updated)
+            events = _events_of(current, updated)
+            for event, detail in events.items():
+                repository.insert_event(connection, caller, updated, event, detail=detail)
+        for event in events:
+            self.events_written.add(event)
+
+    def rotate(
+        self,
+        caller: Caller,
+        secret_id: str,
+        *,
+        overlap_seconds: int,
+        expires_at: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> IssuedCredential:
+        """Make and return a new client secret; the previous one works until the overlap ends.
+
+        Without an overlap, all previous ones end immediately. Raises SecretLimitReached if there is
+        an overlap and two are already live.
+        """
+        request = IdempotentRequest.of(
+            caller,
+            idempotency_key,
+            "rotate",
+            secret_id=secret_id,
+            overlap_seconds=overlap_seconds,
+            expires_at=expires_at,
+        )
+        replayed = self._find_response(request)
+        if replayed is not None:
+            return replayed
+        expires_at = self._expiry(expires_at)
+        client_secret, secret = self._new_secret(caller)
+        with self._transaction() as connection:
+            self.idempotency.begin(connection, request)
+            credential = _lock(connection, caller, secret_id)
+            previous = _live_secrets(connection, credential) if overlap_seconds else []
+            if len(previous) >= MAX_LIVE_SECRETS:
+                raise SecretLimitReached
+            _delete_all_but(connection, credential, keep=previous)
+            repository.expire_client_secrets(
+                connection,
+                unit_id=caller.unit_id,
+                secret_id=secret_id,
+                overlap_seconds=overlap_seconds,
+            )
+            repository.insert_client_secret(
+                connection, secret_id=secret_id, secret=secret, expires_at=expires_at
+            )
+            detail = {"overlap_seconds": overlap_seconds, **_expiry_detail(expires_at)}
+            repository.insert_event(connection, caller, credential, "rotated", detail=detail)
+            issued = IssuedCredential.of(credential, client_secret)
+            self.idempotency.store_response(connection, request, issued)
+        self.events_written.add("rotated")
+        return issued
+
+    def end_secret(self, caller: Caller, secret_id: str, hint: str) -> None:
+        """End one of the credential's live client secrets on every instance.
+
+        Raises ClientSecretNotFound, LastSecret if it is the only one, or AmbiguousHint.
+        """
+        with self._transaction() as connection:
+            credential = _lock(connection, caller, secret_id)
+            secrets = _live_secrets(connection, credential)
+            others = [each for each in secrets if each.hint != hint]
+            ending = len(secrets) - len(others)
+            if ending == 0:
+                raise ClientSecretNotFound
+            if ending > 1:
+                raise AmbiguousHint
+            if not others:
+                raise LastSecret
+            _delete_all_but(connection, credential, keep=others)
+            repository.insert_event(
+                connection, caller, credential, "secret_ended", detail={"hint": hint}
+            )
+        self.events_written.add("secret_ended")
+
+    def revoke(self, caller: Caller, secret_id: str, *, unused_for: int | None = None) -> None:
+        """End the credential and its client secrets on every instance. Its trail stays.
+
+        Raises CredentialInUse if it may have been used in the last `unused_for` seconds. This takes
+        a moment longer, so that other processes can record their latest uses.
+        """
+        if unused_for is not None:
+            sleep(SETTLE_SECONDS)
+        with self._transaction() as connection:
+            credential = _lock(connection, caller, secret_id)
+            if unused_for is not None:
+                # those of this process count even if they cannot be recorded now
+                repository.update_last_use(connection, self.writer.uses_of(secret_id))
+                last_used_at = repository.find_last_use(
+                    connection,
+                    unit_id=caller.unit_id,
+                    secret_id=secret_id,
+                    within_seconds=unused_for + repository.LAST_USE_SECONDS,
+                )
+                if last_used_at is not None:
+                    raise CredentialInUse(last_used_at)
+            repository.delete_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
+            repository.insert_event(connection, caller, credential, "revoked", detail={})
+        self.events_written.add("revoked")
+
+    def disable_all(self, caller: Caller) -> int:
+        """Disable all enabled credentials of the unit. Return how many."""
+        return self._change_unit(caller, "disabled")
+
+    def enable_all(self, caller: Caller) -> int:
+        """Enable the credentials that `disable_all` disabled. Return how many."""
+        return self._change_unit(caller, "enabled")
+
+    def revoke_all(self, caller: Caller) -> int:
+        """Revoke all credentials of the unit. Return how many."""
+        return self._change_unit(caller, "revoked")
+
+    def count_expiring_secrets(self) -> ExpiringSecrets:
+        """Count the client secrets, in all units, that expire soon and have no successor.
+
+        It may take three seconds. Raises BulkheadFull if background work is stuck.
+        """
+        with self.database.connection_for(self.bulkheads.background) as connection:
+            return repository.count_expiring_secrets(connection)
+
+    def events(
+        self, caller: Caller, secret_id: str, *, limit: int = MAX_ITEMS, before: int | None = None
+    ) -> Page[Event, int]:
+        """Return the trail of a credential, live or revoked, newest first.
+
+        At most `limit` events, older than the event `before`.
+        """
+        with self._connection() as connection:
+            events = repository.select_events(
+                connection,
+                unit_id=caller.unit_id,
+                secret_id=secret_id,
+                limit=limit + 1,
+                before=before,
+            )
+        if not events:
+            raise CredentialNotFound  # every credential has been issued
+        return _page(events, limit, lambda each: each.event_id)
+
+    def unit_events(
+        self,
+        caller: Caller,
+        *,
+        only: EventFilter = _EVERY_EVENT,
+        order: Order = "desc",
+        limit: int = MAX_ITEMS,
+        after: TrailPosition | None = None,
+    ) -> Page[UnitEvent, TrailPosition]:
+        """Return at most `limit` events of the whole unit's trail, starting after `after`.
+
+        In ascending order, an event is shown only once no earlier one can still be added, and there
+        is always a next page. A client that keeps asking for it never misses an event.
+        """
+        with self._connection() as connection:
+            events = repository.select_unit_events(
+                connection,
+                unit_id=caller.unit_id,
+                only=only,
+                order=order,
+                limit=limit + 1,
+                after=after,
+            )
+        page = _page(events, limit, lambda each: each.position)
+        if order == "asc" and page.next is None:
+            return replace(page, next=events[-1].position if events else after or START_OF_TRAIL)
+        return page
+
+    def _expiry(self, requested: datetime | None) -> datetime | None:
+        """Return when a new client secret expires, or None for never. Raises InvalidExpiry."""
+        now = datetime.now(UTC)
+        days = self.max_secret_days
+        latest = now + (_TEN_YEARS if days is None else timedelta(days=days))
+        if requested is None:
+            return None if days is None else latest.replace(microsecond=0)
+        if not now < requested <= latest:
+            raise InvalidExpiry("10 years" if days is None else f"{days} days")
+        return requested
+
+    def _change_unit(self, caller: Caller, event: repository.UnitChange) -> int:
+        with self._transaction() as connection:
+            repository.lock_unit(connection, unit_id=caller.unit_id)
+            changed = repository.change_unit(connection, caller, event)
+        self.events_written.add(event, changed)
+        return changed
+
+    def _find_response(self, request: IdempotentRequest | None) -> ReplayedCredential | None:
+        if request is None:
+            return None
+        with self._connection() as connection:
+            return self.idempotency.find_response(connection, request)
+
+    def _new_secret(self, caller: Caller) -> tuple[str, HashedSecret]:
+        """Generate a client secret and hash it, before any connection is held."""
+        self.database.raise_if_down()  # fail before the slow hash
+        retry_after = self.issue_limit.count(caller.unit_id)
+        if retry_after is not None:
+            raise TooManyIssues(retry_after)
+        client_secret = generate_client_secret()
+        return client_secret, self.hasher.hash(client_secret)
+
+    def _connection(self) -> AbstractContextManager[Connection]:
+        return self.database.connection(self.bulkheads.management.seconds)
+
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return self.database.transaction(self.bulkheads.management.seconds)
+
+
+def _or_not_found(credential: AnyCredential | None) -> AnyCredential:
+    if credential is None:
+        raise CredentialNotFound
+    return credential
+
+
+def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCredential:
+    """Return the unit's credential, locked. Raises CredentialNotFound."""
+    return _or_not_found(
+        repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
+    )
+
+
+def _read_detailed(connection: Connection, *, unit_id: str, secret_id: str) -> DetailedCredential:
+    # in this order, a credential that is revoked between the two reads is not found
+    secrets = repository.select_client_secrets(connection, unit_id=unit_id, secret_id=secret_id)
+    credential = repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
+    return replace(_or_not_found(credential), secrets=secrets)
+
+
+def _live_secrets(connection: Connection, credential: LockedCredential) -> list[ClientSecret]:
+    return repository.select_client_secrets(
+        connection, unit_id=credential.unit_id, secret_id=credential.secret_id
+    )
+
+
+def _delete_all_but(
+    connection: Connection, credential: LockedCredential, *, keep: list[ClientSecret]
+) -> None:
+    repository.delete_client_secrets(
+        connection, unit_id=credential.unit_id, secret_id=credential.secret_id, keep=keep
+    )
+
+
+def _events_of(
+    current: LockedCredential, updated: LockedCredential
+) -> dict[EventName, dict[str, Any]]:
+    """Return the events of an update, each with its detail."""
+    events: dict[EventName, dict[str, Any]] = {}
+    values = {each: (getattr(current, each), getattr(updated, each)) for each in UPDATED_FIELDS}
+    detail = {
+        each: {"from": before, "to": after}
+        for each, (before, after) in values.items()
+        if before != after
+    }
+    if detail:
+        events["updated"] = detail
+    if _availability(updated) != _availability(current):
+        events["enabled" if updated.enabled else "disabled"] = {}
+    return events
+
+
+def _availability(credential: LockedCredential) -> tuple[bool, bool]:
+    return credential.enabled, credential.disabled_with_unit
+
+
+def _expiry_detail(expires_at: datetime | None) -> dict[str, str]:
+    """Return the part of an event's detail that says when a new client secret expires."""
+    return {} if expires_at is None else {"expires_at": format_time(expires_at)}
+
+
+def _page(
+    rows: list[Item], limit: int, place_of: Callable[[Item], Position]
+) -> Page[Item, Position]:
+    """Return the first `limit` rows as a page. A further row means that there is a next page."""
+    if len(rows) <= limit:
+        return Page(items=rows, next=None)
+    return Page(items=rows[:limit], next=place_of(rows[limit - 1]))

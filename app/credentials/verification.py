@@ -1,0 +1,82 @@
+"""The verification of a client ID and client secret: the hot path."""
+
+from dataclasses import dataclass
+
+from app.bulkheads import Bulkheads
+from app.credentials import repository
+from app.credentials.background import BackgroundWriter
+from app.credentials.errors import MalformedPair, Refusal, TooManyFailures, VerificationRefused
+from app.credentials.generator import is_client_id, is_client_secret
+from app.credentials.hashing import Hasher
+from app.credentials.model import StoredSecret, Verification
+from app.database.pool import Database
+from app.rate_limits import RateLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Verifies pairs of a client ID and a client secret."""
+
+    database: Database
+    hasher: Hasher
+    writer: BackgroundWriter
+    bulkheads: Bulkheads
+    failure_limit: RateLimit  # by client address and client ID
+
+    def verify(self, *, client_id: str, client_secret: str, address: str = "") -> Verification:
+        """Return the credential that the pair belongs to, as stored at this moment.
+
+        `address` is the client's, or empty. Raises VerificationRefused for an unknown, wrong,
+        expired, disabled or revoked pair, and its subclass MalformedPair if the pair does not have
+        the format of one. Beyond the failure limit, TooManyFailures replaces VerificationRefused; a
+        valid pair gets it only where its hash has to be compared, so that guesses cost little.
+        Raises DatabaseUnavailable, and BulkheadFull if the process is too busy.
+        """
+        if not (is_client_id(client_id) and is_client_secret(client_secret)):
+            raise MalformedPair
+        stored_secrets = self._select_stored_secrets(client_id)
+        reason: Refusal = "wrong" if stored_secrets else "unknown"
+        for stored in stored_secrets:
+            if stored.refusal is not None:
+                if self.hasher.matches_digest(client_secret, stored):
+                    reason = stored.refusal
+            elif self._matches(client_secret, stored, address):
+                if stored.last_used_is_stale:
+                    self.writer.record_use(stored.client_secret_id, stored.credential.secret_id)
+                return Verification(stored.credential, stored.expires_at)
+        _raise_if_limited(self.failure_limit.count(address, client_id))
+        raise VerificationRefused(reason)
+
+    def _select_stored_secrets(self, client_id: str) -> list[StoredSecret]:
+        work = self.bulkheads.verification
+        with work.bulkhead:
+            return repository.select_stored_secrets(
+                self.database, client_id=client_id, seconds=work.seconds
+            )
+
+    def _matches(self, client_secret: str, stored: StoredSecret, address: str) -> bool:
+        """Compare digests if one of our keys made the stored one; otherwise compare hashes."""
+        matches = self.hasher.matches_digest(client_secret, stored)
+        if matches is None:
+            _raise_if_limited(self.failure_limit.check(address, stored.credential.client_id))
+            return self._matches_hash(client_secret, stored)
+        if matches and not self.hasher.is_current(stored):
+            digest = self.hasher.digest(client_secret)
+            self.writer.renew_digest(stored.client_secret_id, digest)
+        return matches
+
+    def _matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
+        """Compare hashes. If they match, store a digest by the current key."""
+        if not self.hasher.matches_hash(client_secret, stored):
+            return False
+        digest = self.hasher.digest(client_secret)
+        with self.database.connection_for(self.bulkheads.verification) as connection:
+            # False if the client secret has ended during the comparison
+            return repository.update_digest(
+                connection, client_secret_id=stored.client_secret_id, digest=digest
+            )
+
+
+def _raise_if_limited(retry_after: int | None) -> None:
+    if retry_after is not None:
+        raise TooManyFailures(retry_after)

@@ -1,0 +1,85 @@
+"""A client's connection, with the bytes of the next request that have been received."""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import suppress
+from functools import cached_property
+
+from gunicorn.workers.gthread import TConn
+
+from app.api.http.problems import MAX_BODY_BYTES
+
+_RECEIVE_BYTES = 8192
+
+_CONTENT_LENGTH = re.compile(
+    rb"\A(?!.*\r\nexpect:).*\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n",
+    re.DOTALL | re.IGNORECASE,
+)
+_REQUEST_LINE = re.compile(rb"(?:\r\n)?[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
+
+
+class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
+    """A client's connection, with the bytes of the next request received so far."""
+
+    received = b""
+
+    @cached_property
+    def client_address(self) -> tuple[str, str]:
+        """The client's host and port, as WSGI wants them."""
+        return self.client[0], str(self.client[1])
+
+    @cached_property
+    def server_address(self) -> tuple[str, str]:
+        """The server's host and port, as WSGI wants them."""
+        return self.server[0], str(self.server[1])
+
+    def receive(self) -> bool:
+        """Receive what is there, without waiting. Return False if no more will come."""
+        try:
+            data = self.sock.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self.received += data
+        return len(data) > 0
+
+    def awaits_more(self) -> bool:
+        """Tell whether the request is incomplete, but valid so far."""
+        head, ended, body = self.received.partition(b"\r\n\r\n")
+        if ended:
+            length = _CONTENT_LENGTH.search(head + b"\r\n")
+            return length is not None and len(body) < int(length[1]) <= MAX_BODY_BYTES
+        if len(head) >= _RECEIVE_BYTES or head.count(b"\n") != head.count(b"\r\n"):
+            return False
+        return b"\r\n" not in head[2:] or _REQUEST_LINE.match(head) is not None
+
+    def has_unread(self) -> bool:
+        """Tell whether bytes wait to be received: then the connection is not idle."""
+        with suppress(OSError):
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return False
+
+    def send(self, message: bytes) -> bool:
+        """Send the message without waiting. Return False if the client does not accept it.
+
+        Never blocks: the send buffer holds about a hundred such responses.
+        """
+        try:
+            sent: int = self.sock.send(message, socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        return sent == len(message)
+
+    def unread(self) -> None:
+        """Hand the received bytes to gunicorn's parser, which reads the rest."""
+        self.init()
+        self.parser.unreader.unread(self.received)
+        self.received = b""
+
+    def take_back(self) -> None:
+        """Take back the bytes of the next request that gunicorn's parser has read."""
+        if self.parser is not None:
+            self.received += self.parser.unreader.take_buffered()

