@@ -116,9 +116,7 @@ class Credentials(RuleBasedStateMachine):
             unit,
             secret_id,
             self.service.update,
-            changes=CredentialChanges(
-                trust_upstream_consent=trust, name=name, enabled=enabled
-            ),
+            changes=CredentialChanges(trust_upstream_consent=trust, name=name, enabled=enabled),
         )
         if known:
             before = (known.trust, known.name)

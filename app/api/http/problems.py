@@ -24,18 +24,21 @@ RETRY_AFTER_SECONDS = 1
 MAX_BODY_BYTES = 16 * 1024
 
 
+_NEVER = "No. The same request gets the same answer."
+_AFTER = "Yes, after the seconds in `Retry-After`."
+_LATER = "Yes, after a second, then at growing intervals."
+
+
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A type of problem, with its HTTP status: usually one.
-
-    `retry` says whether the same request may succeed later, and when.
-    """
+    """A type of problem. `retry` says whether the same request may succeed later, and when."""
 
     slug: str
-    statuses: tuple[int, ...]
+    status: int
     cause: str
     remedy: str
-    retry: str = "No. The same request gets the same answer."
+    retry: str = _NEVER
+    other_status: int | None = None
 
     @property
     def uri(self) -> str:
@@ -53,7 +56,7 @@ class InputError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error as the caller sees it. Its status is the type's first, unless given.
+    """An error as the caller sees it. Its status is the type's, unless given.
 
     `headers` are sent with it, besides the content type. `extensions` are further members of the
     document. `closes` tells that no other request can follow on the connection, because the end of
@@ -70,7 +73,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         if not self.status:
-            object.__setattr__(self, "status", self.type.statuses[0])
+            object.__setattr__(self, "status", self.type.status)
 
     @property
     def title(self) -> str:
@@ -112,8 +115,20 @@ class HTTPProblem(Exception):
         self.problem = problem
 
 
-_AFTER = "Yes, after the seconds in `Retry-After`."
-_LATER = "Yes, after a second, then at growing intervals."
+def _problem(  # noqa: PLR0913  each is a part of the catalogue
+    slug: str,
+    status: int,
+    detail: str,
+    *,
+    cause: str,
+    remedy: str,
+    retry: str = _NEVER,
+    headers: Mapping[str, str] | None = None,
+    closes: bool = False,
+) -> Problem:
+    """Return the only problem of its type."""
+    type_ = ProblemType(slug, status, cause, remedy, retry)
+    return Problem(type_, detail, headers or {}, closes=closes)
 
 
 def _retry_after(seconds: int) -> dict[str, str]:
@@ -124,10 +139,11 @@ def _retry_after(seconds: int) -> dict[str, str]:
 
 _MALFORMED_HTTP = ProblemType(
     "malformed-http",
-    (400, 501),
+    400,
     "The request is not valid HTTP/1.1: a malformed line or header, an ambiguous length, a line or "
     "header that is too long, or a transfer coding other than `chunked`.",
     "Check the client library, and any proxy in between.",
+    other_status=501,
 )
 INVALID_HOST = Problem(_MALFORMED_HTTP, "The Host header is not valid")
 NOT_CHUNKED = Problem(
@@ -140,19 +156,17 @@ def malformed_http(status: int, detail: str, headers: Mapping[str, str] | None =
     return Problem(_MALFORMED_HTTP, detail, headers or {}, status)
 
 
-NO_HOST = Problem(
-    ProblemType(
-        "missing-host",
-        (400,),
-        "The request has no Host header (RFC 9112, 3.2).",
-        "Send a Host header.",
-    ),
+NO_HOST = _problem(
+    "missing-host",
+    400,
     "The Host header is missing",
+    cause="The request has no Host header (RFC 9112, 3.2).",
+    remedy="Send a Host header.",
 )
 
 _UNREADABLE_BODY = ProblemType(
     "unreadable-body",
-    (400,),
+    400,
     "The body ends before its Content-Length, or its chunks are malformed.",
     "Send the whole body. If you did, look for a proxy that cut it off, and send it again.",
     "Yes, if the connection broke.",
@@ -164,7 +178,7 @@ BODY_TOO_SHORT = Problem(
 
 _MALFORMED_JSON = ProblemType(
     "malformed-json",
-    (400,),
+    400,
     "The body is not a JSON object in UTF-8, or contains a name twice.",
     "Send one JSON object (RFC 8259).",
 )
@@ -173,7 +187,7 @@ BODY_NOT_AN_OBJECT = Problem(_MALFORMED_JSON, "The request body is not a JSON ob
 
 _INVALID_INPUT = ProblemType(
     "invalid-input",
-    (400,),
+    400,
     "A member of the body is missing, unknown, of the wrong type or out of range. `errors` names "
     "each by its JSON pointer.",
     "Correct the members in `errors`.",
@@ -194,7 +208,7 @@ def invalid_expiry(error: errors.InvalidExpiry) -> Problem:
 
 _INVALID_PARAMETER = ProblemType(
     "invalid-parameter",
-    (400,),
+    400,
     "A query parameter or a header has a value that is not allowed, or was given twice. Or a "
     "cursor belongs to another list.",
     "Correct the parameter that `detail` names. Start a list again without `cursor`.",
@@ -206,17 +220,18 @@ def invalid_parameter(detail: str) -> Problem:
     return Problem(_INVALID_PARAMETER, detail)
 
 
-BODY_TOO_LARGE = Problem(
-    ProblemType(
-        "body-too-large", (413,), "The body exceeds 16 KiB.", "Send only the documented members."
-    ),
+BODY_TOO_LARGE = _problem(
+    "body-too-large",
+    413,
     f"The request body exceeds {MAX_BODY_BYTES} bytes",
+    cause="The body exceeds 16 KiB.",
+    remedy="Send only the documented members.",
     closes=True,
 )
 
 _UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type",
-    (415,),
+    415,
     "The body is not `application/json` in UTF-8, or has a Content-Encoding.",
     "Send `Content-Type: application/json` and no Content-Encoding.",
 )
@@ -224,23 +239,19 @@ MEDIA_TYPE_NOT_JSON = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must be
 CHARSET_NOT_UTF_8 = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must be UTF-8")
 BODY_ENCODED = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must not have a Content-Encoding")
 
-NOT_FOUND = Problem(
-    ProblemType(
-        "not-found",
-        (404,),
-        "No operation has this address.",
-        "Check the path against the reference.",
-    ),
+NOT_FOUND = _problem(
+    "not-found",
+    404,
     "No such resource",
+    cause="No operation has this address.",
+    remedy="Check the path against the reference.",
 )
-METHOD_NOT_ALLOWED = Problem(
-    ProblemType(
-        "method-not-allowed",
-        (405,),
-        "The address exists, but does not support the method.",
-        "Use one of the methods in `Allow`.",
-    ),
+METHOD_NOT_ALLOWED = _problem(
+    "method-not-allowed",
+    405,
     "This resource does not support that method",
+    cause="The address exists, but does not support the method.",
+    remedy="Use one of the methods in `Allow`.",
 )
 
 # Authentication and authorization
@@ -256,7 +267,7 @@ _INVALID_TOKEN_CHALLENGE = f'{_BEARER}, error="invalid_token"'
 
 _INVALID_TOKEN = ProblemType(
     "invalid-token",
-    (401,),
+    401,
     "There is no bearer token, or it was not accepted. The service says no more; its log has the "
     "reason under the same X-Request-Id.",
     "Send `Authorization: Bearer` with a token for this service. If it is refused, ask the "
@@ -268,40 +279,34 @@ INVALID_TOKEN = _unauthenticated(_INVALID_TOKEN, _INVALID_TOKEN_CHALLENGE)
 TOKEN_EXPIRED = _unauthenticated(
     ProblemType(
         "token-expired",
-        (401,),
+        401,
         "The token was valid, but has expired.",
         "Get a new token from your identity provider, and send the request again.",
         "Yes, with a new token.",
     ),
     f'{_INVALID_TOKEN_CHALLENGE}, error_description="The token has expired"',
 )
-NO_ACTIVE_UNIT = Problem(
-    ProblemType(
-        "no-active-unit",
-        (400,),
-        "The token has no `unit_id`, and the cookie `activeOu` names no unit, or more than one.",
-        "Choose a unit: get a token with `unit_id`, or set the cookie to one of its `unit_ids`. "
-        "The operator may have chosen other names for these claims.",
-    ),
+NO_ACTIVE_UNIT = _problem(
+    "no-active-unit",
+    400,
     "Active OU must be set",
+    cause="The token has no `unit_id`, and the cookie `activeOu` names no unit, or more than one.",
+    remedy="Choose a unit: get a token with `unit_id`, or set the cookie to one of its `unit_ids`. "
+    "The operator may have chosen other names for these claims.",
 )
-FOREIGN_UNIT = Problem(
-    ProblemType(
-        "foreign-unit",
-        (403,),
-        "The cookie `activeOu` names a unit that is not in the token.",
-        "Choose one of the token's units.",
-    ),
+FOREIGN_UNIT = _problem(
+    "foreign-unit",
+    403,
     "You are not a member of the active OU",
+    cause="The cookie `activeOu` names a unit that is not in the token.",
+    remedy="Choose one of the token's units.",
 )
-ROLE_MISSING = Problem(
-    ProblemType(
-        "role-missing",
-        (403,),
-        "Your role may read credentials but not change them.",
-        "Ask somebody with a role that may change them.",
-    ),
+ROLE_MISSING = _problem(
+    "role-missing",
+    403,
     "Your role does not allow changing credentials",
+    cause="Your role may read credentials but not change them.",
+    remedy="Ask somebody with a role that may change them.",
 )
 
 # Verification
@@ -309,7 +314,7 @@ ROLE_MISSING = Problem(
 INVALID_PAIR = _unauthenticated(
     ProblemType(
         "invalid-pair",
-        (401,),
+        401,
         "The client ID and client secret are unknown, wrong, revoked, disabled or expired. The "
         "answer is the same for all of these.",
         "As a receiver: refuse the event. As a sender: check the pair, and ask its owner for a new "
@@ -320,7 +325,7 @@ INVALID_PAIR = _unauthenticated(
 
 _TOO_MANY_FAILURES = ProblemType(
     "too-many-failures",
-    (429,),
+    429,
     "This client has failed too often in this minute. A valid pair is not limited.",
     "Correct the pair.",
     _AFTER,
@@ -335,65 +340,53 @@ def too_many_failures(retry_after: int) -> Problem:
 
 # Credentials
 
-CREDENTIAL_NOT_FOUND = Problem(
-    ProblemType(
-        "credential-not-found",
-        (404,),
-        "The active unit has no such credential. It may have been revoked, or belong to another "
-        "unit.",
-        "Check the `secret_id` and the active unit.",
-    ),
+CREDENTIAL_NOT_FOUND = _problem(
+    "credential-not-found",
+    404,
     "No such credential",
+    cause="The active unit has no such credential. It may have been revoked, or belong to another "
+    "unit.",
+    remedy="Check the `secret_id` and the active unit.",
 )
-CLIENT_SECRET_NOT_FOUND = Problem(
-    ProblemType(
-        "client-secret-not-found",
-        (404,),
-        "The credential has no live client secret with this hint. It may have ended already.",
-        "Read the credential to see its live client secrets.",
-    ),
+CLIENT_SECRET_NOT_FOUND = _problem(
+    "client-secret-not-found",
+    404,
     "No such live client secret",
+    cause="The credential has no live client secret with this hint. It may have ended already.",
+    remedy="Read the credential to see its live client secrets.",
 )
-CREDENTIAL_LIMIT = Problem(
-    ProblemType(
-        "credential-limit",
-        (409,),
-        "The unit has as many credentials as it may have.",
-        "Revoke credentials that nobody uses (`unused_since` finds them), or ask the operator.",
-    ),
+CREDENTIAL_LIMIT = _problem(
+    "credential-limit",
+    409,
     "The unit has reached its limit of credentials",
+    cause="The unit has as many credentials as it may have.",
+    remedy="Revoke credentials that nobody uses (`unused_since` finds them), or ask the operator.",
 )
-SECRET_LIMIT = Problem(
-    ProblemType(
-        "live-secret-limit",
-        (409,),
-        "Two client secrets are live, so a rotation cannot let a third one overlap.",
-        "End one of them first, or rotate with `overlap_seconds` 0, which ends both.",
-    ),
+SECRET_LIMIT = _problem(
+    "live-secret-limit",
+    409,
     "Two client secrets are already live; end one first, or rotate with overlap_seconds 0",
+    cause="Two client secrets are live, so a rotation cannot let a third one overlap.",
+    remedy="End one of them first, or rotate with `overlap_seconds` 0, which ends both.",
 )
-LAST_SECRET = Problem(
-    ProblemType(
-        "last-secret",
-        (409,),
-        "Ending the last live client secret would leave a credential that nobody can use.",
-        "Rotate, disable or revoke the credential instead.",
-    ),
+LAST_SECRET = _problem(
+    "last-secret",
+    409,
     "This is the last live client secret; rotate, disable or revoke the credential instead",
+    cause="Ending the last live client secret would leave a credential that nobody can use.",
+    remedy="Rotate, disable or revoke the credential instead.",
 )
-AMBIGUOUS_HINT = Problem(
-    ProblemType(
-        "ambiguous-hint",
-        (409,),
-        "Both live client secrets end in the same four characters.",
-        "Rotate with `overlap_seconds` 0 instead.",
-    ),
+AMBIGUOUS_HINT = _problem(
+    "ambiguous-hint",
+    409,
     "Two live client secrets have this hint; rotate with overlap_seconds 0 instead",
+    cause="Both live client secrets end in the same four characters.",
+    remedy="Rotate with `overlap_seconds` 0 instead.",
 )
 
 _CREDENTIAL_IN_USE = ProblemType(
     "credential-in-use",
-    (409,),
+    409,
     "The credential was used within `unused_for`. `last_used_at` says when.",
     "Find out who uses it, or revoke it without `unused_for`.",
     "Yes, once it has been unused for that long.",
@@ -411,7 +404,7 @@ def credential_in_use(last_used_at: datetime) -> Problem:
 
 _TOO_MANY_ISSUES = ProblemType(
     "too-many-issues",
-    (429,),
+    429,
     "The unit has issued and rotated too many client secrets in this minute. Attempts that got 404 "
     "or 409 count too.",
     "Spread the calls over time.",
@@ -425,67 +418,57 @@ def too_many_issues(retry_after: int) -> Problem:
     return Problem(_TOO_MANY_ISSUES, detail, _retry_after(retry_after))
 
 
-REQUEST_IN_PROGRESS = Problem(
-    ProblemType(
-        "request-under-way",
-        (409,),
-        "An earlier request with this Idempotency-Key has not been answered yet.",
-        "Send it again: you will get the answer of the earlier one.",
-        _AFTER,
-    ),
+REQUEST_IN_PROGRESS = _problem(
+    "request-under-way",
+    409,
     "A request with this Idempotency-Key is under way",
-    _retry_after(RETRY_AFTER_SECONDS),
+    cause="An earlier request with this Idempotency-Key has not been answered yet.",
+    remedy="Send it again: you will get the answer of the earlier one.",
+    retry=_AFTER,
+    headers=_retry_after(RETRY_AFTER_SECONDS),
 )
-RESPONSE_ERASED = Problem(
-    ProblemType(
-        "answer-erased",
-        (409,),
-        "The same request was carried out before, with this Idempotency-Key. Its response is no "
-        "longer kept, because its client secret has been used or has ended. This time, nothing has "
-        "changed.",
-        "Use the client secret that you have. For another change, use a new key.",
-    ),
+RESPONSE_ERASED = _problem(
+    "answer-erased",
+    409,
     "This request was carried out before, and its response is no longer kept",
+    cause="The same request was carried out before, with this Idempotency-Key. Its response is no "
+    "longer kept, because its client secret has been used or has ended. This time, nothing has "
+    "changed.",
+    remedy="Use the client secret that you have. For another change, use a new key.",
 )
-IDEMPOTENCY_KEY_REUSED = Problem(
-    ProblemType(
-        "idempotency-key-reused",
-        (422,),
-        "The Idempotency-Key was used for a different request.",
-        "Use a new key for each request.",
-    ),
+IDEMPOTENCY_KEY_REUSED = _problem(
+    "idempotency-key-reused",
+    422,
     "This Idempotency-Key belongs to a different request",
+    cause="The Idempotency-Key was used for a different request.",
+    remedy="Use a new key for each request.",
 )
 
 # The service
 
-UNAVAILABLE = Problem(
-    ProblemType(
-        "unavailable",
-        (503,),
-        "The database or the issuer's keys cannot be reached, or the service is too busy. Nothing "
-        "was decided: a pair may be valid, and a change may or may not have been made.",
-        "Send the request again; send a change with the same Idempotency-Key.",
-        _AFTER,
-    ),
+UNAVAILABLE = _problem(
+    "unavailable",
+    503,
     "The service is temporarily unavailable",
-    _retry_after(RETRY_AFTER_SECONDS),
+    cause="The database or the issuer's keys cannot be reached, or the service is too busy. "
+    "Nothing was decided: a pair may be valid, and a change may or may not have been made.",
+    remedy="Send the request again; send a change with the same Idempotency-Key.",
+    retry=_AFTER,
+    headers=_retry_after(RETRY_AFTER_SECONDS),
 )
-NOT_READY = Problem(
-    ProblemType(
-        "not-migrated",
-        (503,),
-        "The database lacks a migration of this version.",
-        "As the operator: run `credentials migrate`.",
-        _AFTER,
-    ),
+NOT_READY = _problem(
+    "not-migrated",
+    503,
     "The database is not migrated",
-    _retry_after(RETRY_AFTER_SECONDS),
+    cause="The database lacks a migration of this version.",
+    remedy="As the operator: run `credentials migrate`.",
+    retry=_AFTER,
+    headers=_retry_after(RETRY_AFTER_SECONDS),
 )
 
 _UNEXPECTED = ProblemType(
     "unexpected",
-    (500,),
+    500,
     "The service itself failed. Its log has the reason under the same X-Request-Id.",
     "Report the failure, with the X-Request-Id.",
     _LATER,
