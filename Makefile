@@ -19,7 +19,7 @@ DIST := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run env token test test-long coverage check bench charts drill cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
+.PHONY: help run env token test test-long coverage check bench charts drill cluster cluster-drill lint fmt mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,9 +69,6 @@ lint: $(READY) ## Check style, types and imports
 fmt: $(READY) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
-
-wording: $(READY) ## Refresh tests/wording.txt after a change of wording
-	@UPDATE_WORDING=1 $(BIN)/python -m pytest -q tests/test_wording.py
 
 mutants: $(READY) ## Change FILE piece by piece and show which changes no test notices
 	@$(BIN)/python -m tools.mutants $(FILE) --tests "$(TESTS)"
