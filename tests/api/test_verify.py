@@ -411,7 +411,7 @@ def test_uses_are_written_at_most_once_a_minute(app, client, issued, rows):
     assert use() > before
 
 
-def test_a_use_within_a_minute_of_the_last_is_not_passed_to_the_recorder(app, issued, service):
+def test_a_use_within_a_minute_of_the_last_is_not_recorded_again(app, issued, service):
     class Recorder:
         used = 0
 
