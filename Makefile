@@ -19,7 +19,7 @@ DIST := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run env token test test-long coverage check bench charts drill cluster cluster-drill lint fmt mutants lighthouse screenshots tools sbom audit lock lock-check clean
+.PHONY: help run env token test test-long coverage check bench bench-page drill cluster cluster-drill lint fmt mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,8 @@ check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 bench: $(READY) ## Measure speed, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all
 	@$(BIN)/python -m bench
 
-charts: $(READY) ## Refresh docs/benchmarks.md and its charts from var/bench.json
-	@$(BIN)/python -m bench.charts
+bench-page: $(READY) ## Refresh the tables in docs/benchmarks.md from var/bench.json
+	@$(BIN)/python -m bench.page
 
 drill: $(READY) ## Break things on purpose, and write var/drill.json; ROOT=… drills another checkout
 	@$(BIN)/python -m drills $(if $(ROOT),--root $(ROOT))
