@@ -12,7 +12,7 @@ TOOLS_READY := $(TOOLS)/.ready
 
 # `make check` runs these: fast tests that do not start the service.
 UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
-  tests/test_settings.py tests/test_logs.py
+  tests/test_settings.py tests/test_logs.py tests/test_equivalent_mutants.py
 
 # Tests of one file may share an image, or a role of the Postgres server, so one process runs a file.
 DIST := -n 2 --dist loadfile
@@ -71,7 +71,7 @@ fmt: $(READY) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff format .
 
 mutants: $(READY) ## Change FILE piece by piece and show which changes no test notices
-	@$(BIN)/python -m tools.mutants $(FILE) --tests "$(TESTS)"
+	@$(BIN)/python -m tools.mutation $(FILE) --tests "$(TESTS)"
 
 lighthouse: $(READY) ## Measure the docs page with Lighthouse; needs Chromium and Node.js
 	@npm ci --prefix tools/lighthouse --loglevel=error >/dev/null
