@@ -12,14 +12,14 @@ TOOLS_READY := $(TOOLS)/.ready
 
 # `make check` runs these: fast tests that do not start the service.
 UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
-  tests/test_settings.py tests/test_logs.py
+  tests/test_settings.py tests/test_logs.py tests/test_equivalent_mutants.py
 
 # Tests of one file may share an image, or a role of the Postgres server, so one process runs a file.
 DIST := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run env token test test-long coverage check bench charts drill cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
+.PHONY: help run env token test test-long coverage check bench bench-page drill cluster cluster-drill lint fmt mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,8 @@ check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 bench: $(READY) ## Measure speed, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all
 	@$(BIN)/python -m bench
 
-charts: $(READY) ## Refresh docs/benchmarks.md and its charts from var/bench.json
-	@$(BIN)/python -m bench.charts
+bench-page: $(READY) ## Refresh the tables in docs/benchmarks.md from var/bench.json
+	@$(BIN)/python -m bench.page
 
 drill: $(READY) ## Break things on purpose, and write var/drill.json; ROOT=… drills another checkout
 	@$(BIN)/python -m drills $(if $(ROOT),--root $(ROOT))
@@ -70,11 +70,8 @@ fmt: $(READY) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-wording: $(READY) ## Refresh tests/wording.txt after a change of wording
-	@UPDATE_WORDING=1 $(BIN)/python -m pytest -q tests/test_wording.py
-
 mutants: $(READY) ## Change FILE piece by piece and show which changes no test notices
-	@$(BIN)/python -m tools.mutants $(FILE) --tests "$(TESTS)"
+	@$(BIN)/python -m tools.mutation $(FILE) --tests "$(TESTS)"
 
 lighthouse: $(READY) ## Measure the docs page with Lighthouse; needs Chromium and Node.js
 	@npm ci --prefix tools/lighthouse --loglevel=error >/dev/null

@@ -1,4 +1,4 @@
-"""The labels of the measures in tables and charts."""
+"""The labels of the measures in the tables."""
 
 from bench.peers import PEERS
 
@@ -18,7 +18,7 @@ _FLOORS = {
 _PEERS = {peer.name: peer.title for peer in PEERS}
 
 # the contenders in the comparison of verifications
-KINDS = {"the service": _SERVICE, "floors": _FLOORS, "peers": _PEERS}
+VERIFIERS = _SERVICE | _FLOORS | _PEERS
 
 _OTHERS = {
     "verify_1k": "/verify, 1,000 credentials",
@@ -35,7 +35,7 @@ _OTHERS = {
     "json_agg_1000": "json_agg of 1,000 rows",
 }
 
-_LABELS = _SERVICE | _FLOORS | _PEERS | _OTHERS
+_LABELS = VERIFIERS | _OTHERS
 
 
 def label(measure: str) -> str:

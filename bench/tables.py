@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.labels import KINDS, figure, label
+from bench.labels import VERIFIERS, figure, label
 from bench.measures import Measures
 from bench.peers import PEERS
 from bench.ratios import RATIOS
@@ -46,8 +46,7 @@ def _machine(machine: dict[str, Any]) -> str:
 def _verification(summaries: Summaries) -> str:
     rows = [
         [text, *_rates(name, summaries), *_costs(f"{name}@8", summaries)]
-        for contenders in KINDS.values()
-        for name, text in contenders.items()
+        for name, text in VERIFIERS.items()
         if f"{name}@8" in summaries
     ]
     return _table(

@@ -4,12 +4,10 @@
     make drill ROOT=/other/checkout  the service of another checkout, which has its own .venv
     .venv/bin/python -m drills --only lock,frozen
 
-The drills use the service only through HTTP and environment variables, and have their own SQL, so
-that they run on any version of it. The figures depend on the machine: compare them within one run.
+The figures depend on the machine. To compare two versions, drill both on the same machine.
 """
 
 import argparse
-import json
 import shutil
 import signal
 import sys
@@ -25,7 +23,6 @@ from drills.service import Testbed, is_installed, running_testbed
 
 _HERE = Path(__file__).parent
 _RESULT = _HERE.parent / "var" / "drill.json"
-_BEFORE = _HERE / "at_8771fdd.json"
 
 Drill = Callable[[Testbed], list[Bar]]
 
@@ -113,18 +110,15 @@ def _title(drill: Drill) -> str:
 
 
 def _table(results: dict[str, list[Bar]]) -> str:
-    """Return the results as a table, beside the figures that this harness measured at 8771fdd."""
-    before = json.loads(_BEFORE.read_text()) if _BEFORE.exists() else {}
-    rows = [("drill", "bar", "at 8771fdd, measured by this harness", "today", "")]
+    rows = [("drill", "bar", "measured", "")]
     titles = {each.__name__: _title(each) for each in DRILLS}
     for name, bars in results.items():
         for number, bar in enumerate(bars):
-            old = before.get(name, {}).get(bar.name, {}).get("text", "not measured")
             done = titles[name] if number == 0 else ""
             verdict = "ok" if bar.is_met else "MISSED"
-            rows.append((done, bar.limit_text(), old, bar.text(), verdict))
-    width = max(100, shutil.get_terminal_size((170, 24)).columns) - 8 - 4 * 3
-    widths = [width * 28 // 100, width * 28 // 100, width * 22 // 100, width * 22 // 100, 6]
+            rows.append((done, bar.limit_text(), bar.text(), verdict))
+    width = max(100, shutil.get_terminal_size((140, 24)).columns) - 6 - 3 * 3
+    widths = [width * 36 // 100, width * 36 // 100, width * 28 // 100, 6]
     return "\n".join(_lines(row, widths) for row in rows)
 
 

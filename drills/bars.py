@@ -74,8 +74,8 @@ def times_quiet(name: str, quiet: float, loaded: float, limit: float = 3) -> Bar
 def p99_times_quiet(name: str, quiet: float, loaded: float) -> Bar:
     """Compare 99th percentiles in seconds: at most three times the quiet one.
 
-    A quiet one below 7 ms (half of that at 8771fdd) counts as 7 ms: two cores also run the callers
-    and Postgres, so smaller differences are the scheduler's.
+    A quiet one below 7 ms counts as 7 ms: two cores also run the callers and Postgres, so smaller
+    differences are the scheduler's.
     """
     note = f"{quiet * 1000:,.1f} → {loaded * 1000:,.1f} ms"
     return Bar(name, loaded / max(quiet, 0.007), 3, "x quiet", note)

@@ -89,7 +89,7 @@ class Database:
     def clone_credential(self, secret_id: str, *, copies: int, secrets: bool) -> list[str]:
         """Copy the credential under new identifiers. Return the `secret_id` of each copy.
 
-        It reads the columns from the catalog, so that it works on any version of the schema.
+        It reads the columns from the catalog, so a new column needs no change here.
         """
         new_ids = [f"sec_{number:020}" for number in range(copies)]
         with self.connect() as connection:
@@ -291,7 +291,7 @@ class Testbed:
     ) -> Iterator[Service]:
         """Run the service, on a new database unless one is given. Raises CannotRun.
 
-        `settings` are environment variables. An old version may not know all of them.
+        `settings` are environment variables.
         """
         database = database or self.new_database()
         output = self.new_path("service.log")

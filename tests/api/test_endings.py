@@ -51,7 +51,7 @@ def test_a_disabled_credential_is_not_accepted_by_bcrypt_either(put, client, iss
     assert rows("SELECT digest FROM client_secrets") == [{"digest": None}]
 
 
-def test_a_credential_says_since_when_it_is_disabled(put, member, path, rows):
+def test_a_credential_shows_when_it_was_disabled(put, member, path, rows):
     assert member.get(path).json["disabled_at"] is None
     put(enabled=False)
     rows.execute("UPDATE credentials SET disabled_at = '2025-06-01T10:00:00Z'")

@@ -200,7 +200,7 @@ def test_every_reason_of_the_page_is_tried():
     assert stated_reasons() == list(REFUSED)
 
 
-def test_every_reason_of_the_code_is_on_the_page():
+def test_the_page_explains_every_refusal_reason():
     code = (ROOT / "app" / "identity" / "tokens.py").read_text()
     written = re.findall(r'(?:InvalidToken\(|TokenExpired\(|return |Error: )f?"([^"]+)"', code)
     assert len(written) > 10

@@ -4,7 +4,7 @@
 in a copy of the repository. A first run of the tests records which test runs which line. Then it
 makes one change at a time, and runs the tests of its line, the fastest first, until one fails.
 
-tools/equivalent-mutants.toml lists the changes that no test can notice.
+tools/mutation/equivalent.toml lists the changes that no test can notice.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from coverage import CoverageData
 from psycopg.sql import SQL, Identifier
 
 from tests.conftest import new_postgres
-from tools.mutations import Mutant, mutants
+from tools.mutation.mutations import Mutant, mutants
 
-_EQUIVALENT = Path("tools/equivalent-mutants.toml")
+_EQUIVALENT = Path("tools/mutation/equivalent.toml")
 _SLOW = ("browser", "clients", "contract", "dev", "examples")
 _WIDE_SECONDS = 60  # how long to try tests on a line that may affect any of them
 _NO_TESTS = 5  # pytest's exit status
@@ -49,14 +49,14 @@ class Copy:
     def pytest(self, *arguments: str, timeout: float | None = None) -> int | None:
         """Run pytest on an empty Postgres and return its exit status, or None if it hangs."""
         self._drop_databases()
-        options = ["-q", "-p", "tools.pytest_mutants", "-p", "no:schemathesis"]  # slow to import
+        plugins = ["-p", "tools.mutation.pytest_plugin", "-p", "no:schemathesis"]  # slow to import
         environment = os.environ | {
             "TESTS_POSTGRES_URI": self.postgres_uri,
             "TMPDIR": str(self.root.parent / "tmp"),
         }
         with self.output.open("wb") as output:
             process = subprocess.Popen(
-                [self.root / ".venv/bin/python", "-m", "pytest", *options, *arguments],
+                [self.root / ".venv/bin/python", "-m", "pytest", "-q", *plugins, *arguments],
                 cwd=self.root,
                 env=environment,
                 stdout=output,
@@ -239,13 +239,11 @@ def _write(path: Path, text: bytes, number: int) -> None:
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended from outside"))  # and so cleans up
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.mutation", description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--tests", default="", help="the tests to try, instead of all quick ones")
     arguments = parser.parse_args()
     equivalent = tomllib.loads(_EQUIVALENT.read_text())
-    for name in equivalent.keys() - {name for name in equivalent if Path(name).is_file()}:
-        print(f"{_EQUIVALENT}: there is no {name} any more")
     with copied_repository() as copy:
         trace = Trace(copy, arguments.tests.split())
         files = arguments.files
