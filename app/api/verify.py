@@ -148,7 +148,7 @@ def _header_value(member: str | bool) -> str:  # noqa: FBT001  a member is a str
 
 
 def _expires_at_value(secret_expires_at: datetime | None) -> str:
-    # never absent: some proxies leave the sender's own header where the answer has none
+    # never absent: some proxies leave the sender's own header where the response has none
     return "none" if secret_expires_at is None else format_time(secret_expires_at)
 
 

@@ -1,4 +1,4 @@
-"""Writes in the background: record last uses, renew digests, and erase old answers."""
+"""Writes in the background: record last uses, renew digests, and erase old responses."""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from app.credentials.model import Use
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.pool import Database
 
-# By then, every process has recorded the uses that it knows of, unless its writes are held up.
+# Within this time, every process writes its pending uses, unless the database is slow.
 SETTLE_SECONDS = 0.2
 
 _PAUSE_SECONDS = 0.1  # between two writes
@@ -34,7 +34,7 @@ class BackgroundWriter:
     """Records last uses and renews digests in the background, within about a tenth of a second.
 
     A verification neither waits for this nor fails with it. Writes stay pending until the database
-    accepts them; they are lost if the process ends first. Every minute, old answers are erased.
+    accepts them; they are lost if the process ends first. Every minute, old responses are erased.
     """
 
     def __init__(self, database: Database, work: WorkClass) -> None:
@@ -100,7 +100,7 @@ class BackgroundWriter:
             _forget(self._digests, digests)
 
     def erase_old_responses(self) -> None:
-        """Erase the sealed answers that are too old to be repeated."""
+        """Erase the stored responses that are too old to be replayed."""
         try:
             with self._database.connection_for(self._work) as connection:
                 repository.delete_old_responses(connection)

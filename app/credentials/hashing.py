@@ -18,7 +18,7 @@ from app.credentials.model import HashedSecret, StoredSecret
 
 _KEY_ID_LENGTH = 8
 
-# Much more would let it keep the interpreter lock for long when it is about to finish.
+# At a much lower priority, the thread could be descheduled while it holds the GIL.
 _BCRYPT_NICENESS = 5
 
 BcryptRun = Literal["hash", "compare"]

@@ -2,7 +2,7 @@
 
 import psycopg
 
-# Failures that pass without our help: the start of their SQLSTATE (two characters are its class),
+# Transient failures: the start of their SQLSTATE (two characters are its class),
 # and what is wrong with the database. The first match counts. psycopg's exception classes do not
 # group them in this way.
 _TRANSIENT = {

@@ -69,9 +69,9 @@ class Database:
         self.is_down = False  # from a failed probe until one succeeds
         self._in_use: set[BoundedConnection] = set()
         self._failovers = Failovers()
-        # Free connections, kept in front of the pool: to get one from the pool takes longer than
-        # everything else that a verification does before its SELECT. No caller has to wait for one
-        # here, because the slots (app/bulkheads.py) are no more than the connections.
+        # Idle connections in front of the pool: `getconn` costs more than the rest of a
+        # verification before its SELECT. No caller waits for one here, because the slots
+        # (app/bulkheads.py) are no more than the connections.
         self._idle: list[BoundedConnection] = []
         self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
             kwargs={
@@ -266,7 +266,7 @@ class Database:
             was_down = False
             while not self._pool.closed and not self._probe():
                 was_down = self.is_down = True
-                # it passes even if this thread dies: then callers try again
+                # expires by itself, so callers retry even if this thread dies
                 self._down_until = monotonic() + DOWN_SECONDS
                 sleep(_PROBE_PAUSE_SECONDS)
             if was_down:

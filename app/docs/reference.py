@@ -45,7 +45,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a request, or the answer, with its fields."""
+    """A part of a request, or the response, with its fields."""
 
     title: str
     anchor: str
@@ -68,7 +68,7 @@ class Operation:
     body_example: object
     success: int
     headers: list[Field]
-    answer: list[Field]
+    response: list[Field]
     response_is_list: bool
     response_is_text: bool
     response_example: object
@@ -82,7 +82,7 @@ class Operation:
         return [each for each in self.parameters if each.location == location]
 
     def sections(self) -> list[Section]:
-        """Return the parts of the request that have fields, and the answer."""
+        """Return the parts of the request that have fields, and the response."""
         request = [
             Section("Path", f"{self.id}.path", [*self.parameters_in("path")]),
             Section("Query", f"{self.id}.query", [*self.parameters_in("query")]),
@@ -90,12 +90,12 @@ class Operation:
             Section("Cookies", f"{self.id}.cookie", [*self.parameters_in("cookie")]),
             Section("Body", f"{self.id}.request", self.body),
         ]
-        answer = Section(
+        response = Section(
             f"Answer: {self.success}{self._shape}",
             f"{self.id}.response",
-            [*self.headers, *self.answer],
+            [*self.headers, *self.response],
         )
-        return [each for each in request if each.fields] + [answer]
+        return [each for each in request if each.fields] + [response]
 
     @property
     def _shape(self) -> str:
@@ -103,7 +103,7 @@ class Operation:
             return ", an array"
         if self.response_is_text:
             return ", text"
-        return "" if self.answer else ", without a body"
+        return "" if self.response else ", without a body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +163,8 @@ class _Reader:
         anchor = source["operationId"]
         responses = {int(code): self.resolve(each) for code, each in source["responses"].items()}
         success = min(responses)
-        answer = responses[success]
-        content = self._json(answer)
+        response = responses[success]
+        content = self._json(response)
         schema = self.resolve(content.get("schema", {}))
         is_list = schema.get("type") == "array"
         body = self._json(self.resolve(source.get("requestBody", {})))
@@ -188,15 +188,15 @@ class _Reader:
             success=success,
             headers=[
                 self._parameter(name, self.resolve(each), anchor, location="response")
-                for name, each in answer.get("headers", {}).items()
+                for name, each in response.get("headers", {}).items()
                 if name != _COMMON_HEADER
             ],
-            answer=_in_order_of(
+            response=_in_order_of(
                 content.get("example"),
                 self._members(schema["items"] if is_list else schema, f"{anchor}.response"),
             ),
             response_is_list=is_list,
-            response_is_text="text/plain" in answer.get("content", {}),
+            response_is_text="text/plain" in response.get("content", {}),
             response_example=content.get("example"),
             failures=[
                 Failure(code, HTTP_STATUS_CODES[code], _slugs(response))
@@ -319,7 +319,7 @@ def _is_time(schema: Mapping[str, Any], kind: str) -> bool:
 
 
 def _in_order_of(example: Any, fields: list[Field]) -> list[Field]:
-    """Sort the fields as in the example, which has the order of real answers."""
+    """Sort the fields as in the example, which has the order of real responses."""
     first = example[0] if isinstance(example, list) else example or {}
     order = list(first)
     return sorted(

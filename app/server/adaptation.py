@@ -28,7 +28,7 @@ class _Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
 
 
 def adapt_gunicorn() -> None:
-    """Replace gunicorn's answer to malformed HTTP, and let a response close the connection."""
+    """Replace gunicorn's response to malformed HTTP, and let a response close the connection."""
     wsgi.Response = _Response
     parser.SocketUnreader = RequestUnreader
     gunicorn.util.write_error = write_problem

@@ -1,4 +1,4 @@
-"""A pool of threads for each kind of work, which the first bytes of a request tell (ADR 10)."""
+"""Threads for each kind of work. The first bytes of a request tell its kind (ADR 10)."""
 
 import re
 import socket

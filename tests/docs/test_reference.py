@@ -19,11 +19,11 @@ def reference(client):
 )
 def test_an_answer_has_its_fields_in_the_contracts_order(reference, operation_id, names):
     operation = reference.operation(operation_id)
-    assert [field.name for field in operation.answer] == names
+    assert [field.name for field in operation.response] == names
 
 
 def test_the_detail_of_an_event_is_shown_for_each_kind(reference):
-    fields = {field.name: field for field in reference.operation("listEvents").answer}
+    fields = {field.name: field for field in reference.operation("listEvents").response}
     assert fields["event"].type == (
         "issued, updated, disabled, enabled, rotated, secret_ended, revoked or another"
     )
@@ -38,7 +38,7 @@ def test_a_type_describes_the_allowed_values(reference):
     assert query["limit"].type == "integer, 1-1000, default 1000"
     assert query["enabled"].type == "true, false"
     assert query["expiring_before"].type == "timestamp"
-    secrets = reference.operation("getCredential").answer[-1]
+    secrets = reference.operation("getCredential").response[-1]
     assert secrets.type == "array of objects"
     assert {each.name: each.type for each in secrets.fields}["expires_at"] == "timestamp or null"
 
@@ -55,5 +55,5 @@ def test_only_calls_with_a_bearer_token_take_the_cookie_of_the_active_unit(refer
 
 def test_the_success_and_the_failures_of_a_call_are_separate(reference):
     revoke = reference.operation("revokeCredential")
-    assert (revoke.success, revoke.answer) == (204, [])
+    assert (revoke.success, revoke.response) == (204, [])
     assert [each.status for each in revoke.failures] == [400, 401, 403, 404, 409, 503]

@@ -35,7 +35,7 @@ class AccessRecord:
     started_at: float = field(default_factory=perf_counter)
 
     def finish(self, status: int, durations: Histogram[RequestKind]) -> None:
-        """Write the log line and count the request, once the answer is known."""
+        """Write the log line and count the request, once the response is known."""
         seconds = perf_counter() - self.started_at
         method = self.method if self.method in _METHODS else _OTHER_METHOD
         durations.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)

@@ -17,7 +17,7 @@ def init_app(app: Flask) -> None:
 
 def _before() -> None:
     # First, so that every endpoint rejects a body that breaks the rules, and so that no other
-    # answer leaves a body unread, where the next request would be.
+    # response leaves a body unread, where the next request would be.
     request.get_data()
     _check_host()
     if "\0" in request.path:

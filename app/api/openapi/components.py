@@ -1,4 +1,4 @@
-"""What the operations of the OpenAPI document share: responses, headers, parameters, security."""
+"""The document's components: responses, headers, parameters, security schemes."""
 
 from collections.abc import Mapping
 from typing import Any

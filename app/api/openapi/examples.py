@@ -1,6 +1,6 @@
 """The examples of the OpenAPI document.
 
-The schemas make them from models. tests/api/openapi compares them with real answers.
+Each is a model dumped by its schema. tests/api/openapi compares them with real responses.
 """
 
 from dataclasses import asdict

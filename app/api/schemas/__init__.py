@@ -1,1 +1,1 @@
-"""Schemas of requests and answers, which also describe them in the OpenAPI document."""
+"""Schemas of requests and responses, which also describe them in the OpenAPI document."""

@@ -44,7 +44,7 @@ class RequestSchema(Schema):
 
 
 class ResponseSchema(Schema):
-    """An answer. It may gain members, so the OpenAPI document forbids none.
+    """A response. It may gain members, so the OpenAPI document forbids none.
 
     In the document, a schema that inherits from others refers to them (`allOf`), and a schema with
     `one_of` lists them (`oneOf`).
@@ -134,7 +134,7 @@ class SecondsField(fields.Integer):
 
 
 class TimestampField(fields.String):
-    """A time in an answer: RFC 3339, UTC, whole seconds."""
+    """A time in a response: RFC 3339, UTC, whole seconds."""
 
     def __init__(
         self, description: str, *, required: bool = True, allow_none: bool = False
@@ -245,12 +245,12 @@ class QueryIntegerField(fields.Integer):
 
 
 def identifier_field(description: str, *, allow_none: bool = False) -> fields.String:
-    """Return a field for an identifier in an answer, as `is_identifier` accepts it."""
+    """Return a field for an identifier in a response, as `is_identifier` accepts it."""
     return _stored_text(description, IDENTIFIER_MAX_LENGTH, allow_none=allow_none)
 
 
 def shown_name_field(description: str, **kwargs: Any) -> fields.String:
-    """Return a field for the name of a credential in an answer."""
+    """Return a field for the name of a credential in a response."""
     return _stored_text(description, NAME_MAX_LENGTH, **kwargs)
 
 
@@ -263,7 +263,7 @@ def text_field(description: str) -> fields.String:
 
 
 def pattern_field(description: str, pattern: str, *, allow_none: bool = False) -> fields.String:
-    """Return a field for text in an answer that matches the pattern from end to end."""
+    """Return a field for text in a response that matches the pattern from end to end."""
     return fields.String(
         required=True,
         allow_none=allow_none,

@@ -1,4 +1,4 @@
-"""The schema of answers to probes."""
+"""The schema of responses to probes."""
 
 from marshmallow import fields
 
