@@ -63,7 +63,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self.await_bytes(connection, self._drain)
 
     def _drain(self, connection: TConn, client: socket.socket) -> None:
-        """Discard what the client still sends: to close with bytes unread could lose the response."""
+        """Discard what the client sends: closing with bytes unread could lose the response."""
         with suppress(OSError):
             if client.recv(_LINGER_BYTES):
                 return
