@@ -12,11 +12,17 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
 
-# Each lock, and pip-compile's arguments for it.
+# Each lock, and pip-compile's arguments for it, as `make lock` passes them.
 _LOCKS = {
     "build": ["requirements/build.in"],
-    "development": ["--extra=dev", "setup.cfg"],
     "production": ["setup.cfg"],
+    "run": ["--extra=run", "--constraint=requirements/production.txt", "setup.cfg"],
+    "development": [
+        "--extra=run",
+        "--extra=dev",
+        "--constraint=requirements/run.txt",
+        "setup.cfg",
+    ],
     "tools": ["requirements/tools.in"],
 }
 
