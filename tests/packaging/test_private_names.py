@@ -28,7 +28,7 @@ from app.database.connection import BoundedConnection, PreparedSelect
 from app.metrics.directory import WorkerFiles
 from app.metrics.requests import BUCKETS
 from app.metrics.series import Series
-from tests.server import ROOT
+from tests.running_server import ROOT
 
 # For each library, our code, and the parameters of each part that it calls or overrides.
 PRIVATE = {

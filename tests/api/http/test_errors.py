@@ -1,10 +1,15 @@
 """Which problem document answers which error."""
 
+import re
+
 import pytest
 
+from app.api.http import problems
 from app.api.http.errors import problem_of
+from app.api.http.problems import Problem
 from app.credentials.errors import InvalidName
 from tests.helpers import domain_errors
+from tests.running_server import ROOT
 
 TOLD_BY_FIELDS = {InvalidName}
 
@@ -14,3 +19,10 @@ TOLD_BY_FIELDS = {InvalidName}
 )
 def test_every_error_of_the_domain_has_a_problem(error):
     assert 400 <= problem_of(error, request_id="x").status < 500
+
+
+def test_every_problem_is_used():
+    code = "\n".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))
+    names = [name for name, each in vars(problems).items() if isinstance(each, Problem)]
+    assert names
+    assert [name for name in names if len(re.findall(rf"\b{name}\b", code)) < 2] == []
