@@ -101,7 +101,7 @@ def test_half_sent_requests_hold_no_thread(fast, service):
 
 
 def test_half_sent_heads_are_closed_after_five_seconds(fast, service):
-    """It tries a new connection, one that did other work before, and one in the lane."""
+    """It tries a new connection, one that did other work before, and one on the fast path."""
     message = verification(service.issue(caller(), name="x"))
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(fast)) for _ in range(3)]
