@@ -36,7 +36,7 @@ def test_a_caller_waits_for_a_place():
     with ThreadPoolExecutor(1) as pool:
         with bulkhead:
             waiting = pool.submit(bulkhead.__enter__)
-            wait_until(lambda: bulkhead.waiting == 1, 2)
+            wait_until(lambda: bulkhead.waiting == 1)
             assert not waiting.done()
         waiting.result(1)
 
@@ -60,7 +60,7 @@ def test_the_number_of_waiting_callers_is_limited():
         stack.enter_context(bulkhead)
         waiting = threading.Thread(target=bulkhead.__enter__)
         waiting.start()
-        wait_until(lambda: bulkhead.waiting == 1, 2)
+        wait_until(lambda: bulkhead.waiting == 1)
         assert seconds_until_refused(bulkhead) < 1
     waiting.join(1)
     assert not waiting.is_alive()
@@ -76,7 +76,7 @@ def test_many_callers_are_all_served_while_the_queue_moves():
     with ThreadPoolExecutor(16) as pool:
         with bulkhead, bulkhead:
             callers = [pool.submit(work) for _ in range(100)]
-            wait_until(lambda: bulkhead.waiting == 16, 2)
+            wait_until(lambda: bulkhead.waiting == 16)
         assert [caller.result(5) for caller in callers] == [None] * 100
 
 

@@ -16,7 +16,7 @@ from app.credentials.generator import generate_client_id, generate_client_secret
 from app.settings import Settings
 from tests.conftest import client_of, environment
 from tests.helpers import VERIFIED_FIELDS, basic, caller, hasher_with, typo_of
-from tests.server import wait_until
+from tests.server import HANG_SECONDS, wait_until
 
 CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
 UNAUTHORIZED = {
@@ -354,14 +354,18 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, ser
     assert verify(app.test_client(), needing_bcrypt).status_code == 200
 
 
-def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows):
+def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows, monkeypatch):
     """While bcrypt compares for a client ID, further attempts on that ID take no slot."""
-    attacked = service.issue(caller("u"), name="x")
-    takes_a_second = bcrypt.hashpw(attacked.client_secret.encode(), bcrypt.gensalt(14)).decode()
-    rows.execute("UPDATE client_secrets SET secret_hash = %(slow)s", slow=takes_a_second)
-    other = service.issue(caller("u"), name="x")
+    attacked, other = (service.issue(caller("u"), name="x") for _ in range(2))
     rows.execute("UPDATE client_secrets SET digest = NULL")
     app = app_with(threads=4, verify_failure_limit=0)
+    checkpw, may_compare = bcrypt.checkpw, threading.Event()
+
+    def compare_later(*arguments):
+        assert may_compare.wait(HANG_SECONDS)
+        return checkpw(*arguments)
+
+    monkeypatch.setattr(bcrypt, "checkpw", compare_later)
     bulkhead = app.services.bulkheads.management.bulkhead
 
     def attack():
@@ -369,9 +373,10 @@ def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service,
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(attack)
-        wait_until(lambda: bulkhead.in_use == 1, 5)
+        wait_until(lambda: bulkhead.in_use == 1)
         assert [attack() for _ in range(5)] == [503] * 5
         assert bulkhead.entered == 1
+        may_compare.set()
     assert first.result() == 401
     assert verify(app.test_client(), other).status_code == 200
 
@@ -385,7 +390,7 @@ def last_uses(rows):
 
 def test_a_use_is_recorded_soon_afterwards(member, client, issued, rows):
     verify(client, issued)
-    wait_until(lambda: last_uses(rows) != [None], 5)
+    wait_until(lambda: last_uses(rows) != [None])
     shown = member.get(f"/secrets/{issued.secret_id}").json
     assert shown["last_used_at"] == shown["secrets"][0]["last_used_at"] is not None
 
@@ -461,7 +466,7 @@ def test_closing_waits_for_uses_that_are_being_written(settings, issued, databas
             SELECT FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND datname = current_database()
         """
-        wait_until(lambda: rows(waiting), 5)
+        wait_until(lambda: rows(waiting))
         threading.Timer(0.2, other.rollback).start()
         app.services.close()
         assert last_uses(rows) != [None]

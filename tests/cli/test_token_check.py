@@ -129,6 +129,7 @@ def test_keys_come_from_the_url_of_the_issuer(check, issuer):
 
 
 def test_the_command_waits_for_an_issuer_that_answers_after_a_second(check, issuer):
+    """The service itself would have given up."""
     with serving_keys(issuer.jwks()) as server:
         server.may_answer.clear()
         answer = Timer(1.2, server.may_answer.set)

@@ -12,7 +12,7 @@ from app.settings import WORKER_CLASSES
 from tests.conftest import environment
 from tests.gunicorn.requests_at_random import Author
 from tests.helpers import caller
-from tests.server import running_server
+from tests.server import HANG_SECONDS, running_server
 
 CLIENTS = 4
 
@@ -27,7 +27,7 @@ class Client:
     """A connection that sends each message after the answer to the one before."""
 
     def __init__(self, port):
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
 
