@@ -1,6 +1,7 @@
 """The connection pool of a process, while the database is up."""
 
 from contextlib import ExitStack
+from time import monotonic
 
 import pytest
 
@@ -65,6 +66,17 @@ def test_the_state_counts_lent_connections_and_those_who_waited(database):
             pass
         assert database.pool_state().waits == 1
     assert database.pool_state().in_use == 0
+
+
+def test_a_caller_waits_for_a_connection_as_long_as_it_may_use_the_database(database):
+    """On a busy machine, the pool needs time to connect."""
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(database.connection(5))
+        started = monotonic()
+        with pytest.raises(DatabaseUnavailable), database.connection(1):
+            pass
+        assert monotonic() - started >= 1
 
 
 def test_the_server_also_ends_statements_that_take_too_long(database):
