@@ -80,7 +80,7 @@ def free_port() -> int:
 
 def clean_environment() -> dict[str, str]:
     """Return the environment without the settings of the service."""
-    kept = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
     return {name: value for name, value in os.environ.items() if name in kept}
 
 
