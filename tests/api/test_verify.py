@@ -333,7 +333,22 @@ def test_a_secret_revoked_during_the_bcrypt_comparison_is_refused(
     assert verify(client, issued).status_code == 401
 
 
-def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, service, rows):
+@pytest.fixture
+def may_compare(monkeypatch):
+    """An event for which every comparison by bcrypt waits."""
+    checkpw, may_compare = bcrypt.checkpw, threading.Event()
+
+    def compare_later(*arguments):
+        assert may_compare.wait(HANG_SECONDS)
+        return checkpw(*arguments)
+
+    monkeypatch.setattr(bcrypt, "checkpw", compare_later)
+    return may_compare
+
+
+def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(
+    app_with, service, rows, may_compare
+):
     """One comparison runs at a time. Others for the same client ID get 503 immediately."""
     needing_bcrypt = service.issue(caller("u"), name="x")
     rows.execute("UPDATE client_secrets SET digest = NULL")
@@ -345,27 +360,22 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, ser
 
     with ThreadPoolExecutor(8) as pool:
         attacks = [pool.submit(attack, number) for number in range(24)]
+        wait_until(lambda: sum(each.done() for each in attacks) == 23)
         assert verify(app.test_client(), other).status_code == 200
+        may_compare.set()
         answers = [each.result() for each in attacks]
-    assert {answer.status_code for answer in answers} == {401, 503}
+    assert sorted(answer.status_code for answer in answers) == [401] + [503] * 23
     busy = next(answer for answer in answers if answer.status_code == 503)
     assert int(busy.headers["Retry-After"]) > 0
     assert busy.json["title"] == "Service Unavailable"
     assert verify(app.test_client(), needing_bcrypt).status_code == 200
 
 
-def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows, monkeypatch):
+def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows, may_compare):
     """While bcrypt compares for a client ID, further attempts on that ID take no slot."""
     attacked, other = (service.issue(caller("u"), name="x") for _ in range(2))
     rows.execute("UPDATE client_secrets SET digest = NULL")
     app = app_with(threads=4, verify_failure_limit=0)
-    checkpw, may_compare = bcrypt.checkpw, threading.Event()
-
-    def compare_later(*arguments):
-        assert may_compare.wait(HANG_SECONDS)
-        return checkpw(*arguments)
-
-    monkeypatch.setattr(bcrypt, "checkpw", compare_later)
     bulkhead = app.services.bulkheads.management.bulkhead
 
     def attack():
