@@ -125,7 +125,7 @@ def test_the_next_start_removes_what_a_killed_service_left_behind(start, tmp_pat
         (left_behind,) = directories(tmp_path)
         orphans = workers(server)
         server.process.kill()
-        psutil.wait_procs(orphans, 20)
+        psutil.wait_procs(orphans, HANG_SECONDS)
     assert directories(tmp_path) == [left_behind]
     with start():
         (directory,) = directories(tmp_path)
