@@ -26,9 +26,10 @@ class BulkheadFull(Exception):
 class Bulkhead:
     """A context manager that `slots` callers can hold at once, while `max_waiting` others queue.
 
-    A caller waits for at most `max_wait` seconds. If no slot has been released for that long, the
-    work is stuck: new callers wait 5 ms, in case the process was only short of CPU, and are then
-    refused. So a busy moment costs a short wait, and stuck work takes no threads from other kinds.
+    A caller waits for at most `max_wait` seconds, in which the queue must move. If no slot has been
+    taken or released for that long, the work is stuck: new callers wait 5 ms, in case the process
+    was only short of CPU, and are then refused. So a busy moment costs a short wait, and stuck work
+    takes no threads from other kinds.
 
     `entered`, `waited` and `refused` count callers since the start.
     """
@@ -81,14 +82,19 @@ class Bulkhead:
         return turn
 
     def _wait(self, turn: Lock) -> None:
-        seconds = max(_MIN_WAIT_SECONDS, self._changed_at + self._max_wait - monotonic())
-        if turn.acquire(timeout=seconds):
-            return
-        with self._lock:
-            if turn in self._queue:
-                self._queue.remove(turn)
-                self.refused += 1
-                raise BulkheadFull
+        joined_at = monotonic()
+        while not turn.acquire(timeout=max(_MIN_WAIT_SECONDS, self._rest(joined_at))):
+            with self._lock:
+                if turn not in self._queue:
+                    return
+                if self._rest(joined_at) <= 0:
+                    self._queue.remove(turn)
+                    self.refused += 1
+                    raise BulkheadFull
+
+    def _rest(self, joined_at: float) -> float:
+        """Return for how long a caller still waits who joined the queue then."""
+        return min(joined_at, self._changed_at) + self._max_wait - monotonic()
 
     def _release(self) -> None:
         """Hand the slot to the caller who has waited longest, or leave it free."""
@@ -135,13 +141,14 @@ class Bulkheads:
                 Bulkhead(verifiers, max_wait=VERIFICATION_MAX_WAIT_SECONDS, max_waiting=_UNLIMITED),
                 seconds=0.8,
             ),
-            # both waits, bcrypt and the database together take less than five seconds
+            # with two runs of bcrypt at 13 rounds, the wait and the database take five seconds
             management=WorkClass(
-                Bulkhead(_MANAGEMENT_SLOTS, max_wait=0.5, max_waiting=_MANAGEMENT_MAX_WAITING),
+                Bulkhead(_MANAGEMENT_SLOTS, max_wait=1.5, max_waiting=_MANAGEMENT_MAX_WAITING),
                 seconds=2.5,
             ),
-            # one run keeps a core busy; each caller that waits for it holds a management slot
-            hashing=Bulkhead(1, max_wait=1.0, max_waiting=_UNLIMITED),
+            # one run keeps a core busy. Its callers hold a management slot, so only one can wait,
+            # and a run always ends, however slow the processor is.
+            hashing=Bulkhead(1, max_wait=10.0, max_waiting=_UNLIMITED),
             key_fetch=Bulkhead(1, max_wait=0, max_waiting=0),
             # longer than the work that holds the slot may take, so that no pending write is lost
             background=WorkClass(

@@ -25,6 +25,7 @@ from app.settings import Settings
 from tests.helpers import DIGEST_KEY, caller, known_settings, service_role
 from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, Issuer
 from tests.postgres import postgres_directory
+from tests.reaper import reaper
 from tests.running_server import Server, running_server
 
 TEMPLATE = "template_credentials"
@@ -38,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stack = ExitStack()
     config.add_cleanup(stack.close)
+    stack.enter_context(reaper())
     uri = os.environ.get("TESTS_POSTGRES_URI") or stack.enter_context(new_postgres(fsync="off"))
     config.stash[_postgres_uri] = uri
     execute(uri, f"CREATE DATABASE {TEMPLATE}")

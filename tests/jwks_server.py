@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.running_server import HANG_SECONDS
+
 
 @dataclass
 class JwksServer:
@@ -27,7 +29,7 @@ def serving_keys(body: bytes) -> Iterator[JwksServer]:
         def do_GET(self) -> None:
             state.accept = self.headers["Accept"]
             state.requests += 1
-            state.may_answer.wait(20)
+            state.may_answer.wait(HANG_SECONDS)
             self.send_response(state.status)
             self.send_header("Content-Length", str(len(state.body)))
             self.end_headers()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.running_server import ROOT, clean_environment, free_port, wait_until
+from tests.running_server import HANG_SECONDS, ROOT, clean_environment, free_port, wait_until
 
 
 class Run:
@@ -28,7 +28,7 @@ class Run:
         return self._output.read_text()
 
     def wait_for(self, text: str) -> None:
-        wait_until(lambda: text in self.printed() or self.process.poll() is not None, 60)
+        wait_until(lambda: text in self.printed() or self.process.poll() is not None)
         assert text in self.printed(), self.printed()
 
 
@@ -40,4 +40,4 @@ def running(var: Path, **settings: str) -> Iterator[Run]:
         yield run
     finally:
         run.process.terminate()
-        run.process.wait(60)
+        run.process.wait(HANG_SECONDS)

@@ -1,19 +1,45 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from time import monotonic
 
 import pytest
 
 from app.bulkheads import Bulkhead, BulkheadFull, Bulkheads
-from tests.running_server import wait_until
+from tests.running_server import HANG_SECONDS, wait_until
 
 
-def seconds_until_refused(bulkhead):
-    started = monotonic()
-    with pytest.raises(BulkheadFull), bulkhead:
-        pass
-    return monotonic() - started
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the bulkheads, which stands still until the test moves it."""
+
+    class Clock:
+        now = 1000.0
+        read = 0
+
+        def __call__(self):
+            self.read += 1
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr("app.bulkheads.monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def enter():
+    """Return a function that enters a bulkhead in another thread."""
+    with ThreadPoolExecutor(9) as pool:
+        yield lambda bulkhead: pool.submit(bulkhead.__enter__)
+
+
+def wait_for_a_look_at(clock, caller):
+    """Wait until the caller, who queues, has looked at the clock twice more, or gave up."""
+    read = clock.read
+    wait_until(lambda: clock.read >= read + 2 or caller.done())
+
+
+def is_refused(caller):
+    return isinstance(caller.exception(HANG_SECONDS), BulkheadFull)
 
 
 def test_as_many_callers_as_places_are_served_at_once():
@@ -32,42 +58,66 @@ def test_a_place_is_given_back_after_an_error():
 
 
 def test_a_caller_waits_for_a_place():
-    bulkhead = Bulkhead(1, max_wait=5, max_waiting=1)
+    bulkhead = Bulkhead(1, max_wait=HANG_SECONDS, max_waiting=1)
     with ThreadPoolExecutor(1) as pool:
         with bulkhead:
             waiting = pool.submit(bulkhead.__enter__)
-            wait_until(lambda: bulkhead.waiting == 1, 2)
+            wait_until(lambda: bulkhead.waiting == 1)
             assert not waiting.done()
-        waiting.result(1)
+        waiting.result(HANG_SECONDS)
 
 
-def test_nobody_waits_longer_than_the_patience():
-    bulkhead = Bulkhead(1, max_wait=0.2, max_waiting=9)
+def test_nobody_waits_longer_than_the_longest_wait(clock, enter):
+    """This holds even though others get their turn."""
+    bulkhead = Bulkhead(1, max_wait=5, max_waiting=9)
     with bulkhead:
-        assert 0.1 < seconds_until_refused(bulkhead) < 1
+        first = enter(bulkhead)
+        wait_until(lambda: bulkhead.waiting == 1)
+        second = enter(bulkhead)
+        wait_until(lambda: bulkhead.waiting == 2)
+        clock.now += 4
+    first.result(HANG_SECONDS)
+    clock.now += 1
+    assert is_refused(second)
 
 
-def test_nobody_waits_for_work_that_is_stuck():
-    bulkhead = Bulkhead(1, max_wait=0.2, max_waiting=9)
+def test_a_caller_waits_on_while_others_get_their_turn(clock, enter):
+    bulkhead = Bulkhead(1, max_wait=5, max_waiting=9)
     with bulkhead:
-        seconds_until_refused(bulkhead)
-        assert seconds_until_refused(bulkhead) < 0.2
+        clock.now += 4.9
+        first = enter(bulkhead)
+        wait_until(lambda: bulkhead.waiting == 1)
+        second = enter(bulkhead)
+        wait_until(lambda: bulkhead.waiting == 2)
+    first.result(HANG_SECONDS)
+    clock.now += 4.9
+    wait_for_a_look_at(clock, second)
+    bulkhead.__exit__()
+    second.result(HANG_SECONDS)
+
+
+def test_nobody_waits_for_work_that_is_stuck(clock, enter):
+    bulkhead = Bulkhead(1, max_wait=10 * HANG_SECONDS, max_waiting=9)
+    with bulkhead:
+        clock.now += 10 * HANG_SECONDS
+        assert is_refused(enter(bulkhead))
 
 
 def test_the_number_of_waiting_callers_is_limited():
-    bulkhead = Bulkhead(1, max_wait=5, max_waiting=1)
+    bulkhead = Bulkhead(1, max_wait=HANG_SECONDS, max_waiting=1)
     with ExitStack() as stack:
         stack.enter_context(bulkhead)
         waiting = threading.Thread(target=bulkhead.__enter__)
         waiting.start()
-        wait_until(lambda: bulkhead.waiting == 1, 2)
-        assert seconds_until_refused(bulkhead) < 1
-    waiting.join(1)
+        wait_until(lambda: bulkhead.waiting == 1)
+        with pytest.raises(BulkheadFull), bulkhead:
+            pass
+    waiting.join(HANG_SECONDS)
     assert not waiting.is_alive()
 
 
 def test_many_callers_are_all_served_while_the_queue_moves():
-    bulkhead = Bulkhead(2, max_wait=5, max_waiting=100)
+    bulkhead = Bulkhead(2, max_wait=HANG_SECONDS, max_waiting=100)
 
     def work():
         with bulkhead:
@@ -76,8 +126,8 @@ def test_many_callers_are_all_served_while_the_queue_moves():
     with ThreadPoolExecutor(16) as pool:
         with bulkhead, bulkhead:
             callers = [pool.submit(work) for _ in range(100)]
-            wait_until(lambda: bulkhead.waiting == 16, 2)
-        assert [caller.result(5) for caller in callers] == [None] * 100
+            wait_until(lambda: bulkhead.waiting == 16)
+        assert [caller.result(HANG_SECONDS) for caller in callers] == [None] * 100
 
 
 @pytest.mark.parametrize("verifiers", [1, 2, 4, 16])
@@ -93,26 +143,30 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
 
 
 @pytest.mark.parametrize(
-    ("kind", "count", "patience"),
-    [("verification", 4, 0.05), ("management", 2, 0.5), ("hashing", 1, 1), ("key_fetch", 1, 0),
-     ("background", 1, 4)],
-)  # fmt: skip
-def test_each_kind_of_work_has_its_places_and_its_patience(kind, count, patience):
+    ("kind", "count", "longest_wait"),
+    [("verification", 4, 0.05), ("management", 2, 1.5), ("hashing", 1, 10), ("background", 1, 4)],
+)
+def test_each_kind_of_work_has_its_places_and_its_longest_wait(
+    kind, count, longest_wait, clock, enter
+):
     """As docs/operations.md says."""
     work = getattr(Bulkheads.for_verifiers(4), kind)
     bulkhead = getattr(work, "bulkhead", work)
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(bulkhead)
+        clock.now += longest_wait - 0.001
+        waiting = enter(bulkhead)
+        wait_for_a_look_at(clock, waiting)
+        assert not waiting.done()
+        clock.now += 0.002
+        assert is_refused(waiting)
 
-    def seconds_while_all_are_taken():
-        started = monotonic()
-        with ExitStack() as stack:
-            for _ in range(count):
-                stack.enter_context(bulkhead)
-            seconds_until_refused(bulkhead)
-            return monotonic() - started
 
-    # a busy machine can make a wait longer, but never shorter
-    waits = (seconds_while_all_are_taken() for _ in range(3))
-    assert any(patience <= seconds < 1.3 * patience + 0.1 for seconds in waits)
+def test_nobody_waits_for_the_place_of_key_fetches():
+    bulkhead = Bulkheads.for_verifiers(4).key_fetch
+    with bulkhead, pytest.raises(BulkheadFull), bulkhead:
+        pass
 
 
 def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():

@@ -6,7 +6,7 @@ import pytest
 
 from app.credentials.generator import generate_client_secret
 from tests.helpers import basic, require
-from tests.running_server import free_port, wait_until
+from tests.running_server import HANG_SECONDS, free_port, wait_until
 
 CLIENT_ID = "lv_ci_" + "a" * 20
 
@@ -20,10 +20,10 @@ def redis(tmp_path):
         stdout=subprocess.DEVNULL,
     )
     ping = ["redis-cli", "-p", port, "ping"]
-    wait_until(lambda: b"PONG" in subprocess.run(ping, capture_output=True, check=False).stdout, 10)
+    wait_until(lambda: b"PONG" in subprocess.run(ping, capture_output=True, check=False).stdout)
     yield f"redis://127.0.0.1:{port}/0", process
     process.terminate()
-    process.wait(10)
+    process.wait(HANG_SECONDS)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_host_that_loses_its_redis_keeps_serving_without_counting(redis, host)
     client = host(storage)
     assert fail(client) == 401
     process.terminate()
-    process.wait(10)
+    process.wait(HANG_SECONDS)
     assert [fail(client) for _ in range(5)] == [401] * 5
 
 

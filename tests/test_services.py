@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 from tests.conftest import environment
-from tests.running_server import ROOT, clean_environment
+from tests.running_server import HANG_SECONDS, ROOT, clean_environment
 
 PROGRAM = """
 from app import create_app
@@ -23,6 +23,6 @@ def test_a_process_that_never_closes_its_services_still_ends(settings):
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=20,
+        timeout=HANG_SECONDS,
     )
     assert ended.stdout.splitlines()[-1] == "503"

@@ -28,7 +28,6 @@ from app.database.errors import (
 )
 from app.database.failovers import Failovers, SupersededPrimary
 
-CHECKOUT_SECONDS = 0.5  # a new connection takes milliseconds, or fails
 DOWN_SECONDS = 1.0
 _KEEP_SECONDS = 60.0  # then a connection goes back to the pool, which checks its age
 _PROBE_PAUSE_SECONDS = 0.2
@@ -150,7 +149,7 @@ class Database:
         deadline = monotonic() + seconds
         had_died = False
         try:
-            connection = self._checkout(min(seconds, CHECKOUT_SECONDS))
+            connection = self._checkout(deadline)
             connection.deadline = deadline
             try:
                 return connection.select(statement, *parameters)
@@ -196,22 +195,20 @@ class Database:
 
     def _checkout_live(self, deadline: float) -> BoundedConnection:
         """Take a live connection. After a restart of the server, all idle ones are dead."""
-        until = min(deadline, monotonic() + CHECKOUT_SECONDS)
         while True:
-            connection = self._checkout(max(0.0, until - monotonic()))
+            connection = self._checkout(deadline)
             if not connection.is_stale():
                 connection.deadline = deadline
                 return connection
             self._discard(connection)
 
-    def _checkout(self, seconds: float) -> BoundedConnection:
+    def _checkout(self, deadline: float) -> BoundedConnection:
         """Take a connection that was made after the last known failover."""
-        until = monotonic() + seconds
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = self._pool.getconn(max(0.0, until - monotonic()))
+                connection = self._pool.getconn(max(0.0, deadline - monotonic()))
                 connection.kept_until = monotonic() + _KEEP_SECONDS
             self._in_use.add(connection)
             if connection.failovers == self._failovers.seen:

@@ -32,7 +32,7 @@ from app.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 15.0  # a little longer than gunicorn waits for running requests
 _PAUSE_SECONDS = 0.1
 

@@ -195,7 +195,7 @@ def test_a_process_erases_old_answers_in_the_background(app_with, post, rows, st
     post()
     store_earlier("24 hours")
     app_with()
-    wait_until(lambda: rows.count("sealed_answers") == 0, 5)
+    wait_until(lambda: rows.count("sealed_answers") == 0)
 
 
 def test_answers_that_cannot_be_erased_are_logged(settings, capfd):
@@ -209,7 +209,7 @@ def test_an_answer_is_erased_once_its_secret_was_verified(app, post, rows, clien
     post(key="another-key-0123")
     pair = basic(issued["client_id"], issued["client_secret"])
     assert client.get("/verify", headers=pair).status_code == 200
-    wait_until(lambda: rows.count("sealed_answers") == 1, 10)
+    wait_until(lambda: rows.count("sealed_answers") == 1)
 
 
 def test_an_answer_is_erased_with_its_credential(post, member, rows):

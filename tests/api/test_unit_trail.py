@@ -28,7 +28,7 @@ def follow(client, path, expected):
         answers.append(client.get(path))
         return names(answers[-1]) == expected
 
-    wait_until(is_there, 20)
+    wait_until(is_there)
     return answers[-1]
 
 

@@ -17,7 +17,7 @@ from app.credentials.model import CredentialChanges
 from app.settings import Settings
 from tests.conftest import client_of, environment
 from tests.helpers import VERIFIED_FIELDS, basic, caller, hasher_with, typo_of
-from tests.running_server import wait_until
+from tests.running_server import HANG_SECONDS, wait_until
 
 CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
 UNAUTHORIZED = {
@@ -336,7 +336,22 @@ def test_a_secret_revoked_during_the_bcrypt_comparison_is_refused(
     assert verify(client, issued).status_code == 401
 
 
-def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, service, rows):
+@pytest.fixture
+def may_compare(monkeypatch):
+    """An event for which every comparison by bcrypt waits."""
+    checkpw, may_compare = bcrypt.checkpw, threading.Event()
+
+    def compare_later(*arguments):
+        assert may_compare.wait(HANG_SECONDS)
+        return checkpw(*arguments)
+
+    monkeypatch.setattr(bcrypt, "checkpw", compare_later)
+    return may_compare
+
+
+def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(
+    app_with, service, rows, may_compare
+):
     """One comparison runs at a time. Others for the same client ID get 503 immediately."""
     needing_bcrypt = service.issue(caller("u"), name="x")
     rows.execute("UPDATE client_secrets SET digest = NULL")
@@ -348,21 +363,20 @@ def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(app_with, ser
 
     with ThreadPoolExecutor(8) as pool:
         attacks = [pool.submit(attack, number) for number in range(24)]
+        wait_until(lambda: sum(each.done() for each in attacks) == 23)
         assert verify(app.test_client(), other).status_code == 200
+        may_compare.set()
         answers = [each.result() for each in attacks]
-    assert {answer.status_code for answer in answers} == {401, 503}
+    assert sorted(answer.status_code for answer in answers) == [401] + [503] * 23
     busy = next(answer for answer in answers if answer.status_code == 503)
     assert int(busy.headers["Retry-After"]) > 0
     assert busy.json["title"] == "Service Unavailable"
     assert verify(app.test_client(), needing_bcrypt).status_code == 200
 
 
-def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows):
+def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows, may_compare):
     """While bcrypt compares for a client ID, further attempts on that ID take no slot."""
-    attacked = service.issue(caller("u"), name="x")
-    takes_a_second = bcrypt.hashpw(attacked.client_secret.encode(), bcrypt.gensalt(14)).decode()
-    rows.execute("UPDATE client_secrets SET secret_hash = %(slow)s", slow=takes_a_second)
-    other = service.issue(caller("u"), name="x")
+    attacked, other = (service.issue(caller("u"), name="x") for _ in range(2))
     rows.execute("UPDATE client_secrets SET digest = NULL")
     app = app_with(threads=4, verify_failure_limit=0)
     bulkhead = app.services.bulkheads.management.bulkhead
@@ -372,9 +386,10 @@ def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service,
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(attack)
-        wait_until(lambda: bulkhead.in_use == 1, 5)
+        wait_until(lambda: bulkhead.in_use == 1)
         assert [attack() for _ in range(5)] == [503] * 5
         assert bulkhead.entered == 1
+        may_compare.set()
     assert first.result() == 401
     assert verify(app.test_client(), other).status_code == 200
 
@@ -388,7 +403,7 @@ def last_uses(rows):
 
 def test_a_use_is_recorded_soon_afterwards(member, client, issued, rows):
     verify(client, issued)
-    wait_until(lambda: last_uses(rows) != [None], 5)
+    wait_until(lambda: last_uses(rows) != [None])
     shown = member.get(f"/secrets/{issued.secret_id}").json
     assert shown["last_used_at"] == shown["secrets"][0]["last_used_at"] is not None
 
@@ -460,7 +475,7 @@ def test_closing_waits_for_uses_that_are_being_written(settings, issued, databas
             SELECT FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND datname = current_database()
         """
-        wait_until(lambda: rows(waiting), 5)
+        wait_until(lambda: rows(waiting))
         threading.Timer(0.2, other.rollback).start()
         app.services.close()
         assert last_uses(rows) != [None]

@@ -11,7 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.helpers import require
 from tests.make_run import running
-from tests.running_server import ROOT, free_port
+from tests.running_server import HANG_SECONDS, ROOT, free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -39,7 +39,7 @@ addEventListener("securitypolicyviolation", (event) =>
 @pytest.fixture(scope="module")
 def browser():
     require(CHROMIUM, install="apt-get install chromium")
-    expect.set_options(timeout=15_000)
+    expect.set_options(timeout=HANG_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=_FLAGS)
         yield browser
@@ -50,7 +50,7 @@ def browser():
 def page(browser):
     """A browser page that must log no error and load nothing from other hosts."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(HANG_SECONDS * 1000)
     errors, hosts = [], set()
     page.add_init_script(_REPORT_VIOLATIONS)
     page.on("pageerror", lambda error: errors.append(str(error)))

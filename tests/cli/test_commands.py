@@ -31,7 +31,7 @@ from tests.helpers import (
     time_in,
     typo_of,
 )
-from tests.running_server import ROOT, clean_environment
+from tests.running_server import HANG_SECONDS, ROOT, clean_environment
 
 CREDENTIALS = Path(sys.executable).parent / "credentials"
 UNIT = ("--unit", "unit_demo")
@@ -482,7 +482,7 @@ def run_at_terminal(variables):
         while not shown.endswith(b": "):
             shown += os.read(person, 1024)
         os.write(person, typed.encode())
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=HANG_SECONDS)
         with suppress(OSError):  # on Linux, it means that the terminal is closed
             while more := os.read(person, 1024):
                 shown += more
@@ -535,7 +535,7 @@ def test_follow_streams_events_until_it_is_terminated(start, run, issued_json):
     run("revoke", issued_json["secret_id"], *UNIT, "--yes")
     assert json.loads(following.stdout.readline())["event"] == "revoked"
     following.terminate()
-    out, err = following.communicate(timeout=10)
+    out, err = following.communicate(timeout=HANG_SECONDS)
     assert (following.returncode, out, err) == (0, "", "")
 
 
@@ -544,7 +544,7 @@ def test_follow_ends_cleanly_when_its_reader_goes_away(start, run, issued_json):
     following.stdout.readline()
     following.stdout.close()
     run("revoke", issued_json["secret_id"], *UNIT, "--yes")
-    assert following.wait(10) == 0
+    assert following.wait(HANG_SECONDS) == 0
     assert following.stderr.read() == ""
 
 

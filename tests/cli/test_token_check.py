@@ -13,6 +13,7 @@ from app.times import parse_time
 from tests.conftest import environment
 from tests.issuer import AUDIENCE, ISSUER
 from tests.jwks_server import serving_keys
+from tests.running_server import HANG_SECONDS
 
 
 @pytest.fixture
@@ -128,7 +129,10 @@ def test_keys_come_from_the_url_of_the_issuer(check, issuer):
         assert check(issuer.sign(headers={"kid": "another"}), **url).exit_code == 1
 
 
-def test_the_command_waits_for_an_issuer_that_answers_after_a_second(check, issuer):
+def test_the_command_waits_for_an_issuer_that_answers_after_a_second(check, issuer, monkeypatch):
+    """The service's callers would have given up."""
+    for module in ("app.cli.token_check", "app.identity.key_sources"):
+        monkeypatch.setattr(f"{module}.FETCH_SECONDS", HANG_SECONDS)
     with serving_keys(issuer.jwks()) as server:
         server.may_answer.clear()
         answer = Timer(1.2, server.may_answer.set)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import caller
-from tests.running_server import ROOT
+from tests.running_server import HANG_SECONDS, ROOT
 
 pytestmark = pytest.mark.long
 
@@ -35,7 +35,7 @@ def test_the_service_does_what_the_document_says(server, service, issuer, tmp_pa
             "run",
             f"http://127.0.0.1:{server.port}/openapi.json",
             "--max-examples=20",
-            "--max-time=25",
+            f"--request-timeout={HANG_SECONDS}",
             "--generation-database=:memory:",
             "--seed=1",  # the same requests for the same document
         ],

@@ -21,9 +21,7 @@ from app.credentials.model import CredentialChanges
 from app.database.pool import Database
 from app.services import Domain
 from tests.helpers import caller, is_live
-from tests.running_server import wait_until
-
-_PATIENCE_SECONDS = 20  # enough for the slowest machine to hash four secrets
+from tests.running_server import HANG_SECONDS, wait_until
 
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
@@ -36,14 +34,14 @@ def service(settings, rows):
     """The service, with enough patience for all callers to wait for one lock on a slow machine."""
     bulkheads = replace(
         Bulkheads.for_verifiers(1),
-        hashing=Bulkhead(1, max_wait=_PATIENCE_SECONDS, max_waiting=10),
-        management=WorkClass(Bulkhead(10, max_wait=0, max_waiting=0), seconds=_PATIENCE_SECONDS),
+        hashing=Bulkhead(1, max_wait=HANG_SECONDS, max_waiting=10),
+        management=WorkClass(Bulkhead(10, max_wait=0, max_waiting=0), seconds=HANG_SECONDS),
     )
-    seconds = f"{_PATIENCE_SECONDS}s"
+    seconds = f"{HANG_SECONDS}s"
     options = quote(f"-c lock_timeout={seconds} -c statement_timeout={seconds}")
     url = f"{settings.database_url}&options={options}"
     database = Database(url, connections=6)
-    database.open(wait_seconds=_PATIENCE_SECONDS)
+    database.open(wait_seconds=HANG_SECONDS)
     yield Domain.from_settings(settings, database, bulkheads).credentials
     database.close()
 
@@ -62,7 +60,7 @@ def at_once(database_url, issued, rows):
         ):
             holder.execute("SELECT FROM credentials FOR UPDATE")
             running = [pool.submit(outcome, call) for call in calls]
-            wait_until(lambda: rows(WAITING)[0]["count"] == len(calls), _PATIENCE_SECONDS)
+            wait_until(lambda: rows(WAITING)[0]["count"] == len(calls))
             holder.rollback()
             return [call.result() for call in running]
 
@@ -186,7 +184,7 @@ def test_a_use_that_is_being_recorded_prevents_the_revocation(service, issued, d
     with psycopg.connect(database_url) as recording, ThreadPoolExecutor(1) as pool:
         recording.execute("UPDATE client_secrets SET last_used_at = now()")
         revoking = pool.submit(service.revoke, caller(), issued.secret_id, unused_for=60)
-        wait_until(lambda: rows(WAITING)[0]["count"] == 1, _PATIENCE_SECONDS)
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1)
         recording.commit()
         with pytest.raises(CredentialInUse):
             revoking.result()
@@ -210,7 +208,7 @@ def test_issues_and_changes_to_a_whole_unit_wait_for_each_other(
         repository.lock_unit(other, unit_id="unit_demo")
         service.issue(caller("unit_other"), name="x")  # does not wait
         changing = pool.submit(change, service)
-        wait_until(lambda: rows(WAITING)[0]["count"] == 1, _PATIENCE_SECONDS)
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1)
         other.rollback()
         assert changing.result()
 

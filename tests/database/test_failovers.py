@@ -15,7 +15,7 @@ from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, execute, running_app
 from tests.helpers import basic
 from tests.postgres import postgres_directory
-from tests.running_server import wait_until
+from tests.running_server import HANG_SECONDS, wait_until
 
 
 class Pair:
@@ -47,7 +47,7 @@ class Pair:
     def fail_over(self):
         written = value(self.first, "SELECT pg_current_wal_lsn()")
         behind = f"SELECT pg_last_wal_replay_lsn() < '{written}'"
-        wait_until(lambda: not value(self.second, behind), 10)
+        wait_until(lambda: not value(self.second, behind))
         self.stop_first()
         execute(self.second, "SELECT pg_promote()")
 
@@ -101,7 +101,7 @@ def test_a_primary_that_missed_the_failover_is_refused(pair, member):
 
     assert verify() == 200
     pair.fail_over()
-    wait_until(lambda: verify() == 200, 10)
+    wait_until(lambda: verify() == 200)
     assert member.delete(path).status_code == 204
     assert verify() == 401
     pair.start_first()
@@ -111,7 +111,7 @@ def test_a_primary_that_missed_the_failover_is_refused(pair, member):
     assert member.get("/readyz").status_code == 503
     assert member.post("/secrets", json={"name": "x"}).status_code == 503
     pair.stop_first()
-    wait_until(lambda: verify() == 401, 10)
+    wait_until(lambda: verify() == 401)
     assert member.get("/readyz").status_code == 200
 
 
@@ -131,7 +131,7 @@ def test_connections_from_before_the_failover_are_not_used_again(pair):
         f"postgresql://service@/postgres?host={_socket(pair.second)},{_socket(pair.first)}"
     )
     database = Database(second_first, connections=3)
-    database.open(wait_seconds=5)
+    database.open(wait_seconds=HANG_SECONDS)
     assert timelines(database, connections=3) == {1}
     execute(pair.second, "SELECT pg_promote()")
     assert timelines(database, connections=3) == {1}
@@ -145,7 +145,7 @@ def test_connections_from_before_the_failover_are_not_used_again(pair):
         with suppress(DatabaseUnavailable):  # a busy machine may not connect in time
             return 2 in timelines(database, connections=3)
 
-    wait_until(has_noticed, 10)
+    wait_until(has_noticed)
     for _ in range(5):
         assert timelines(database, connections=3) == {2}
     database.close()
@@ -175,7 +175,7 @@ def test_a_database_that_hides_its_timeline_is_used(empty_database):
     execute(empty_database, "REVOKE EXECUTE ON FUNCTION pg_control_system FROM public")
     execute(empty_database, "CREATE ROLE ignorant LOGIN")
     database = Database(empty_database.replace("postgres@", "ignorant@"), connections=1)
-    database.open(wait_seconds=5)
+    database.open(wait_seconds=HANG_SECONDS)
     with database.connection(2) as connection:
         assert connection.execute("SELECT current_user").fetchone() == ("ignorant",)
     database.close()

@@ -68,7 +68,7 @@ def test_several_hosts_can_migrate_at_the_same_time(empty_database):
             "SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid "
             "WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
         )
-        wait_until(lambda: observer.execute(waiting).fetchone() == (3,), 20)
+        wait_until(lambda: observer.execute(waiting).fetchone() == (3,))
         blocker.rollback()
         outputs = [host.communicate() for host in hosts]
     assert [host.returncode for host in hosts] == [0] * 4, outputs
@@ -86,7 +86,7 @@ def test_a_migration_that_is_killed_leaves_no_lock_and_no_change(empty_database)
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
                 "AND wait_event_type = 'Lock' AND query LIKE '%credential_events%'"
             )
-            wait_until(lambda: observer.execute(waiting).fetchone() == (1,), 20)
+            wait_until(lambda: observer.execute(waiting).fetchone() == (1,))
             os.kill(killed.pid, signal.SIGKILL)
             killed.communicate()
             blocker.rollback()

@@ -2,7 +2,6 @@
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
 from uuid import uuid4
 
 import bcrypt
@@ -17,7 +16,7 @@ from app.database.pool import Database
 from tests.conftest import client_of, environment, execute, running_app
 from tests.helpers import basic, caller, service_role
 from tests.postgres import postgres_directory, running_postgres
-from tests.running_server import running_server, wait_until
+from tests.running_server import HANG_SECONDS, running_server, wait_until
 
 UNREACHABLE = "postgresql://postgres@127.0.0.1:1/x"
 
@@ -40,9 +39,11 @@ def issue(member):
 
 
 def assert_unavailable(call):
-    started = monotonic()
+    """The call fails, while whatever makes the database unavailable lasts.
+
+    How long it takes, `make drill` measures.
+    """
     answer = call()
-    assert monotonic() - started < 5
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert answer.json["title"] == "Service Unavailable"
@@ -50,7 +51,7 @@ def assert_unavailable(call):
 
 
 def assert_serves_again(member):
-    wait_until(lambda: issue(member).status_code == 200, 5)
+    wait_until(lambda: issue(member).status_code == 200)
     assert all(issue(member).status_code == 200 for _ in range(8))
 
 
@@ -64,7 +65,7 @@ def test_a_stopped_database_means_503_until_it_is_back(postgres, member, call):
     assert_serves_again(member)
 
 
-def test_a_frozen_database_means_503_within_five_seconds(postgres, member):
+def test_a_frozen_database_means_503(postgres, member):
     assert issue(member).status_code == 200
     with postgres.frozen(), ThreadPoolExecutor(6) as pool:
         calls = [pool.submit(assert_unavailable, lambda: issue(member)) for _ in range(6)]
@@ -97,7 +98,7 @@ def test_a_verification_in_a_frozen_database_means_503(postgres, member):
     headers = basic(issued["client_id"], issued["client_secret"])
     with postgres.frozen():
         assert_unavailable(lambda: member.get("/verify", headers=headers))
-    wait_until(lambda: member.get("/verify", headers=headers).status_code == 200, 5)
+    wait_until(lambda: member.get("/verify", headers=headers).status_code == 200)
 
 
 @pytest.fixture
@@ -121,56 +122,58 @@ def test_connects_that_time_out_leave_no_session_on_a_frozen_database(postgres):
         assert open_sockets() <= before
     with psycopg.connect(postgres.uri, autocommit=True) as observer:
         query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'connecting'"
-        wait_until(lambda: observer.execute(query).fetchone() == (0,), 5)
+        wait_until(lambda: observer.execute(query).fetchone() == (0,))
 
 
 def open_sockets():
     return len(psutil.Process().net_connections("all"))
 
 
-def assert_all_answered_in_time(server, headers):
+def assert_all_answered(server, headers):
     """Send 40 verifications at the same time, ten for each thread, and a health check."""
 
     def call(path):
-        started = monotonic()
-        answer = server.request("GET", path, **headers)
-        return path, answer.status, monotonic() - started
+        return path, server.request("GET", path, **headers).status
 
     with ThreadPoolExecutor(41) as pool:
-        answers = list(pool.map(call, ["/verify"] * 40 + ["/healthz"]))
-    assert {(path, status) for path, status, _ in answers} == {("/verify", 503), ("/healthz", 200)}
-    assert max(seconds for _, _, seconds in answers) < 5
+        answers = set(pool.map(call, ["/verify"] * 40 + ["/healthz"]))
+    assert answers == {("/verify", 503), ("/healthz", 200)}
 
 
-def test_more_callers_than_threads_are_all_answered_in_time_without_a_database(settings):
+def test_more_callers_than_threads_are_all_answered_without_a_database(settings):
     unreachable = environment(settings, database_url=UNREACHABLE)
     headers = basic(generate_client_id(), generate_client_secret())
     with running_server(unreachable) as server:
-        assert_all_answered_in_time(server, headers)
-        assert_all_answered_in_time(server, headers)
+        assert_all_answered(server, headers)
+        assert_all_answered(server, headers)
 
 
-def test_more_callers_than_threads_are_all_answered_in_time_while_the_database_is_frozen(
+def test_more_callers_than_threads_are_all_answered_while_the_database_is_frozen(
     postgres, settings
 ):
     headers = basic(generate_client_id(), generate_client_secret())
     with running_server(environment(settings, database_url=postgres.uri)) as server:
         assert server.request("GET", "/verify", **headers).status == 401
         with postgres.frozen():
-            assert_all_answered_in_time(server, headers)
-        wait_until(lambda: server.request("GET", "/verify", **headers).status == 401, 5)
+            assert_all_answered(server, headers)
+        wait_until(lambda: server.request("GET", "/verify", **headers).status == 401)
+
+
+def terminate_sessions(postgres):
+    """End the service's sessions, and wait until they have ended."""
+    execute(
+        postgres.uri,
+        f"SELECT pg_terminate_backend(pid, {HANG_SECONDS * 1000}) FROM pg_stat_activity "
+        "WHERE application_name = 'leadvibe-credentials'",
+    )
 
 
 def test_connections_that_the_server_closed_fail_at_most_one_request(postgres, member):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: issue(member), range(8)))
-    execute(
-        postgres.uri,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name = 'leadvibe-credentials'",
-    )
+    terminate_sessions(postgres)
     issue(member)
-    wait_until(lambda: issue(member).status_code == 200, 5)
+    wait_until(lambda: issue(member).status_code == 200)
     assert all(issue(member).status_code == 200 for _ in range(8))
 
 
@@ -187,7 +190,7 @@ def test_a_read_only_server_means_503(postgres, member):
     assert issue(member).status_code == 200
     execute(postgres.uri, "ALTER SYSTEM SET default_transaction_read_only = on")
     execute(postgres.uri, "SELECT pg_reload_conf()")
-    wait_until(lambda: issue(member).status_code == 503, 5)
+    wait_until(lambda: issue(member).status_code == 503)
     assert_unavailable(lambda: issue(member))
     with psycopg.connect(
         postgres.uri, autocommit=True, options="-c default_transaction_read_only=off"
@@ -229,13 +232,12 @@ def test_nothing_is_hashed_while_the_database_is_down(app_without_database, issu
         return len(hashed) - before
 
     assert hashes_of_an_issue() == 1  # the first caller finds out
-    wait_until(lambda: hashes_of_an_issue() == 0, 5)
-    assert [hashes_of_an_issue() for _ in range(3)] == [0] * 3
+    wait_until(lambda: hashes_of_an_issue() == 0)
 
 
 @pytest.mark.parametrize("path", ["/secrets", "/verify"])
 def test_callers_fail_at_once_while_the_database_is_down(app_without_database, issuer, path):
-    """Each would have waited for half a second for a connection."""
+    """None of them waits for a connection, as the first caller did."""
     headers = {
         "/secrets": {"Authorization": f"Bearer {issuer.sign()}"},
         "/verify": basic(generate_client_id(), generate_client_secret()),
@@ -244,11 +246,13 @@ def test_callers_fail_at_once_while_the_database_is_down(app_without_database, i
     def call():
         return app_without_database.test_client().get(path, headers=headers[path])
 
-    assert_unavailable(call)  # the first caller finds out
-    started = monotonic()
-    for _ in range(10):
-        assert_unavailable(call)
-    assert monotonic() - started < 3
+    def waits_of_ten_calls():
+        before = app_without_database.services.database.pool_state().waits
+        for _ in range(10):
+            assert_unavailable(call)
+        return app_without_database.services.database.pool_state().waits - before
+
+    wait_until(lambda: waits_of_ten_calls() == 0)
 
 
 def test_a_connection_that_is_lost_while_issuing_shows_no_secret(postgres, member):
@@ -259,7 +263,7 @@ def test_a_connection_that_is_lost_while_issuing_shows_no_secret(postgres, membe
             call = pool.submit(issue, member)
             with psycopg.connect(postgres.uri, autocommit=True) as observer:
                 waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                wait_until(lambda: observer.execute(waiting).fetchone() == (1,), 3)
+                wait_until(lambda: observer.execute(waiting).fetchone() == (1,))
                 observer.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                     "WHERE wait_event_type = 'Lock'"
@@ -281,7 +285,7 @@ def test_verification_works_while_the_database_is_read_only(postgres, member):
     headers = basic(issued["client_id"], issued["client_secret"])
     execute(postgres.uri, "ALTER SYSTEM SET default_transaction_read_only = on")
     execute(postgres.uri, "SELECT pg_reload_conf()")
-    wait_until(lambda: issue(member).status_code == 503, 5)
+    wait_until(lambda: issue(member).status_code == 503)
     for _ in range(10):
         assert issue(member).status_code == 503
         assert member.get("/verify", headers=headers).status_code == 200
@@ -292,11 +296,7 @@ def test_idle_connections_that_the_server_closed_fail_no_request(postgres, membe
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: issue(member), range(8)))
     for _ in range(3):
-        execute(
-            postgres.uri,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'leadvibe-credentials'",
-        )
+        terminate_sessions(postgres)
         assert [issue(member).status_code for _ in range(4)] == [200] * 4
 
 
@@ -316,7 +316,7 @@ def test_an_abandoned_statement_is_cancelled_on_the_server(postgres, member):
     assert_unavailable(lambda: issue(member))
     with psycopg.connect(postgres.uri, autocommit=True) as observer:
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-        wait_until(lambda: observer.execute(waiting).fetchone() == (0,), 2)
+        wait_until(lambda: observer.execute(waiting).fetchone() == (0,))
 
 
 @pytest.mark.parametrize(
@@ -403,8 +403,8 @@ def _die(_):
 def test_callers_try_again_if_the_recovery_thread_dies(postgres, member, monkeypatch):
     """Without the recovery thread, callers try again after a second."""
     postgres.stop()
-    wait_until(lambda: issue(member).status_code == 503, 5)
+    wait_until(lambda: issue(member).status_code == 503)
     monkeypatch.setattr("app.database.pool.sleep", _die)
-    wait_until(lambda: issue(member).status_code == 503, 5)
+    wait_until(lambda: issue(member).status_code == 503)
     postgres.start()
     assert_serves_again(member)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import environment
 from tests.deploy.image import IMAGE, copied_files, follow
-from tests.running_server import ROOT, Server, answers, free_port, wait_until
+from tests.running_server import HANG_SECONDS, ROOT, Server, answers, free_port, wait_until
 from tests.tools import tool
 
 pytestmark = pytest.mark.long
@@ -60,7 +60,7 @@ def test_the_image_serves_on_a_read_only_root_as_an_unprivileged_user(
         )
     try:
         server = Server(int(env["PORT"]), process, output)
-        wait_until(lambda: answers(server, process), 20)
+        wait_until(lambda: answers(server, process))
         status = Path(f"/proc/{process.pid}/status").read_text()
         assert "Uid:\t65532\t65532\t65532\t65532" in status
         assert "CapEff:\t0000000000000000" in status
@@ -75,7 +75,7 @@ def test_the_image_serves_on_a_read_only_root_as_an_unprivileged_user(
         assert [line for line in server.log() if line["level"] != "INFO"] == []
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(40)
+        process.wait(HANG_SECONDS)
     assert process.returncode == 0
     assert image.run(*image.healthcheck, read_only=True, env=env)[0] != 0
 

@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import environment
 from tests.helpers import basic, caller, require, typo_of
 from tests.jwks_server import serving_keys
-from tests.running_server import ROOT, free_port, running_server, wait_until
+from tests.running_server import HANG_SECONDS, ROOT, free_port, running_server, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -153,11 +153,11 @@ def prometheus(target, directory):
             return False
 
     try:
-        wait_until(is_ready, 30)
+        wait_until(is_ready)
         yield ask
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(HANG_SECONDS)
 
 
 def rules(ask):
@@ -176,7 +176,7 @@ def busy_server(settings, issuer, service, rows):
         running_server(changed | {"JWT_JWKS_URL": keys.url}) as server,
     ):
         bearer = {"Authorization": f"Bearer {issuer.sign()}"}
-        wait_until(lambda: server.request("GET", "/readyz").status == 200, 20)
+        wait_until(lambda: server.request("GET", "/readyz").status == 200)
         server.request(
             "POST", "/secrets", b'{"name": "y"}', Content_Type="application/json", **bearer
         )
@@ -192,8 +192,8 @@ def test_prometheus_finds_every_series_that_the_rules_and_the_dashboard_name(bus
     with prometheus(f"127.0.0.1:{busy_server.port}", tmp_path) as ask:
         assert len(series()) > 20
         for each in series():
-            wait_until(lambda each=each: ask("query", query=each)["result"], 30)
+            wait_until(lambda each=each: ask("query", query=each)["result"])
         for each in expressions():
             ask("query", query=each)
-        wait_until(lambda: {rule["health"] for rule in rules(ask)} == {"ok"}, 30)
+        wait_until(lambda: {rule["health"] for rule in rules(ask)} == {"ok"})
         assert {rule["name"] for rule in rules(ask)} == set(ALERTS)

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.conftest import environment
 from tests.helpers import require
-from tests.running_server import ROOT, ask, free_port, running_server, wait_until
+from tests.running_server import HANG_SECONDS, ROOT, ask, free_port, running_server, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -55,7 +55,7 @@ class Client:
         self.tls = ssl.create_default_context(cafile=str(directory / "fullchain.pem"))
 
     def request(self, method, path, body=None, **headers):
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=15)
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=HANG_SECONDS)
         connection = HTTPSConnection(HOST, self.port, context=self.tls)
         connection.sock = self.tls.wrap_socket(plain, server_hostname=HOST)
         return ask(connection, method, path, body, **headers)
@@ -88,11 +88,11 @@ def running_nginx(directory, ports):
         ["nginx", "-e", f"{directory}/error.log", "-c", f"{directory}/nginx.conf"]
     )
     try:
-        wait_until((directory / "nginx.pid").exists, 10)
+        wait_until((directory / "nginx.pid").exists)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(HANG_SECONDS)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_no_request_fails_when_an_instance_stops(client, instances, token):
     for number in range(60):
         if number == 20:
             first.process.send_signal(signal.SIGTERM)
-            first.process.wait(40)
+            first.process.wait(HANG_SECONDS)
         body = b'{"name": "x"}'
         headers = {"Content_Type": "application/json"} | token
         method, sent = ("POST", body) if number % 10 == 0 else ("GET", None)
@@ -184,7 +184,7 @@ def test_no_request_fails_when_an_instance_stops(client, instances, token):
 
 
 def test_plain_http_leads_to_https(client):
-    connection = HTTPConnection("127.0.0.1", client.plain_port, timeout=15)
+    connection = HTTPConnection("127.0.0.1", client.plain_port, timeout=HANG_SECONDS)
     connection.request("GET", "/docs?x=1", headers={"Host": HOST})
     answer = connection.getresponse()
     assert (answer.status, answer.headers["Location"]) == (301, f"https://{HOST}/docs?x=1")

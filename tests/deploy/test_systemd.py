@@ -12,7 +12,15 @@ import pytest
 
 from tests.conftest import environment
 from tests.helpers import basic, graceful_seconds, require
-from tests.running_server import ROOT, Server, answers, clean_environment, free_port, wait_until
+from tests.running_server import (
+    HANG_SECONDS,
+    ROOT,
+    Server,
+    answers,
+    clean_environment,
+    free_port,
+    wait_until,
+)
 
 pytestmark = pytest.mark.long
 
@@ -98,7 +106,7 @@ def test_the_service_needs_nothing_that_the_unit_refuses(settings, issued, issue
         )  # fmt: skip
     server = Server(port, process, output)
     try:
-        wait_until(lambda: answers(server, process), 60)
+        wait_until(lambda: answers(server, process))
         token = {"Authorization": f"Bearer {issuer.sign()}", "Content_Type": "application/json"}
         assert server.request("POST", "/secrets", b'{"name": "x"}', **token).status == 200
         pair = basic(issued.client_id, issued.client_secret)
@@ -106,10 +114,10 @@ def test_the_service_needs_nothing_that_the_unit_refuses(settings, issued, issue
         for path in ("/docs", "/openapi.json", "/readyz", "/secrets/events"):
             assert server.request("GET", path, **token).status == 200
         os.kill(traced_by(process), signal.SIGHUP)
-        wait_until(lambda: output.read_text().count("Booting worker") == 4, 60)
+        wait_until(lambda: output.read_text().count("Booting worker") == 4)
     finally:
         os.kill(traced_by(process), signal.SIGTERM)
-        process.wait(40)
+        process.wait(HANG_SECONDS)
     used = set(re.findall(r"^\d+ +(\w+)\(", calls.read_text(), re.MULTILINE))
     assert "execve" in used
     assert used - allowed_system_calls((UNITS / SERVICES[0]).read_text()) == set()

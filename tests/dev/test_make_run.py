@@ -21,7 +21,7 @@ from app.dev.keys import AUDIENCE, ISSUER, development_keys
 from app.dev.postgres import postgres_uri
 from tests.conftest import environment
 from tests.make_run import Run, running
-from tests.running_server import ROOT, clean_environment, free_port, wait_until
+from tests.running_server import HANG_SECONDS, ROOT, clean_environment, free_port, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -77,7 +77,7 @@ def test_a_signal_stops_every_process_and_leaves_no_files(var, number):
         assert list(temporary.iterdir())
         assert "postgres" in processes_on(var)
         os.kill(run.process.pid, number)
-        assert run.process.wait(60) == 0
+        assert run.process.wait(HANG_SECONDS) == 0
     assert processes_on(var) == []
     assert run.printed().endswith("Stopped.\n")
     assert list(temporary.iterdir()) == []
@@ -85,9 +85,9 @@ def test_a_signal_stops_every_process_and_leaves_no_files(var, number):
 
 def test_a_signal_during_the_start_stops_every_process(var):
     run = Run(var, PORT=str(free_port()))
-    wait_until((var / "postgres").exists, 30)
+    wait_until((var / "postgres").exists)
     run.process.terminate()
-    assert run.process.wait(60) == 0
+    assert run.process.wait(HANG_SECONDS) == 0
     assert processes_on(var) == []
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_was_killed_does_not_block_the_next(var):
 
 def ended(var, **settings):
     run = Run(var, **settings)
-    return run.process.wait(60), run.printed()
+    return run.process.wait(HANG_SECONDS), run.printed()
 
 
 def test_a_port_in_use_is_reported_in_one_line(var):

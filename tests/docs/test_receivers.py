@@ -11,7 +11,7 @@ import pytest
 from app.docs.samples import ORIGIN
 from tests.docs.guide import blocks
 from tests.helpers import basic, require, typo_of
-from tests.running_server import ROOT, free_port, wait_until
+from tests.running_server import HANG_SECONDS, ROOT, free_port, wait_until
 
 LANGUAGES = ("python", "javascript", "go")
 
@@ -48,7 +48,7 @@ def receiving(language, client, directory, service):
     )
 
     def send(**headers):
-        with closing(HTTPConnection("127.0.0.1", port, timeout=15)) as connection:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)) as connection:
             connection.request("POST", "/events", b"{}", headers)
             answer = connection.getresponse()
             return answer, answer.read()
@@ -62,11 +62,11 @@ def receiving(language, client, directory, service):
         return True
 
     try:
-        wait_until(is_up, 15)
+        wait_until(is_up)
         yield send
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(HANG_SECONDS)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

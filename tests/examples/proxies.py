@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.helpers import basic
-from tests.running_server import ROOT, Answer, free_port, read_answer, wait_until
+from tests.running_server import Answer, HANG_SECONDS, ROOT, free_port, read_answer, wait_until
 from tests.tools import tool
 
 EXAMPLES = ROOT / "examples"
@@ -139,7 +139,7 @@ class Sender:
         headers=None,
     ):
         connection = HTTPConnection(
-            "127.0.0.1", self.port, timeout=15, source_address=(self.address, 0)
+            "127.0.0.1", self.port, timeout=HANG_SECONDS, source_address=(self.address, 0)
         )
         try:
             headers = basic(client_id, client_secret) | (headers or {})
@@ -154,7 +154,7 @@ class Sender:
             b"POST /events HTTP/1.1", b"Host: events.example.com", b"Content-Length: 2",
             b"Connection: close", *lines,
         ]  # fmt: skip
-        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=HANG_SECONDS) as connection:
             connection.sendall(b"\r\n".join(head) + b"\r\n\r\n{}")
             return int(connection.makefile("rb").readline().split()[1])
 
@@ -190,11 +190,11 @@ def running_proxy(proxy, directory, ports, replacements):
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until(lambda: routes(ports[8080], process, directory / "output"), 20)
+        wait_until(lambda: routes(ports[8080], process, directory / "output"))
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(HANG_SECONDS)
 
 
 def routes(port, process, output):

