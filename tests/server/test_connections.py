@@ -215,14 +215,14 @@ def test_a_client_that_reads_no_answers_is_cut_off_and_delays_nobody(fast, servi
             while True:
                 client.sendall(message)
 
-    floods = [threading.Thread(target=flood, daemon=True) for _ in range(8)]
+    floods = [threading.Thread(target=flood, daemon=True) for _ in range(4)]
     for each in floods:
         each.start()
     headers = basic(issued.client_id, issued.client_secret)
     for _ in range(20):
         assert fast.request("GET", "/verify", **headers).status in (200, 503)  # a flood is a load
     for each in floods:
-        each.join(HANG_SECONDS)
+        each.join(10 * HANG_SECONDS)  # the kernel accepts thousands of responses for each
         assert not each.is_alive()
     assert fast.request("GET", "/verify", **headers).status == 200
 
