@@ -39,7 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stack = ExitStack()
     config.add_cleanup(stack.close)
-    stack.enter_context(reaper())
+    directory = stack.enter_context(reaper())
+    # apart from other runs of the same user, each of which closes the usual place to others
+    config.option.basetemp = config.option.basetemp or directory / "p"
     uri = os.environ.get("TESTS_POSTGRES_URI") or stack.enter_context(new_postgres(fsync="off"))
     config.stash[_postgres_uri] = uri
     execute(uri, f"CREATE DATABASE {TEMPLATE}")

@@ -20,9 +20,8 @@ _STOP_SECONDS = 30
 
 
 @contextmanager
-def reaper() -> Iterator[None]:
+def reaper() -> Iterator[Path]:
     """Give this process and its children their own TMPDIR, and clean up at the end."""
-    usual = tempfile.gettempdir()
     directory = tempfile.mkdtemp(prefix="lv-tests-")
     Path(directory).chmod(0o711)  # as root, Postgres runs as another user
     process = subprocess.Popen(
@@ -31,11 +30,10 @@ def reaper() -> Iterator[None]:
         stdin=subprocess.PIPE,
         start_new_session=True,  # so that no signal to the run reaches it
     )
-    # pytest itself keeps the files of the last runs in the usual place
-    os.environ |= {"TMPDIR": directory, "PYTEST_DEBUG_TEMPROOT": usual}
+    os.environ["TMPDIR"] = directory
     tempfile.tempdir = directory
     try:
-        yield
+        yield Path(directory)
     finally:
         process.communicate()
 

@@ -71,4 +71,4 @@ def test_an_interrupted_run_leaves_no_process_and_no_file(tmp_path, temporary, n
     finally:
         test.unlink()
     wait_until(lambda: not processes_with(temporary))
-    wait_until(lambda: not [each for each in temporary.iterdir() if "pytest-of" not in each.name])
+    wait_until(lambda: not list(temporary.iterdir()))
