@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from app.metrics.directory import WorkerFiles
 
 _STALL = struct.pack("ll", CLIENT_SECONDS, 0)  # a struct timeval
+_SEND_BUFFER_BYTES = 128 * 1024
 _LINGER_SECONDS = 2.0  # how long a connection waits for its client to close it too
 _LINGER_BYTES = 4096
 
@@ -92,6 +93,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
 
 def limit_stalls(client: socket.socket) -> None:
-    """Let a thread wait no longer than five seconds for more of a body, or for a slow reader."""
+    """Let a thread wait no longer than five seconds for more of a body, or for a slow reader.
+
+    The kernel would keep up to 4 MB of responses for a client that reads none.
+    """
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         client.setsockopt(socket.SOL_SOCKET, option, _STALL)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)

@@ -222,7 +222,7 @@ def test_a_client_that_reads_no_answers_is_cut_off_and_delays_nobody(fast, servi
     for _ in range(20):
         assert fast.request("GET", "/verify", **headers).status in (200, 503)  # a flood is a load
     for each in floods:
-        each.join(10 * HANG_SECONDS)  # the kernel accepts thousands of responses for each
+        each.join(10 * HANG_SECONDS)  # the kernel accepts hundreds of responses for each
         assert not each.is_alive()
     assert fast.request("GET", "/verify", **headers).status == 200
 
