@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.helpers import basic
-from tests.running_server import Answer, HANG_SECONDS, ROOT, free_port, read_answer, wait_until
+from tests.running_server import HANG_SECONDS, ROOT, Answer, free_port, read_answer, wait_until
 from tests.tools import tool
 
 EXAMPLES = ROOT / "examples"
