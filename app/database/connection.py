@@ -19,9 +19,14 @@ CONNECT_SECONDS = 2
 CANCEL_SECONDS = 0.4
 IDLE_ANSWER_SECONDS = 1.0  # for the pool's own statements, on a connection that is not lent
 
-# So that a network that drops packets is noticed in seconds. (Unix sockets ignore these.)
+# So that a network that drops packets is noticed in seconds, on our side and on the server's: there
+# the transaction of a host that is gone would hold its locks. (Unix sockets ignore these.)
 _TCP = {"keepalives_idle": 5, "keepalives_interval": 1, "keepalives_count": 3}
 _TCP_USER_TIMEOUT_MS = 3000
+_SERVER_TCP = " ".join(
+    f"-c tcp_{name}={value}"
+    for name, value in {**_TCP, "user_timeout": _TCP_USER_TIMEOUT_MS}.items()
+)
 
 _T = TypeVar("_T")
 
@@ -166,7 +171,7 @@ def connection_parameters(
         **_TCP,
         **given,
         "client_encoding": "UTF8",
-        "options": f"{options} {given.get('options', '')}".strip(),
+        "options": f"{_SERVER_TCP} {options} {given.get('options', '')}".strip(),
         "connect_timeout": CONNECT_SECONDS,
     }
 

@@ -35,7 +35,10 @@ _PROBE_PAUSE_SECONDS = 0.2
 
 # Sent when connecting, and not with SET: a transaction pooler such as PgBouncer would lend the
 # changed server connection to its other clients.
-_SESSION_OPTIONS = "-c statement_timeout=3s -c lock_timeout=500ms"
+# deploy/postgres/service-role.sql sets the same limits, for poolers that drop these options.
+_SESSION_OPTIONS = (
+    "-c statement_timeout=3s -c lock_timeout=500ms -c idle_in_transaction_session_timeout=4s"
+)
 
 Connection = BoundedConnection
 
