@@ -28,6 +28,12 @@ _SERVER_TCP = " ".join(
     for name, value in {**_TCP, "user_timeout": _TCP_USER_TIMEOUT_MS}.items()
 )
 
+# A commit that wrote something waits for the synchronous standby. This writes an empty message.
+_AWAIT_STANDBY = """
+    SELECT pg_logical_emit_message(true, 'leadvibe', '')
+    WHERE current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
+"""
+
 _T = TypeVar("_T")
 
 
@@ -126,6 +132,13 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             # psycopg has no public name for the error of this timeout
             self.gave_up = monotonic() >= deadline
             raise
+
+    def await_standby(self) -> None:
+        """Wait until the synchronous standby, if there is one, has all that was committed so far.
+
+        Call it outside of a transaction (ADR 22).
+        """
+        self.execute(_AWAIT_STANDBY)
 
     def is_healthy(self) -> bool:
         """Tell whether the connection can be lent again: open, and in no transaction."""
