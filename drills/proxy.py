@@ -14,6 +14,7 @@ class Proxy:
         self._target = target
         self._forwarding = Event()
         self._forwarding.set()
+        self._last_words: bytes | None = None
         self._lock = Lock()
         self._connections: set[socket.socket] = set()
         self._listen(0)
@@ -32,13 +33,25 @@ class Proxy:
         """Listen on the same port again."""
         self._listen(self.port)
 
+    @property
+    def is_silent(self) -> bool:
+        """Tell whether it forwards nothing now."""
+        return not self._forwarding.is_set()
+
     @contextmanager
-    def black_hole(self) -> Iterator[None]:
-        """Keep connections open but forward nothing. A new one is accepted and never answered."""
-        self._forwarding.clear()
+    def black_hole(self, *, after: bytes | None = None) -> Iterator[None]:
+        """Forward nothing, not even the end of a connection, as if one of the hosts were gone.
+
+        A new connection is accepted and never answered. With `after`, it begins when a client has
+        sent these bytes, which are still forwarded.
+        """
+        self._last_words = after
+        if after is None:
+            self._forwarding.clear()
         try:
             yield
         finally:
+            self._last_words = None
             self._forwarding.set()
 
     def _listen(self, port: int) -> None:
@@ -76,6 +89,9 @@ class Proxy:
         with suppress(OSError):
             while received := source.recv(65536):
                 self._forwarding.wait()
+                if self._last_words is not None and self._last_words in received:
+                    self._forwarding.clear()
                 target.sendall(received)
+        self._forwarding.wait()
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)

@@ -388,7 +388,7 @@ class CredentialService:
         return client_secret, self.hasher.hash(client_secret)
 
     def _connection(self) -> AbstractContextManager[Connection]:
-        return self.database.connection(self.bulkheads.management.seconds)
+        return self.database.confirmed(self.bulkheads.management.seconds)
 
     def _transaction(self) -> AbstractContextManager[Connection]:
         return self.database.transaction(self.bulkheads.management.seconds)

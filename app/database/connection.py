@@ -19,9 +19,20 @@ CONNECT_SECONDS = 2
 CANCEL_SECONDS = 0.4
 IDLE_ANSWER_SECONDS = 1.0  # for the pool's own statements, on a connection that is not lent
 
-# So that a network that drops packets is noticed in seconds. (Unix sockets ignore these.)
+# So that a network that drops packets is noticed in seconds, on our side and on the server's: there
+# the transaction of a host that is gone would hold its locks. (Unix sockets ignore these.)
 _TCP = {"keepalives_idle": 5, "keepalives_interval": 1, "keepalives_count": 3}
 _TCP_USER_TIMEOUT_MS = 3000
+_SERVER_TCP = " ".join(
+    f"-c tcp_{name}={value}"
+    for name, value in {**_TCP, "user_timeout": _TCP_USER_TIMEOUT_MS}.items()
+)
+
+# A commit that wrote something waits for the synchronous standby. This writes an empty message.
+_AWAIT_STANDBY = """
+    SELECT pg_logical_emit_message(true, 'leadvibe', '')
+    WHERE current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
+"""
 
 _T = TypeVar("_T")
 
@@ -122,6 +133,13 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             self.gave_up = monotonic() >= deadline
             raise
 
+    def await_standby(self) -> None:
+        """Wait until the synchronous standby, if there is one, has all that was committed so far.
+
+        Call it outside of a transaction (ADR 22).
+        """
+        self.execute(_AWAIT_STANDBY)
+
     def is_healthy(self) -> bool:
         """Tell whether the connection can be lent again: open, and in no transaction."""
         return self.pgconn.transaction_status == TransactionStatus.IDLE and not self.gave_up
@@ -166,7 +184,7 @@ def connection_parameters(
         **_TCP,
         **given,
         "client_encoding": "UTF8",
-        "options": f"{options} {given.get('options', '')}".strip(),
+        "options": f"{_SERVER_TCP} {options} {given.get('options', '')}".strip(),
         "connect_timeout": CONNECT_SECONDS,
     }
 

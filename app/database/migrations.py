@@ -18,6 +18,13 @@ from app.database.errors import unreachable
 _DIRECTORY = Path(__file__).parents[2] / "migrations_sql"
 _ADVISORY_LOCK = 0x6C65616476696265  # "leadvibe"
 
+# A statement may take as long as it needs, but a host that is gone must not keep the locks. Between
+# two statements a migration is idle for milliseconds, in a transaction or with the advisory lock.
+_SESSION_OPTIONS = (
+    "-c idle_in_transaction_session_timeout=10s -c idle_session_timeout=10s "
+    "-c client_connection_check_interval=1s"
+)
+
 
 class MigrationFailed(Exception):
     """The database refused a statement; the message says why."""
@@ -60,7 +67,9 @@ def is_migrated(connection: psycopg.Connection[TupleRow]) -> bool:
 
 def _apply_missing(database_url: str) -> list[str]:
     # libpq parses the URI, because yoyo's parser accepts only one host
-    arguments = connection_parameters(database_url, target_session_attrs="read-write")
+    arguments = connection_parameters(
+        database_url, target_session_attrs="read-write", options=_SESSION_OPTIONS
+    )
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, arguments)
     with _Backend(uri, default_migration_table) as backend, backend.lock():
         missing = backend.to_apply(_shipped())

@@ -34,7 +34,10 @@ _PROBE_PAUSE_SECONDS = 0.2
 
 # Sent when connecting, and not with SET: a transaction pooler such as PgBouncer would lend the
 # changed server connection to its other clients.
-_SESSION_OPTIONS = "-c statement_timeout=3s -c lock_timeout=500ms"
+# deploy/postgres/service-role.sql sets the same limits, for poolers that drop these options.
+_SESSION_OPTIONS = (
+    "-c statement_timeout=3s -c lock_timeout=500ms -c idle_in_transaction_session_timeout=4s"
+)
 
 Connection = BoundedConnection
 
@@ -163,12 +166,26 @@ class Database:
             return connection.select(statement, *parameters)
 
     @contextmanager
-    def transaction(self, seconds: float) -> Iterator[Connection]:
-        """Lend a connection in a transaction, which an exception rolls back.
+    def confirmed(self, seconds: float) -> Iterator[Connection]:
+        """Lend a connection as `connection` does, and wait for the synchronous standby at the end.
 
-        Raises as `connection` does.
+        So whatever the caller has read, or refuses because of it, survives the loss of the primary
+        (ADR 22).
         """
-        with self.connection(seconds) as connection, connection.transaction():
+        with self.connection(seconds) as connection:
+            try:
+                yield connection
+            except psycopg.Error:
+                raise
+            except Exception:
+                connection.await_standby()
+                raise
+            connection.await_standby()
+
+    @contextmanager
+    def transaction(self, seconds: float) -> Iterator[Connection]:
+        """Lend a connection in a transaction, which an exception rolls back. See `confirmed`."""
+        with self.confirmed(seconds) as connection, connection.transaction():
             yield connection
 
     def raise_if_down(self) -> None:

@@ -26,6 +26,7 @@ DRILLS: list[Callable[[Cluster], list[Bar]]] = [
     faults.lost,
     faults.frozen,
     faults.standby_frozen,
+    faults.both_lost,
 ]
 
 

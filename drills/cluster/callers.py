@@ -1,7 +1,8 @@
 """Callers of the cluster that remember which changes were acknowledged.
 
-Each change has its own request ID, which the audit trail records in the same transaction. So the
-trail shows afterwards whether an acknowledged change was lost.
+They repeat a change that got 503, as callers do. Each change has its own request ID, the same for
+every attempt, which the audit trail records in the same transaction. So the trail shows afterwards
+whether an acknowledged change was lost.
 """
 
 import json
@@ -14,28 +15,47 @@ from threading import Event, Thread
 from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from uuid import uuid4
 
 from drills.service import Client, Issued, bearer
 
 _PAUSE_SECONDS = 0.02
 _ANSWER_SECONDS = 20.0
 _NO_ANSWER = 0
+_NOT_FOUND = 404
+_UNDER_WAY = 409
 _UNAVAILABLE = 503
+_WHEN_REPEATED = {
+    "POST": frozenset({_UNDER_WAY}),
+    "PUT": frozenset[int](),
+    "DELETE": frozenset({_NOT_FOUND}),
+}
 _CHANGE_PAUSE_SECONDS = 0.1
+_ATTEMPTS = 30
+_REPEAT_SECONDS = 0.5
 
 
 class Call(NamedTuple):
-    """When a call began (monotonic time), its status, and the status of a healthy service."""
+    """When a call began (monotonic time), its status, and the status of a healthy service.
+
+    `also` are the right statuses of a repeated change, if an earlier attempt has made it.
+    """
 
     started: float
     what: str
     status: int
     expected: int
+    also: frozenset[int] = frozenset()
+
+    @property
+    def is_served(self) -> bool:
+        """Tell whether it got a right answer."""
+        return self.status in {self.expected, *self.also}
 
     @property
     def is_wrong(self) -> bool:
-        """Tell whether it is neither the expected answer nor 503."""
-        return self.status not in {self.expected, _UNAVAILABLE}
+        """Tell whether it got neither a right answer nor 503."""
+        return not self.is_served and self.status != _UNAVAILABLE
 
 
 @dataclass
@@ -52,7 +72,7 @@ class Callers:
     acknowledged: list[str] = field(default_factory=list)  # request IDs
     ended: list[dict[str, str]] = field(default_factory=list)  # Authorization headers
     numbers: Iterator[int] = field(default_factory=count)
-    _stop: Event = field(default_factory=Event)
+    stopping: Event = field(default_factory=Event)
     _threads: list[Thread] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -71,7 +91,7 @@ class Callers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._stop.set()
+        self.stopping.set()
         for thread in self._threads:
             thread.join()
 
@@ -92,16 +112,16 @@ class Callers:
 
     def not_served(self, what: str) -> int:
         """Count the calls of this kind that were not answered as expected."""
-        return sum(call.what == what and call.status != call.expected for call in self.calls)
+        return sum(call.what == what and not call.is_served for call in self.calls)
 
     def last_failure_after(self, moment: float) -> float:
         """Return how many seconds after the moment the last unserved call began."""
-        failed = [call.started for call in self.calls if call.status != call.expected]
+        failed = [call.started for call in self.calls if not call.is_served]
         return max([0.0, *(started - moment for started in failed)])
 
     def _repeat(self, work: Callable[["_Caller"], None], pause: float) -> None:
         caller = _Caller(self)
-        while not self._stop.wait(pause):
+        while not self.stopping.wait(pause):
             work(caller)
         caller.close()
 
@@ -183,14 +203,28 @@ class _Caller:
         *,
         expected: int = 200,
     ) -> dict[str, Any] | None:
-        """Return the JSON of the answer to a change, or None if it was not acknowledged."""
-        request_id = f"drill-{next(self._callers.numbers)}"
+        """Return the JSON of the answer to a change, or None if it was not acknowledged.
+
+        A change that gets no answer or 503 is repeated, with the same idempotency key.
+        """
+        request_id = f"drill-{uuid4()}"
         headers = bearer(self._token) | {"X-Request-Id": request_id}
-        answer = self._call(what, method, path, headers, body, expected=expected)
-        if answer is None:
-            return None
-        self._callers.acknowledged.append(request_id)
-        return dict(json.loads(answer)) if answer else {}
+        if method == "POST":
+            headers["Idempotency-Key"] = request_id
+        also: frozenset[int] = frozenset()
+        for _ in range(_ATTEMPTS):
+            status, answer = self._call(
+                what, method, path, headers, body, expected=expected, also=also
+            )
+            if status == expected or (status == _NOT_FOUND and status in also):
+                self._callers.acknowledged.append(request_id)
+                return dict(json.loads(answer)) if status == 200 else {}
+            if status not in {_NO_ANSWER, _UNAVAILABLE, *also}:
+                return None
+            also = _WHEN_REPEATED[method]
+            if self._callers.stopping.wait(_REPEAT_SECONDS):
+                return None
+        return None
 
     def _call(  # noqa: PLR0913  each is a part of the request
         self,
@@ -201,12 +235,13 @@ class _Caller:
         body: dict[str, Any] | None = None,
         *,
         expected: int,
-    ) -> bytes | None:
-        """Return the body if the status is the expected one; None also for a broken connection."""
+        also: frozenset[int] = frozenset(),
+    ) -> tuple[int, bytes]:
+        """Return the status, 0 for a broken connection, and the body."""
         started = monotonic()
         status, answer = self._ask(method, path, headers, body)
-        self._callers.calls.append(Call(started, what, status, expected))
-        return answer if status == expected else None
+        self._callers.calls.append(Call(started, what, status, expected, also))
+        return status, answer
 
     def _ask(
         self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None

@@ -16,6 +16,7 @@ _BACK_SECONDS = 5.0
 _SERVICE_SECONDS = 30.0
 _PROMOTION_SECONDS = 40.0  # Patroni's ttl, and some more for a busy machine
 _STANDBY_SECONDS = 20.0
+_UNCONFIRMED_SECONDS = 4.5  # less than wal_sender_timeout, so that no other standby takes over
 _STOCK = 40
 
 
@@ -59,6 +60,20 @@ def standby_frozen(cluster: Cluster) -> list[Bar]:
         ),
         none_of("verifications not served", callers.not_served("verify")),
     ]
+
+
+def both_lost(cluster: Cluster) -> list[Bar]:
+    """The synchronous standby's machine freezes, both lose power, and it comes back first."""
+
+    def lose(primary: Machine) -> None:
+        standby = cluster.synchronous_standby()
+        standby.freeze()
+        sleep(_UNCONFIRMED_SECONDS)
+        primary.crash()
+        standby.crash()  # what has reached only its network buffers is lost
+        standby.start()
+
+    return _fail_over(cluster, lose, heal=Machine.start)
 
 
 def _fail_over(

@@ -391,8 +391,6 @@ class _Builder:
             connection.execute(
                 f"ALTER ROLE credentials_service PASSWORD '{self._passwords['SERVICE']}'"
             )
-            for setting in ("statement_timeout = '3s'", "lock_timeout = '500ms'"):
-                connection.execute(f"ALTER ROLE credentials_service SET {setting}")
 
     def _instances(self, urls: list[str], issuer: Issuer) -> list[Client]:
         keys = self._directory / "jwks.json"

@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from app.database.connection import BoundedConnection, connection_parameters, is_connection_uri
-from tests.running_server import HANG_SECONDS
+from tests.conftest import new_postgres
+from tests.running_server import HANG_SECONDS, free_port
 
 
 @pytest.fixture
@@ -63,6 +64,25 @@ def test_a_network_that_drops_packets_is_noticed_in_seconds():
         "postgresql://db/x?keepalives_idle=9&tcp_user_timeout=9000", target_session_attrs="any"
     )
     assert (theirs["keepalives_idle"], theirs["tcp_user_timeout"]) == ("9", "9000")
+
+
+def test_the_server_too_notices_a_network_that_drops_packets(monkeypatch):
+    port = free_port()
+    monkeypatch.setenv("PGPORT", str(port))  # of the server and of its clients
+    with new_postgres(fsync="off", listen_addresses="127.0.0.1"):
+        parameters = connection_parameters(
+            f"postgresql://postgres@127.0.0.1:{port}/postgres", target_session_attrs="any"
+        )
+        names = [
+            "tcp_keepalives_idle",
+            "tcp_keepalives_interval",
+            "tcp_keepalives_count",
+            "tcp_user_timeout",
+        ]
+        with psycopg.connect(**parameters) as connection:
+            query = "SELECT current_setting(%s)"
+            values = [connection.execute(query, [name]).fetchone()[0] for name in names]
+    assert values == ["5", "1", "3", "3000"]
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])

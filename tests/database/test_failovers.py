@@ -1,79 +1,18 @@
 """A standby is promoted, and then the previous primary comes back and still accepts writes."""
 
-import subprocess
 from contextlib import ExitStack, suppress
 
-import psycopg
 import pytest
 
 from app.database.connection import BoundedConnection
 from app.database.errors import DatabaseUnavailable
 from app.database.failovers import Failovers
-from app.database.migrations import migrate
 from app.database.pool import Database
-from app.dev.postgres import embedded_postgres
 from tests.conftest import client_of, execute, running_app
 from tests.helpers import basic
+from tests.pair import Pair, socket_of, value
 from tests.postgres import postgres_directory
 from tests.running_server import HANG_SECONDS, wait_until
-
-
-class Pair:
-    """A primary and its standby. `url` names both, first the original primary."""
-
-    def __init__(self, directory):
-        self._first, self._second = directory / "first", directory / "second"
-        self._running = {}
-        self.start_first()
-        migrate(self.first)
-        execute(self.first, "CREATE ROLE service LOGIN IN ROLE pg_write_all_data, pg_read_all_data")
-        self.stop_first()
-        subprocess.run(["cp", "-a", self._first, self._second], check=True)
-        self.start_first()
-        with (self._second / "postgresql.auto.conf").open("a") as file:
-            file.write(f"primary_conninfo = 'host={_socket(self.first)} user=postgres'\n")
-        (self._second / "standby.signal").touch()
-        self.second = self._start(self._second)
-        self.url = (
-            f"postgresql://service@/postgres?host={_socket(self.first)},{_socket(self.second)}"
-        )
-
-    def start_first(self):
-        self.first = self._start(self._first)
-
-    def stop_first(self):
-        self._running.pop(self._first).close()
-
-    def fail_over(self):
-        written = value(self.first, "SELECT pg_current_wal_lsn()")
-        behind = f"SELECT pg_last_wal_replay_lsn() < '{written}'"
-        wait_until(lambda: not value(self.second, behind))
-        self.stop_first()
-        execute(self.second, "SELECT pg_promote()")
-
-    def cut_connections_to_second(self):
-        execute(
-            self.second,
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE usename = 'service'",
-        )
-
-    def stop(self):
-        for each in reversed(self._running.values()):
-            each.close()
-
-    def _start(self, data):
-        self._running[data] = ExitStack()
-        return self._running[data].enter_context(embedded_postgres(data))
-
-
-def _socket(uri):
-    return psycopg.conninfo.conninfo_to_dict(uri)["host"]
-
-
-def value(uri, query):
-    with psycopg.connect(uri) as connection:
-        return connection.execute(query).fetchone()[0]
 
 
 @pytest.fixture
@@ -128,7 +67,7 @@ def timelines(database, *, connections):
 def test_connections_from_before_the_failover_are_not_used_again(pair):
     """As after a freeze, the previous primary still runs, and some connections still lead to it."""
     second_first = (
-        f"postgresql://service@/postgres?host={_socket(pair.second)},{_socket(pair.first)}"
+        f"postgresql://service@/postgres?host={socket_of(pair.second)},{socket_of(pair.first)}"
     )
     database = Database(second_first, connections=3)
     database.open(wait_seconds=HANG_SECONDS)

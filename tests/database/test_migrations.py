@@ -16,13 +16,14 @@ SHIPPED = sorted(path.stem for path in (ROOT / "migrations_sql").glob("*.sql"))
 CREDENTIALS = Path(sys.executable).parent / "credentials"
 
 
-def run(database_url, **settings):
+def run(database_url, *, timeout=None, **settings):
     return subprocess.run(
         [CREDENTIALS, "migrate"],
         env=clean_environment() | {"DATABASE_URL": database_url} | settings,
         capture_output=True,
         text=True,
         check=False,
+        timeout=timeout,
     )
 
 
@@ -89,6 +90,8 @@ def test_a_migration_that_is_killed_leaves_no_lock_and_no_change(empty_database)
             wait_until(lambda: observer.execute(waiting).fetchone() == (1,))
             os.kill(killed.pid, signal.SIGKILL)
             killed.communicate()
+            # although its statement still waits for the lock
+            wait_until(lambda: observer.execute(waiting).fetchone() == (0,))
             blocker.rollback()
     assert run(empty_database).returncode == 0
     assert migrate(empty_database) == []

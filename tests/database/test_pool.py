@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from time import monotonic
 
+import psycopg
 import pytest
 
 from app.database.connection import PreparedSelect
@@ -79,10 +80,40 @@ def test_a_caller_waits_for_a_connection_as_long_as_it_may_use_the_database(data
         assert monotonic() - started >= 1
 
 
-def test_the_server_also_ends_statements_that_take_too_long(database):
+LIMITS = """
+    SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
+           current_setting('idle_in_transaction_session_timeout')
+"""
+
+
+def test_the_server_also_limits_statements_locks_and_idle_transactions(database):
     with database.connection(5) as connection:
-        query = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
-        assert connection.execute(query).fetchone() == ("3s", "500ms")
+        assert connection.execute(LIMITS).fetchone() == ("3s", "500ms", "4s")
+
+
+def test_the_role_has_the_same_limits_for_a_pooler_that_drops_ours(settings):
+    with psycopg.connect(settings.database_url) as connection:
+        assert connection.execute(LIMITS).fetchone() == ("3s", "500ms", "4s")
+
+
+def test_a_transaction_that_the_server_ended_while_it_was_idle_means_unavailable(
+    database, sessions, rows
+):
+    """Its process was frozen, for example, and others needed its locks."""
+
+    def idle_for_too_long():
+        with database.transaction(60) as connection:
+            connection.execute("SELECT 1")
+            pid = connection.info.backend_pid
+            query = "SELECT FROM pg_stat_activity WHERE pid = %(pid)s"
+            wait_until(lambda: not rows(query, pid=pid))
+            connection.execute("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable, match="25P03"):
+        idle_for_too_long()
+    wait_until(lambda: sessions() == 5)
+    with database.transaction(5) as connection:
+        connection.execute("SELECT 1")
 
 
 def test_closing_ends_every_connection(database, sessions):

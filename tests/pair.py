@@ -1,0 +1,82 @@
+"""A primary and its standby, for one test."""
+
+import subprocess
+from contextlib import ExitStack
+
+import psycopg
+
+from app.database.migrations import migrate
+from app.dev.postgres import embedded_postgres
+from tests.conftest import execute
+from tests.running_server import wait_until
+
+
+class Pair:
+    """A primary and its standby. `url` names both, first the original primary."""
+
+    def __init__(self, directory):
+        self._first, self._second = directory / "first", directory / "second"
+        self._running = {}
+        self.start_first()
+        migrate(self.first)
+        execute(self.first, "CREATE ROLE service LOGIN IN ROLE pg_write_all_data, pg_read_all_data")
+        self.stop_first()
+        subprocess.run(["cp", "-a", self._first, self._second], check=True)
+        self.start_first()
+        with (self._second / "postgresql.auto.conf").open("a") as file:
+            file.write(f"primary_conninfo = 'host={socket_of(self.first)} user=postgres'\n")
+        (self._second / "standby.signal").touch()
+        self.start_second()
+        self.url = (
+            f"postgresql://service@/postgres?host={socket_of(self.first)},{socket_of(self.second)}"
+        )
+
+    def start_first(self):
+        self.first = self._start(self._first)
+
+    def stop_first(self):
+        self._running.pop(self._first).close()
+
+    def start_second(self):
+        self.second = self._start(self._second)
+
+    def stop_second(self):
+        self._running.pop(self._second).close()
+
+    def make_synchronous(self):
+        """Let commits on the first wait for the second from now on."""
+        execute(self.first, "ALTER SYSTEM SET synchronous_standby_names = '*'")
+        execute(self.first, "SELECT pg_reload_conf()")
+        state = "SELECT string_agg(sync_state, ' ') FROM pg_stat_replication"
+        wait_until(lambda: value(self.first, state) == "sync")
+
+    def fail_over(self):
+        written = value(self.first, "SELECT pg_current_wal_lsn()")
+        behind = f"SELECT pg_last_wal_replay_lsn() < '{written}'"
+        wait_until(lambda: not value(self.second, behind))
+        self.stop_first()
+        execute(self.second, "SELECT pg_promote()")
+
+    def cut_connections_to_second(self):
+        execute(
+            self.second,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE usename = 'service'",
+        )
+
+    def stop(self):
+        for each in reversed(self._running.values()):
+            each.close()
+
+    def _start(self, data):
+        self._running[data] = ExitStack()
+        return self._running[data].enter_context(embedded_postgres(data))
+
+
+def socket_of(uri):
+    return psycopg.conninfo.conninfo_to_dict(uri)["host"]
+
+
+def value(uri, query):
+    with psycopg.connect(uri) as connection:
+        return connection.execute(query).fetchone()[0]
