@@ -122,7 +122,8 @@ class CredentialService:
         client_id = generate_client_id()
         with self._transaction() as connection:
             self.idempotency.begin(connection, request)
-            repository.lock_unit(connection, unit_id=caller.unit_id)
+            repository.lock_unit_shared(connection, unit_id=caller.unit_id)
+            repository.lock_quota(connection, unit_id=caller.unit_id)
             credential = repository.insert_credential(
                 connection,
                 caller,
@@ -401,7 +402,11 @@ def _or_not_found(credential: AnyCredential | None) -> AnyCredential:
 
 
 def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCredential:
-    """Return the unit's credential, locked. Raises CredentialNotFound."""
+    """Return the unit's credential, locked. Raises CredentialNotFound.
+
+    It comes before everything that the transaction changes (see `repository.lock_unit`).
+    """
+    repository.lock_unit_shared(connection, unit_id=caller.unit_id)
     return _or_not_found(
         repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
     )
