@@ -253,8 +253,9 @@ class Event:
 
 
 class EventKey(NamedTuple):
-    """The fields that identify an event of a credential. The time has whole seconds."""
+    """The fields that identify an event. The time has whole seconds."""
 
+    secret_id: str
     event: str
     request_id: str
     at: datetime

@@ -215,11 +215,11 @@ def find_owner(connection: Connection[TupleRow], *, client_id: str) -> tuple[str
         return cursor.execute(query, {"client_id": client_id}).fetchone()
 
 
-def find_unit(connection: Connection[TupleRow], *, secret_id: str) -> str | None:
-    """Return the `unit_id` of the credential, in any unit: for operators only."""
-    query = "SELECT unit_id FROM credentials WHERE secret_id = %(secret_id)s"
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(query, {"secret_id": secret_id}).fetchone()
+def select_units(connection: Connection[TupleRow], *, secret_ids: Sequence[str]) -> dict[str, str]:
+    """Return the `unit_id` of each of the credentials that exists: for operators only."""
+    query = "SELECT secret_id, unit_id FROM credentials WHERE secret_id = ANY(%(secret_ids)s)"
+    with connection.cursor() as cursor:
+        return dict(cursor.execute(query, {"secret_ids": list(secret_ids)}).fetchall())
 
 
 def lock_credential(
@@ -599,23 +599,51 @@ def select_events(
         return cursor.execute(query, parameters).fetchall()
 
 
-def select_event_keys(
-    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
-) -> set[EventKey]:
-    """Return the keys of the credential's events, and of the events that were reapplied to it."""
+def allow_statements(connection: Connection[TupleRow], *, seconds: int) -> None:
+    """Let each statement of this transaction take so long."""
+    query = "SELECT set_config('statement_timeout', %(milliseconds)s, true)"
+    connection.execute(query, {"milliseconds": str(seconds * 1000)})
+
+
+def find_newest_event_time(connection: Connection[TupleRow]) -> datetime | None:
+    """Return the time of the newest event, in any unit, that was not reapplied: for operators."""
     query = """
-        SELECT event, request_id, date_trunc('second', at) AS at
-        FROM credential_events
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+        SELECT at FROM credential_events
+        WHERE detail->'reapplied' IS NULL
+        ORDER BY event_id DESC
+        LIMIT 1
+    """
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query).fetchone()
+
+
+def select_event_keys(connection: Connection[TupleRow], *, since: datetime) -> set[EventKey]:
+    """Return the keys of all changes since then, and of all events that were reapplied since.
+
+    In all units: for operators. The times of two events may be in another order than their IDs, but
+    never by an hour.
+    """
+    query = """
+        WITH recent AS (
+            SELECT secret_id, event, request_id, at, detail->'reapplied' AS reapplied
+            FROM credential_events
+            WHERE event <> 'issued' AND event_id > coalesce((
+                SELECT event_id FROM credential_events
+                WHERE at < %(since)s - interval '1 hour'
+                ORDER BY event_id DESC
+                LIMIT 1
+            ), 0)
+        )
+        SELECT secret_id, event, request_id, date_trunc('second', at) AS at
+        FROM recent
         UNION ALL
-        SELECT detail->'reapplied'->>'event', detail->'reapplied'->>'request_id',
-               (detail->'reapplied'->>'at')::timestamptz
-        FROM credential_events
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
-          AND detail->'reapplied' IS NOT NULL
+        SELECT secret_id, reapplied->>'event', reapplied->>'request_id',
+               (reapplied->>'at')::timestamptz
+        FROM recent
+        WHERE reapplied IS NOT NULL
     """
     with connection.cursor(row_factory=class_row(EventKey)) as cursor:
-        return set(cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall())
+        return set(cursor.execute(query, {"since": since}).fetchall())
 
 
 def select_unit_events(  # noqa: PLR0913  each is a part of the query
