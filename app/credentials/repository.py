@@ -29,6 +29,7 @@ from app.credentials.model import (
     Order,
     StoredResponse,
     StoredSecret,
+    Survival,
     TrailPosition,
     UnitEvent,
     Use,
@@ -290,10 +291,11 @@ def change_unit(connection: Connection[TupleRow], caller: Caller, event: UnitCha
             {change} RETURNING secret_id, unit_id, client_id, name
         )
         INSERT INTO credential_events (
-            secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id, detail
+            secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id, detail,
+            transaction_id  -- the column's default would run once for each row
         )
         SELECT secret_id, unit_id, client_id, name, %(event)s, %(actor)s, %(via)s, %(address)s,
-               clock_timestamp(), %(request_id)s, %(detail)s
+               clock_timestamp(), %(request_id)s, %(detail)s, (SELECT trail_transaction())
         FROM changed
     """).format(change=_UNIT_CHANGES[event])
     parameters = {"event": event, **asdict(caller), "detail": Json({"all": True})}
@@ -658,20 +660,14 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     """Return the unit's events that pass the filter, starting after `after`.
 
     In ascending order, an event is shown only once no running transaction can still add an earlier
-    one. So a client that follows the trail never misses an event, however late it is committed. A
-    position from before the database was restored from a dump counts as the position of an event in
-    the dump (docs/operations.md).
+    one. So a client that follows the trail never misses an event, however late it is committed.
     """
     if order == "asc":
         direction = SQL("ASC")
         after = after or START_OF_TRAIL
         page = SQL("""
-            transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-            AND (transaction_id, event_id) > (
-                CASE WHEN %(transaction_id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
-                     THEN %(transaction_id)s::xid8 ELSE '0'::xid8 END,
-                %(event_id)s::bigint
-            )
+            transaction_id < (SELECT trail_horizon())
+            AND (transaction_id, event_id) > (%(transaction_id)s::xid8, %(event_id)s::bigint)
         """)
     else:
         direction = SQL("DESC")
@@ -712,6 +708,35 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     }
     with connection.cursor(row_factory=class_row(UnitEvent)) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def find_survival(
+    connection: Connection[TupleRow], *, unit_id: str, position: TrailPosition
+) -> Survival:
+    """Tell what a failover or a restore has left of the position in the unit's trail.
+
+    An event is lost if its history has ended before it: the next history tells where, or the whole
+    trail, if nothing has been written on this server yet.
+    """
+    query = """
+        SELECT EXISTS (SELECT FROM trail_histories WHERE base = %(base)s) AS has_history,
+               coalesce(%(event_id)s < coalesce((
+                   SELECT first_event_id FROM trail_histories
+                   WHERE base > %(base)s ORDER BY base LIMIT 1
+               ), (
+                   SELECT (SELECT coalesce(max(event_id), 0) + 1 FROM credential_events)
+                   FROM (SELECT server FROM trail_histories ORDER BY base DESC LIMIT 1) AS newest
+                   WHERE server <> trail_server()
+               )), true) AS has_event,
+               EXISTS (
+                   SELECT FROM credential_events
+                   WHERE unit_id = %(unit_id)s AND event_id = %(event_id)s AND transaction_id = '0'
+               ) AS is_first
+    """
+    parameters = {"unit_id": unit_id, "base": position.history, "event_id": position.event_id}
+    with connection.cursor(row_factory=class_row(Survival)) as cursor:
+        [survival] = cursor.execute(query, parameters).fetchall()
+        return survival
 
 
 def try_lock_request(connection: Connection[TupleRow], *, lock_id: int) -> bool:

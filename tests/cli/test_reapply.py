@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import psycopg
@@ -17,8 +18,15 @@ from app.credentials.errors import VerificationRefused
 from app.credentials.model import CredentialChanges
 from app.services import Services
 from app.times import format_time
-from tests.conftest import database, environment, execute, running_app
-from tests.helpers import caller, time_in
+from tests.conftest import (
+    client_of,
+    database,
+    environment,
+    execute,
+    new_postgres,
+    running_app,
+)
+from tests.helpers import caller, follow, next_of, time_in
 from tests.running_server import ROOT, clean_environment
 
 GUIDE = ROOT / "docs" / "backup-and-restore.md"
@@ -28,7 +36,7 @@ PROGRAMS = (Path(_PACKAGE, "pginstall18", "bin"), Path(sys.executable).parent)
 NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0"
 
 
-def verifies(services: Services, issued) -> bool:
+def verifies(services: Services | SimpleNamespace, issued) -> bool:
     try:
         services.verifier.verify(client_id=issued.client_id, client_secret=issued.client_secret)
     except VerificationRefused:
@@ -39,7 +47,7 @@ def verifies(services: Services, issued) -> bool:
 def blocks():
     """Return the commands of the guide, in its order."""
     found = re.findall(r"^ *```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(found) == 5
+    assert len(found) == 4
     return found
 
 
@@ -86,11 +94,13 @@ def shell(settings, tmp_path, postgres_uri, database_url):
 def restored(settings, shell):
     """Return the service on the restored database."""
     with running_app(settings, database_url=shell.restored_url) as app:
-        yield app.services
+        yield SimpleNamespace(
+            app=app, credentials=app.services.credentials, verifier=app.services.verifier
+        )
 
 
 def test_everything_that_ended_after_the_backup_ends_again(service, shell, restored):
-    dump, save_trail, restore, put_events_first, reapply = blocks()
+    dump, save_trail, restore, reapply = blocks()
     by = caller()
     later = caller(request_id="later")  # a caller's own request ID may be the same for all
     names = ("untouched", "revoked", "disabled", "rotated", "overlapping", "ended", "distrusted")
@@ -114,7 +124,6 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     shell(save_trail)
 
     shell(restore)
-    shell(put_events_first)
     assert verifies(restored, issued["revoked"])
     assert verifies(restored, issued["ended"])
     assert shell(reapply) == (
@@ -130,6 +139,64 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     (overlapping,) = restored.credentials.get(by, of["overlapping"]).secrets
     assert overlapping.expires_at < datetime.now(UTC) + timedelta(seconds=600)
     assert shell(reapply) == (f"{NOTHING}; 1 credentials of the trail are not in this database\n")
+
+
+@pytest.fixture
+def lost(service, shell, member):
+    """Lose a database of 15 events, and return the pages that two followers would read next.
+
+    The first has read three events. The second has read all, and two more after the backup.
+    """
+    dump, *_ = blocks()
+    by = caller()
+    secret_id = service.issue(by, name="0").secret_id
+
+    def rename(numbers):
+        for number in numbers:
+            service.update(by, secret_id, CredentialChanges(name=str(number)))
+
+    rename(range(1, 15))
+    shell(dump)
+    rename(range(15, 17))
+    early = follow(member, "/secrets/events?order=asc&limit=3", names_of(range(3)))
+    late = follow(member, "/secrets/events?order=asc", names_of(range(17)))
+    rest = next_of(early).replace("limit=3", "limit=1000")
+    return SimpleNamespace(secret_id=secret_id, early=rest, late=next_of(late))
+
+
+def names_of(numbers):
+    return [str(number) for number in numbers]
+
+
+def test_followers_go_on_after_a_restore_into_the_same_server(lost, shell, restored, issuer):
+    _, _, restore, _ = blocks()
+    shell(restore)
+    member = client_of(restored.app, issuer.sign())
+    rest = follow(member, lost.early, names_of(range(3, 15)))
+    restored.credentials.update(caller(), lost.secret_id, CredentialChanges(name="new"))
+    follow(member, next_of(rest), ["new"])
+    follow(member, lost.late, ["new"])
+
+
+def test_followers_go_on_after_a_restore_on_a_new_server(lost, shell, settings, issuer, member):
+    """There transaction IDs start again, and one has read events that are lost."""
+    _, _, restore, _ = blocks()
+    with new_postgres(fsync="off") as url:
+        execute(url, "CREATE ROLE credentials_service")
+        shell(restore, RESTORED_URL=url)
+        with running_app(settings, database_url=url) as app:
+            new = client_of(app, issuer.sign())
+            rest = follow(new, lost.early, names_of(range(3, 15)))
+            assert new.get(lost.late).status_code == 410
+            app.services.credentials.update(caller(), lost.secret_id, CredentialChanges(name="new"))
+            end = next_of(follow(new, next_of(rest), ["new"]))
+            gone = new.get(lost.late)
+            assert (gone.status_code, gone.json["type"]) == (410, "/docs/errors#history-lost")
+            follow(new, next_of(gone), ["new"])
+            follow(new, "/secrets/events?order=asc", [*names_of(range(15)), "new"])
+    unknown = member.get(end)  # a cursor of the new server, where another backup is restored
+    assert unknown.status_code == 410
+    follow(member, next_of(unknown), names_of(range(17)))
 
 
 @pytest.fixture
@@ -272,7 +339,7 @@ def test_a_trail_from_before_the_documented_clean_up_changes_nothing(
     service, shell, restored, rows
 ):
     """Old events are exported and deleted; then comes the backup. All of it is given again."""
-    dump, save_trail, restore, put_events_first, reapply = blocks()
+    dump, save_trail, restore, reapply = blocks()
     by = caller()
     issued = {name: service.issue(by, name=name) for name in ("paused", "rotated", "trusted")}
     of = {name: each.secret_id for name, each in issued.items()}
@@ -298,7 +365,6 @@ def test_a_trail_from_before_the_documented_clean_up_changes_nothing(
     shell.trail.write_text(old + shell.trail.read_text())
 
     shell(restore)
-    shell(put_events_first)
     assert shell(reapply) == f"{NOTHING}\n"
     assert all(verifies(restored, each) for each in issued.values())
     assert restored.credentials.get(by, of["trusted"]).trust_upstream_consent is True
@@ -322,7 +388,7 @@ def test_a_restore_can_be_repeated_from_the_trail_of_the_restored_database(
     service, shell, settings, postgres_uri
 ):
     """What was reapplied and is lost once more has the same effect, from its own events alone."""
-    dump, save_trail, restore, put_events_first, reapply = blocks()
+    dump, save_trail, restore, reapply = blocks()
     by = caller()
     names = ("revoked", "overlapping", "rotated", "ended", "distrusted", "disabled", "paused")
     issued = {name: service.issue(by, name=name) for name in names}
@@ -340,7 +406,6 @@ def test_a_restore_can_be_repeated_from_the_trail_of_the_restored_database(
     service.disable_all(caller("unit_other"))
     shell(save_trail)
     shell(restore)
-    shell(put_events_first)
     first = shell(reapply)
     assert first == "revoked 1, disabled 2, ended 3 client secrets, distrusted 1\n"
     restored = state(shell.restored_url)
@@ -350,7 +415,6 @@ def test_a_restore_can_be_repeated_from_the_trail_of_the_restored_database(
     again = shell.trail.read_text()
     with new_database(postgres_uri) as url:
         shell(restore, RESTORED_URL=url)
-        shell(put_events_first, RESTORED_URL=url)
         assert shell(reapply, RESTORED_URL=url) == first
         assert state(url) == restored
         assert shell(reapply, RESTORED_URL=url) == f"{NOTHING}\n"

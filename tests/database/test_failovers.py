@@ -1,7 +1,11 @@
 """A standby is promoted, and then the previous primary comes back and still accepts writes."""
 
+import json
 import subprocess
+import sys
 from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,10 +16,10 @@ from app.database.failovers import Failovers
 from app.database.migrations import migrate
 from app.database.pool import Database
 from app.dev.postgres import embedded_postgres
-from tests.conftest import client_of, execute, running_app
-from tests.helpers import basic
+from tests.conftest import client_of, environment, execute, running_app
+from tests.helpers import basic, follow, next_of
 from tests.postgres import postgres_directory
-from tests.running_server import wait_until
+from tests.running_server import clean_environment, wait_until
 
 
 class Pair:
@@ -45,11 +49,24 @@ class Pair:
         self._running.pop(self._first).close()
 
     def fail_over(self):
+        self.wait_for_second()
+        self.stop_first()
+        execute(self.second, "SELECT pg_promote()")
+
+    def fail_over_with_loss(self, lost):
+        """Promote the second without what `lost` does on the first."""
+        execute(self.second, "ALTER SYSTEM SET primary_conninfo = ''")
+        execute(self.second, "SELECT pg_reload_conf()")
+        receivers = "SELECT count(*) FROM pg_stat_wal_receiver"
+        wait_until(lambda: not value(self.second, receivers), 10)
+        lost()
+        self.stop_first()
+        execute(self.second, "SELECT pg_promote()")
+
+    def wait_for_second(self):
         written = value(self.first, "SELECT pg_current_wal_lsn()")
         behind = f"SELECT pg_last_wal_replay_lsn() < '{written}'"
         wait_until(lambda: not value(self.second, behind), 10)
-        self.stop_first()
-        execute(self.second, "SELECT pg_promote()")
 
     def cut_connections_to_second(self):
         execute(
@@ -113,6 +130,81 @@ def test_a_primary_that_missed_the_failover_is_refused(pair, member):
     pair.stop_first()
     wait_until(lambda: verify() == 401, 10)
     assert member.get("/readyz").status_code == 200
+
+
+@pytest.fixture
+def issue(member):
+    """Return a function that issues credentials with these names, one after the other."""
+
+    def is_issued(name):
+        return member.post("/secrets", json={"name": name}).status_code == 200
+
+    return lambda *names: [wait_until(partial(is_issued, name), 20) for name in names]
+
+
+@pytest.fixture
+def following(pair, settings):
+    """Return a function that reads so many names from `credentials events --follow`."""
+    program = Path(sys.executable).parent / "credentials"
+    process = subprocess.Popen(
+        [program, "events", "--follow", "--json", "--unit", "unit_demo"],
+        env=clean_environment() | environment(settings, database_url=pair.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def read(count):
+        return [json.loads(process.stdout.readline())["name"] for _ in range(count)]
+
+    read.end = lambda: (process.terminate(), process.communicate(timeout=10))[1]
+    yield read
+    process.kill()
+    process.communicate()
+
+
+TRAIL = "/secrets/events?order=asc"
+LOST = "Some of these events were lost in a failover or a restore; going on.\n"
+
+
+def test_followers_miss_nothing_if_a_failover_loses_nothing(pair, member, issue, following):
+    issue("1", "2")
+    page = next_of(follow(member, TRAIL, ["1", "2"]))
+    assert following(2) == ["1", "2"]
+    pair.fail_over()
+    issue("3", "4")
+    follow(member, page, ["3", "4"])
+    assert following(2) == ["3", "4"]
+    out, err = following.end()
+    assert out == ""
+    assert LOST not in err
+
+
+def test_followers_learn_what_a_failover_has_lost_and_miss_nothing(pair, member, issue, following):
+    """The new primary gives the transaction IDs, and the event IDs, of the lost events again."""
+    issue("1", "2", "3")
+    early = next_of(follow(member, f"{TRAIL}&limit=1", ["1"])).replace("limit=1&", "")
+    pair.wait_for_second()
+    names = [f"lost {number}" for number in range(4)]
+    pages = []
+
+    def lost():
+        issue(*names)
+        pages.append(next_of(follow(member, early, ["2", "3", *names])))
+        assert following(7) == ["1", "2", "3", *names]
+
+    pair.fail_over_with_loss(lost)
+    wait_until(lambda: member.get(TRAIL).status_code == 200, 20)
+    assert member.get(*pages).status_code == 410
+    issue("4", "5", "6")
+    gone = member.get(*pages)
+    assert (gone.status_code, gone.json["type"]) == (410, "/docs/errors#history-lost")
+    follow(member, next_of(gone), ["4", "5", "6"])
+    follow(member, early, ["2", "3", "4", "5", "6"])
+    assert following(3) == ["4", "5", "6"]
+    out, err = following.end()
+    assert out == ""
+    assert err.count(LOST) == 1
 
 
 def timelines(database, *, connections):
