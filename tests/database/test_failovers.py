@@ -207,6 +207,45 @@ def test_followers_learn_what_a_failover_has_lost_and_miss_nothing(pair, member,
     assert err.count(LOST) == 1
 
 
+def test_followers_learn_what_a_restore_to_a_point_in_time_has_lost(settings, issuer):
+    """The restored server gives the transaction IDs of the lost events again."""
+
+    def issue(member, name):
+        assert member.post("/secrets", json={"name": name}).status_code == 200
+
+    with postgres_directory() as directory:
+        damaged, backup = directory / "damaged", directory / "backup"
+        with embedded_postgres(damaged) as url:
+            migrate(url)
+        subprocess.run(["cp", "-a", damaged, backup], check=True)
+        with (
+            embedded_postgres(damaged) as url,
+            running_app(settings, database_url=url) as app,
+        ):
+            member = client_of(app, issuer.sign())
+            issue(member, "kept")
+            early = next_of(follow(member, TRAIL, ["kept"]))
+            point = value(url, "SELECT pg_current_wal_lsn()")
+            issue(member, "lost")
+            late = next_of(follow(member, early, ["lost"]))
+        with (backup / "postgresql.auto.conf").open("a") as file:
+            file.write(
+                f"restore_command = 'cp {damaged}/pg_wal/%f %p'\n"
+                f"recovery_target_lsn = '{point}'\n"
+                "recovery_target_action = promote\n"
+            )
+        (backup / "recovery.signal").touch()
+        with embedded_postgres(backup) as url:
+            wait_until(lambda: not value(url, "SELECT pg_is_in_recovery()"), 20)
+            with running_app(settings, database_url=url) as app:
+                member = client_of(app, issuer.sign())
+                issue(member, "new")
+                follow(member, early, ["new"])
+                gone = member.get(late)
+                assert gone.status_code == 410
+                follow(member, next_of(gone), ["new"])
+
+
 def timelines(database, *, connections):
     """Return the timelines of `connections` connections that are all lent at the same time."""
     with ExitStack() as stack:
