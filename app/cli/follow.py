@@ -9,7 +9,13 @@ import click
 
 from app.credentials.errors import HistoryLost
 from app.credentials.management import CredentialService
-from app.credentials.model import Caller, EventFilter, TrailPosition, UnitEvent
+from app.credentials.model import (
+    START_OF_TRAIL,
+    Caller,
+    EventFilter,
+    TrailPosition,
+    UnitEvent,
+)
 from app.database.errors import DatabaseUnavailable
 
 _PAUSE_SECONDS = 1.0
@@ -30,8 +36,8 @@ def follow_events(
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    position: TrailPosition | None = None
-    earlier: list[TrailPosition] = []  # the last in each history before that of `position`
+    position = START_OF_TRAIL
+    printed: dict[int, TrailPosition] = {}  # the last event of each history, oldest first
     is_down = False
     while not stopping.is_set():
         try:
@@ -46,15 +52,15 @@ def follow_events(
             click.echo(
                 "Some of these events were lost in a failover or a restore; going on.", err=True
             )
-            if error.has_history and position is not None:
+            if error.has_history:
                 position = position.end_of_history
             else:
-                position = earlier.pop() if earlier else None
+                printed.pop(position.history, None)
+                position = next(reversed(printed.values()), START_OF_TRAIL)
             continue
         is_down = False
         yield from page.items
+        printed |= {each.position.history: each.position for each in page.items}
         if not page.items:
             stopping.wait(_PAUSE_SECONDS)
-        if position is not None and page.next is not None and page.next.history > position.history:
-            earlier.append(position)
-        position = page.next
+        position = page.next or position

@@ -316,6 +316,11 @@ def test_events_before_the_given_time_are_ignored(app, service, issued, reapply)
     assert done.stdout.startswith("revoked 0, disabled 1, ")
 
 
+def test_an_event_that_was_committed_after_a_newer_one_is_applied(issued, reapply):
+    line = past(issued, "disabled", minutes=-0.5)
+    assert reapply(line).stdout.startswith("revoked 0, disabled 1, ")
+
+
 def test_what_was_reapplied_does_not_count_as_the_newest_event(app, service, issued, reapply, rows):
     """Otherwise a second run, with the rest of the trail, would ignore it."""
     other = service.issue(caller(), name="other")
