@@ -16,9 +16,10 @@ from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
 from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.times import format_time
-from tests.running_server import ROOT
+from tests.running_server import ROOT, wait_until
 
 if TYPE_CHECKING:
+    from flask.testing import FlaskClient
     from werkzeug.test import TestResponse
 
     from tests.conftest import Rows
@@ -66,7 +67,12 @@ def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
         and issubclass(each, Exception)
         and each is not errors.LimitExceeded
     ]
-    return [kind(*arguments.get(kind, ())) for kind in kinds if kind not in without]
+    keywords = {errors.HistoryLost: {"has_history": True}}
+    return [
+        kind(*arguments.get(kind, ()), **keywords.get(kind, {}))
+        for kind in kinds
+        if kind not in without
+    ]
 
 
 def hasher_with(*digest_keys: bytes) -> Hasher:
@@ -92,6 +98,21 @@ def next_of(answer: "TestResponse") -> str | None:
         return None
     (address,) = re.findall(r'^<(/secrets[^>]*)>; rel="next"$', link)
     return str(address)
+
+
+def follow(client: "FlaskClient", path: str, expected: list[str]) -> "TestResponse":
+    """Ask for the page until it has the names, and return the answer.
+
+    A transaction of another test, on the same server, may delay the events for a moment.
+    """
+    answers: list[TestResponse] = []
+
+    def is_there() -> bool:
+        answers.append(client.get(path))
+        return names(answers[-1]) == expected
+
+    wait_until(is_there)
+    return answers[-1]
 
 
 def time_in(**duration: float) -> str:

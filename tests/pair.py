@@ -51,11 +51,24 @@ class Pair:
         wait_until(lambda: value(self.first, state) == "sync")
 
     def fail_over(self):
+        self.wait_for_second()
+        self.stop_first()
+        execute(self.second, "SELECT pg_promote()")
+
+    def fail_over_with_loss(self, lost):
+        """Promote the second without what `lost` does on the first."""
+        execute(self.second, "ALTER SYSTEM SET primary_conninfo = ''")
+        execute(self.second, "SELECT pg_reload_conf()")
+        receivers = "SELECT count(*) FROM pg_stat_wal_receiver"
+        wait_until(lambda: not value(self.second, receivers))
+        lost()
+        self.stop_first()
+        execute(self.second, "SELECT pg_promote()")
+
+    def wait_for_second(self):
         written = value(self.first, "SELECT pg_current_wal_lsn()")
         behind = f"SELECT pg_last_wal_replay_lsn() < '{written}'"
         wait_until(lambda: not value(self.second, behind))
-        self.stop_first()
-        execute(self.second, "SELECT pg_promote()")
 
     def cut_connections_to_second(self):
         execute(

@@ -8,8 +8,13 @@ from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
 from app.api.http.input import Blueprint, invalid_member, invalid_parameter_of
-from app.api.http.pagination import link_header
-from app.api.http.problems import credential_in_use, invalid_expiry
+from app.api.http.pagination import link_header, next_link
+from app.api.http.problems import (
+    HTTPProblem,
+    credential_in_use,
+    history_lost,
+    invalid_expiry,
+)
 from app.api.openapi import examples
 from app.api.openapi.components import (
     HINT_PARAMETER,
@@ -34,9 +39,10 @@ from app.api.schemas.queries import (
     EventPageSchema,
     UnitEventPageSchema,
 )
-from app.credentials.errors import InvalidExpiry
+from app.credentials.errors import HistoryLost, InvalidExpiry
 from app.credentials.management import CredentialService
 from app.credentials.model import (
+    START_OF_TRAIL,
     Caller,
     Credential,
     CredentialChanges,
@@ -276,7 +282,13 @@ def rotate_credential(
 
 @blueprint.route("/events")
 @bearer_auth
-@blueprint.doc(operationId="listUnitEvents", responses={400: _INVALID_FILTER})
+@blueprint.doc(
+    operationId="listUnitEvents",
+    responses={
+        400: _INVALID_FILTER,
+        410: problem_response(lost=history_lost(examples.NEXT_EVENTS)),
+    },
+)
 @blueprint.arguments(UnitEventPageSchema, location="query")
 @blueprint.response(
     200, UnitEventSchema(many=True), headers=LINK_HEADER, example=examples.UNIT_EVENTS
@@ -288,15 +300,20 @@ def list_unit_events(
 
     What happened to the credentials of your active unit, newest first. With `order=asc` you can
     follow the trail: there is always a `Link` to the next page, which is empty until something
-    happens. No event is ever skipped. An event must pass every filter.
+    happens. No event is ever skipped. After a failover or a restore that has lost events which you
+    have read, you get 410 once, with a `Link` to go on. An event must pass every filter.
     """
-    page = _credentials().unit_events(
-        caller,
-        only=_filter(EventFilter, query),
-        order=query["order"],
-        limit=query["limit"],
-        after=query.get("cursor"),
-    )
+    try:
+        page = _credentials().unit_events(
+            caller,
+            only=_filter(EventFilter, query),
+            order=query["order"],
+            limit=query["limit"],
+            after=query.get("cursor"),
+        )
+    except HistoryLost as error:
+        resume = query["cursor"].end_of_history if error.has_history else START_OF_TRAIL
+        raise HTTPProblem(history_lost(next_link(request.path, query, resume))) from None
     return page.items, link_header(page, query)
 
 

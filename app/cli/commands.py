@@ -354,24 +354,33 @@ def token_check_command(*, as_json: bool) -> None:
 
 @main.command("reapply-revocations")
 @parameters.trail
+@parameters.backup_time
 @parameters.actor
 @parameters.as_json
-def reapply_revocations_command(*, trail: BinaryIO, actor: str, as_json: bool) -> None:
+def reapply_revocations_command(
+    *, trail: BinaryIO, since: datetime | None, actor: str, as_json: bool
+) -> None:
     """After a restore, apply the revocations since the backup again.
 
     It also disables credentials, ends client secrets and withdraws trust in consent. TRAIL is a
     file of events as 'events --follow --json' prints them, of any units and oldest first. By
-    default it is standard input. Events that the restored trail has are skipped, so you may give
-    the whole trail, and more than once.
+    default it is standard input. Events from before the backup, and those that the restored trail
+    has, are skipped. So you may give the whole trail, and more than once. Run it before the service
+    starts, or give --since: otherwise new events hide when the backup was made.
     """
-    events = read_trail(trail)
     with _service() as service:
         reapplication = Reapply(
             service.database,
             service.bulkheads.management.seconds,
             lambda unit_id: _caller(unit_id, actor),
         )
-        reapplied = reapplication.apply(events)
+        since = since or reapplication.find_backup_time()
+        if since is None:
+            raise click.UsageError(
+                "The restored trail is empty. Say with --since when the backup was made."
+            )
+        reapplied = reapplication.apply(read_trail(trail), since=since)
+    click.echo(f"Events before {format_time(since)} were ignored.", err=True)
     print_done(summary(reapplied), as_json=as_json, done="reapplied", **asdict(reapplied))
 
 

@@ -179,3 +179,9 @@ query = _options(_unit, as_json)
 change = _options(_unit, _actor, as_json)
 actor = _options(_actor)
 trail = click.argument("trail", type=click.File("rb"), default="-")
+backup_time = click.option(
+    "--since",
+    type=_Time(),
+    show_default="a minute before the newest event of the restored trail",
+    help="When the backup was made. Older events are ignored.",
+)

@@ -1,7 +1,7 @@
 """Read a copy of the trail, from `credentials events --follow --json` or from a SIEM."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -16,10 +16,12 @@ from app.times import parse_time
 # An overlap after a later event would end beyond Python's last year.
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_OVERLAP_SECONDS)
 
+_ORIGINAL = ("event", "actor", "at", "request_id")  # what identifies an event of a credential
 
-def read_trail(lines: Iterable[bytes]) -> list[TrailEvent]:
-    """Return the events, one for each line. Raises click.ClickException for an invalid line."""
-    return [_event(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+def read_trail(lines: Iterable[bytes]) -> Iterator[TrailEvent]:
+    """Yield the events, one for each line. Raises click.ClickException for an invalid line."""
+    return (_event(number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def summary(done: Summary) -> str:
@@ -45,15 +47,17 @@ def _event(number: int, line: bytes) -> TrailEvent:
 
 def _parsed(record: Any) -> TrailEvent:
     """Return the event. Unknown members are ignored. Raises KeyError, TypeError or ValueError."""
-    texts = {name: record[name] for name in ("secret_id", "event", "actor", "at", "request_id")}
+    texts = _texts(record, ("secret_id", *_ORIGINAL))
     detail = record["detail"]
-    if not all(isinstance(each, str) for each in texts.values()) or not isinstance(detail, dict):
+    if not isinstance(detail, dict):
         raise TypeError
-    if texts["event"] not in EVENT_NAMES or not all(map(is_identifier, texts.values())):
-        raise ValueError
     at, overlap = parse_time(texts["at"]), detail.get("overlap_seconds", 0)
     if at > _LATEST or not (isinstance(overlap, int) and 0 <= overlap <= MAX_OVERLAP_SECONDS):
         raise ValueError
+    if "reapplied" in detail:
+        parse_time(_texts(detail["reapplied"], _ORIGINAL)["at"])
+    if texts["event"] == "secret_ended" and "expires_at" in detail:
+        parse_time(detail["expires_at"])
     return TrailEvent(
         secret_id=texts["secret_id"],
         event=cast("EventName", texts["event"]),
@@ -62,3 +66,13 @@ def _parsed(record: Any) -> TrailEvent:
         request_id=texts["request_id"],
         detail=detail,
     )
+
+
+def _texts(record: Any, names: Iterable[str]) -> dict[str, str]:
+    """Return these members. Raises KeyError, TypeError or ValueError unless all are identifiers."""
+    texts = {name: record[name] for name in names}
+    if not all(isinstance(each, str) for each in texts.values()):
+        raise TypeError
+    if texts["event"] not in EVENT_NAMES or not all(map(is_identifier, texts.values())):
+        raise ValueError
+    return texts

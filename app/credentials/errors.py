@@ -86,6 +86,18 @@ class CredentialInUse(Exception):
         self.last_used_at = last_used_at
 
 
+class HistoryLost(Exception):
+    """The caller has read events that a failover or a restore has lost.
+
+    If the database `has_history`, nothing more is lost after the end of that history. Otherwise the
+    position is from a database that is gone.
+    """
+
+    def __init__(self, *, has_history: bool) -> None:
+        super().__init__()
+        self.has_history = has_history
+
+
 class RequestInProgress(Exception):
     """A request with the same idempotency key is in progress. A later attempt gets its response."""
 

@@ -17,6 +17,7 @@ from app.credentials.errors import (
     CredentialInUse,
     CredentialLimitReached,
     CredentialNotFound,
+    HistoryLost,
     InvalidExpiry,
     LastSecret,
     SecretLimitReached,
@@ -122,7 +123,8 @@ class CredentialService:
         client_id = generate_client_id()
         with self._transaction() as connection:
             self.idempotency.begin(connection, request)
-            repository.lock_unit(connection, unit_id=caller.unit_id)
+            repository.lock_unit_shared(connection, unit_id=caller.unit_id)
+            repository.lock_quota(connection, unit_id=caller.unit_id)
             credential = repository.insert_credential(
                 connection,
                 caller,
@@ -338,9 +340,12 @@ class CredentialService:
         """Return at most `limit` events of the whole unit's trail, starting after `after`.
 
         In ascending order, an event is shown only once no earlier one can still be added, and there
-        is always a next page. A client that keeps asking for it never misses an event.
+        is always a next page. A client that keeps asking for it never misses an event. Raises
+        HistoryLost if events up to `after` were lost in a failover or a restore.
         """
         with self._connection() as connection:
+            if order == "asc" and after is not None:
+                after = _surviving(connection, caller, after)
             events = repository.select_unit_events(
                 connection,
                 unit_id=caller.unit_id,
@@ -401,7 +406,11 @@ def _or_not_found(credential: AnyCredential | None) -> AnyCredential:
 
 
 def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCredential:
-    """Return the unit's credential, locked. Raises CredentialNotFound."""
+    """Return the unit's credential, locked. Raises CredentialNotFound.
+
+    It comes before everything that the transaction changes (see `repository.lock_unit`).
+    """
+    repository.lock_unit_shared(connection, unit_id=caller.unit_id)
     return _or_not_found(
         repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
     )
@@ -412,6 +421,16 @@ def _read_detailed(connection: Connection, *, unit_id: str, secret_id: str) -> D
     secrets = repository.select_client_secrets(connection, unit_id=unit_id, secret_id=secret_id)
     credential = repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
     return replace(_or_not_found(credential), secrets=secrets)
+
+
+def _surviving(connection: Connection, caller: Caller, position: TrailPosition) -> TrailPosition:
+    """Return the position in the trail as it is now. Raises HistoryLost."""
+    survival = repository.find_survival(connection, unit_id=caller.unit_id, position=position)
+    if survival.is_first:
+        return START_OF_TRAIL._replace(event_id=position.event_id)
+    if not (survival.has_history and survival.has_event):
+        raise HistoryLost(has_history=survival.has_history)
+    return position
 
 
 def _live_secrets(connection: Connection, credential: LockedCredential) -> list[ClientSecret]:

@@ -46,11 +46,28 @@ class CredentialPosition(NamedTuple):
     secret_id: str
 
 
+_NUMBERS_IN_HISTORY = 10**12
+
+
 class TrailPosition(NamedTuple):
-    """A position in a unit's trail, which is sorted by the transaction that wrote each event."""
+    """A position in a unit's trail, which is sorted by the transaction that wrote each event.
+
+    The transactions of each server on which the trail was written are numbered in a history of
+    their own (migration 0009). `event_id` is 0 if the position is not that of an event.
+    """
 
     transaction_id: int
     event_id: int
+
+    @property
+    def history(self) -> int:
+        """The base of the history."""
+        return self.transaction_id // _NUMBERS_IN_HISTORY * _NUMBERS_IN_HISTORY
+
+    @property
+    def end_of_history(self) -> "TrailPosition":
+        """The position after everything in the history."""
+        return TrailPosition(self.history + _NUMBERS_IN_HISTORY - 1, event_id=0)
 
 
 START_OF_TRAIL = TrailPosition(transaction_id=0, event_id=0)
@@ -253,11 +270,20 @@ class Event:
 
 
 class EventKey(NamedTuple):
-    """The fields that identify an event of a credential. The time has whole seconds."""
+    """The fields that identify an event. The time has whole seconds."""
 
+    secret_id: str
     event: str
     request_id: str
     at: datetime
+
+
+class Survival(NamedTuple):
+    """What the database has of a position in a unit's trail."""
+
+    has_history: bool
+    has_event: bool  # or it was deleted deliberately, or the position is not that of an event
+    is_first: bool  # the event was put before all others, as after a restore under 0.9.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ Only restrictions are applied again: revocations, disabled credentials, ended cl
 withdrawn trust in consent. Credentials that were issued or enabled after the backup are not.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -19,9 +21,17 @@ from app.credentials.model import (
     LockedCredential,
 )
 from app.database.pool import Connection, Database
-from app.times import format_time
+from app.times import format_time, parse_time
 
 _SECOND = timedelta(seconds=1)
+# Longer than a transaction takes: an event may be older than the newest one in the backup, and
+# committed after it.
+_IN_FLIGHT = timedelta(minutes=1)
+_READ_SECONDS = 60
+_UNITS_AT_ONCE = 10_000
+
+_TRUST = "trust_upstream_consent"
+_TRUST_WITHDRAWN = {"from": True, "to": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +46,33 @@ class TrailEvent:
     detail: dict[str, Any]
 
     @property
+    def original(self) -> dict[str, str]:
+        """What identifies the event; for one that was reapplied itself, its original."""
+        reapplied: dict[str, str] | None = self.detail.get("reapplied")
+        return reapplied or {
+            "event": self.event,
+            "actor": self.actor,
+            "at": format_time(self.at),
+            "request_id": self.request_id,
+        }
+
+    @property
     def key(self) -> EventKey:
-        """The fields that identify the event among those of its credential."""
-        return EventKey(self.event, self.request_id, self.at)
+        """The key of the original."""
+        original = self.original
+        return EventKey(
+            self.secret_id,
+            original["event"],
+            original["request_id"],
+            parse_time(original["at"]),
+        )
+
+    @property
+    def restricts(self) -> bool:
+        """Whether the event may be applied again."""
+        if self.event == "updated":
+            return self.detail.get(_TRUST) == _TRUST_WITHDRAWN
+        return self.event in {"revoked", "disabled", "rotated", "secret_ended"}
 
     def precedes(self, secret: ClientSecret) -> bool:
         """Tell whether the client secret was made after the event, and so is not affected by it."""
@@ -60,7 +94,7 @@ class Summary:
 class Reapply:
     """Applies the restrictions in a trail again. To repeat it changes nothing.
 
-    `caller` returns the caller to record in the new events of a unit. `apply` raises what
+    `caller` returns the caller to record in the new events of a unit. Each method raises what
     `Database.connection` raises; credentials that were finished by then stay changed.
     """
 
@@ -68,34 +102,71 @@ class Reapply:
     seconds: float
     caller: Callable[[str], Caller]
 
-    def apply(self, events: Iterable[TrailEvent]) -> Summary:
-        """Apply the events, given oldest first, that the restored trail lacks."""
+    def find_backup_time(self) -> datetime | None:
+        """Return a time shortly before the backup, or None if the restored trail is empty.
+
+        Call it before anything else changes the restored database. Events that this class has added
+        do not count.
+        """
+        with self._reading() as connection:
+            newest = repository.find_newest_event_time(connection)
+        return None if newest is None else newest - _IN_FLIGHT
+
+    def apply(self, events: Iterable[TrailEvent], *, since: datetime) -> Summary:
+        """Apply the events, given oldest first, that are not older and not in the restored trail.
+
+        An older event is in the backup, even if the trail does not show it: it may have been
+        deleted.
+        """
         events_by_credential: dict[str, list[TrailEvent]] = {}
         for event in events:
-            events_by_credential.setdefault(event.secret_id, []).append(event)
+            if event.at + _SECOND > since:
+                events_by_credential.setdefault(event.secret_id, []).append(event)
+        known, units = self._read(events_by_credential, since)
         done = Summary()
         for secret_id, its_events in events_by_credential.items():
-            with self.database.transaction(self.seconds) as connection:
-                self._apply_to(connection, secret_id, its_events, done)
+            unit_id = units.get(secret_id)
+            if unit_id is None:
+                done.missing += not any(each.event == "revoked" for each in its_events)
+                continue
+            new = [each for each in its_events if each.key not in known]
+            if any(each.restricts for each in new):
+                with self.database.transaction(self.seconds) as connection:
+                    self._apply_to(connection, unit_id, secret_id, new, done)
         return done
 
+    def _read(
+        self, secret_ids: Iterable[str], since: datetime
+    ) -> tuple[set[EventKey], dict[str, str]]:
+        """Return the keys of the events to skip, and the units of the credentials that exist."""
+        units: dict[str, str] = {}
+        remaining = iter(secret_ids)
+        with self._reading() as connection:
+            known = repository.select_event_keys(connection, since=since)
+            while chunk := list(islice(remaining, _UNITS_AT_ONCE)):
+                units |= repository.select_units(connection, secret_ids=chunk)
+        return known, units
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Lend a connection whose statements may read a long trail."""
+        with self.database.transaction(_READ_SECONDS) as connection:
+            repository.allow_statements(connection, seconds=_READ_SECONDS)
+            yield connection
+
     def _apply_to(
-        self, connection: Connection, secret_id: str, events: list[TrailEvent], done: Summary
+        self,
+        connection: Connection,
+        unit_id: str,
+        secret_id: str,
+        events: list[TrailEvent],
+        done: Summary,
     ) -> None:
-        unit_id = repository.find_unit(connection, secret_id=secret_id)
-        credential = (
-            None
-            if unit_id is None
-            else repository.lock_credential(connection, unit_id=unit_id, secret_id=secret_id)
-        )
-        if credential is None:
-            done.missing += not any(each.event == "revoked" for each in events)
-            return
-        known = repository.select_event_keys(
-            connection, unit_id=credential.unit_id, secret_id=secret_id
-        )
-        changes = _CredentialChanges(connection, self.caller(credential.unit_id), credential, done)
-        changes.apply([each for each in events if each.key not in known])
+        repository.lock_unit_shared(connection, unit_id=unit_id)
+        credential = repository.lock_credential(connection, unit_id=unit_id, secret_id=secret_id)
+        if credential is not None:  # it may have been revoked since
+            changes = _CredentialChanges(connection, self.caller(unit_id), credential, done)
+            changes.apply(events)
 
 
 @dataclass(slots=True)
@@ -132,14 +203,13 @@ class _CredentialChanges:
         self.done.disabled += 1
 
     def _distrust(self, events: list[TrailEvent]) -> None:
-        field = "trust_upstream_consent"
-        changes = [each for each in events if each.event == "updated" and field in each.detail]
+        changes = [each for each in events if each.event == "updated" and _TRUST in each.detail]
         if not changes or not self.credential.trust_upstream_consent:
             return
-        if changes[-1].detail[field] != {"from": True, "to": False}:
+        if changes[-1].detail[_TRUST] != _TRUST_WITHDRAWN:
             return
         self._update(replace(self.credential, trust_upstream_consent=False))
-        self._record("updated", changes[-1], **{field: {"from": True, "to": False}})
+        self._record("updated", changes[-1], **{_TRUST: _TRUST_WITHDRAWN})
         self.done.distrusted += 1
 
     def _end_secrets(self, events: list[TrailEvent]) -> None:
@@ -181,18 +251,12 @@ class _CredentialChanges:
 
     def _record(self, event: EventName, cause: TrailEvent, **detail: Any) -> None:
         """Add an event of our own, with the original event in its `reapplied`."""
-        reapplied = {
-            "event": cause.event,
-            "actor": cause.actor,
-            "at": format_time(cause.at),
-            "request_id": cause.request_id,
-        }
         repository.insert_event(
             self.connection,
             self.caller,
             self.credential,
             event,
-            detail={**detail, "reapplied": reapplied},
+            detail={**detail, "reapplied": cause.original},
         )
 
 
@@ -204,5 +268,6 @@ def _end_of(secret: ClientSecret, event: TrailEvent) -> datetime | None:
         overlap = event.detail.get("overlap_seconds")
         return event.at + timedelta(seconds=overlap if isinstance(overlap, int) else 0)
     if event.event == "secret_ended" and event.detail.get("hint") == secret.hint:
-        return event.at
+        ends_at = event.detail.get("expires_at")
+        return event.at if ends_at is None else parse_time(ends_at)
     return None

@@ -29,6 +29,7 @@ from app.credentials.model import (
     Order,
     StoredResponse,
     StoredSecret,
+    Survival,
     TrailPosition,
     UnitEvent,
     Use,
@@ -65,8 +66,25 @@ _UNIT_CHANGES: Mapping[UnitChange, SQL] = {
 
 
 def lock_unit(connection: Connection[TupleRow], *, unit_id: str) -> None:
-    """Make other issues of the unit, and changes to all of it, wait until the transaction ends."""
+    """Make every other change in the unit wait until the transaction ends.
+
+    Take this lock, or the shared one, before any statement that writes or locks a row. A
+    transaction gets its ID then, and the IDs must be in the order of the changes: they are the
+    order of the unit's trail.
+    """
     query = "SELECT pg_advisory_xact_lock(hashtextextended(%(unit_id)s, 0))"
+    connection.execute(query, {"unit_id": unit_id})
+
+
+def lock_unit_shared(connection: Connection[TupleRow], *, unit_id: str) -> None:
+    """Make changes to the whole unit wait until the transaction ends. See `lock_unit`."""
+    query = "SELECT pg_advisory_xact_lock_shared(hashtextextended(%(unit_id)s, 0))"
+    connection.execute(query, {"unit_id": unit_id})
+
+
+def lock_quota(connection: Connection[TupleRow], *, unit_id: str) -> None:
+    """Make other issues of the unit wait until the transaction ends."""
+    query = "SELECT pg_advisory_xact_lock(hashtextextended(%(unit_id)s, 1))"
     connection.execute(query, {"unit_id": unit_id})
 
 
@@ -198,11 +216,11 @@ def find_owner(connection: Connection[TupleRow], *, client_id: str) -> tuple[str
         return cursor.execute(query, {"client_id": client_id}).fetchone()
 
 
-def find_unit(connection: Connection[TupleRow], *, secret_id: str) -> str | None:
-    """Return the `unit_id` of the credential, in any unit: for operators only."""
-    query = "SELECT unit_id FROM credentials WHERE secret_id = %(secret_id)s"
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(query, {"secret_id": secret_id}).fetchone()
+def select_units(connection: Connection[TupleRow], *, secret_ids: Sequence[str]) -> dict[str, str]:
+    """Return the `unit_id` of each of the credentials that exists: for operators only."""
+    query = "SELECT secret_id, unit_id FROM credentials WHERE secret_id = ANY(%(secret_ids)s)"
+    with connection.cursor() as cursor:
+        return dict(cursor.execute(query, {"secret_ids": list(secret_ids)}).fetchall())
 
 
 def lock_credential(
@@ -273,10 +291,11 @@ def change_unit(connection: Connection[TupleRow], caller: Caller, event: UnitCha
             {change} RETURNING secret_id, unit_id, client_id, name
         )
         INSERT INTO credential_events (
-            secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id, detail
+            secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id, detail,
+            transaction_id  -- the column's default would run once for each row
         )
         SELECT secret_id, unit_id, client_id, name, %(event)s, %(actor)s, %(via)s, %(address)s,
-               clock_timestamp(), %(request_id)s, %(detail)s
+               clock_timestamp(), %(request_id)s, %(detail)s, (SELECT trail_transaction())
         FROM changed
     """).format(change=_UNIT_CHANGES[event])
     parameters = {"event": event, **asdict(caller), "detail": Json({"all": True})}
@@ -582,23 +601,51 @@ def select_events(
         return cursor.execute(query, parameters).fetchall()
 
 
-def select_event_keys(
-    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
-) -> set[EventKey]:
-    """Return the keys of the credential's events, and of the events that were reapplied to it."""
+def allow_statements(connection: Connection[TupleRow], *, seconds: int) -> None:
+    """Let each statement of this transaction take so long."""
+    query = "SELECT set_config('statement_timeout', %(milliseconds)s, true)"
+    connection.execute(query, {"milliseconds": str(seconds * 1000)})
+
+
+def find_newest_event_time(connection: Connection[TupleRow]) -> datetime | None:
+    """Return the time of the newest event, in any unit, that was not reapplied: for operators."""
     query = """
-        SELECT event, request_id, date_trunc('second', at) AS at
-        FROM credential_events
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+        SELECT at FROM credential_events
+        WHERE detail->'reapplied' IS NULL
+        ORDER BY event_id DESC
+        LIMIT 1
+    """
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query).fetchone()
+
+
+def select_event_keys(connection: Connection[TupleRow], *, since: datetime) -> set[EventKey]:
+    """Return the keys of all changes since then, and of all events that were reapplied since.
+
+    In all units: for operators. The times of two events may be in another order than their IDs, but
+    never by an hour.
+    """
+    query = """
+        WITH recent AS (
+            SELECT secret_id, event, request_id, at, detail->'reapplied' AS reapplied
+            FROM credential_events
+            WHERE event <> 'issued' AND event_id > coalesce((
+                SELECT event_id FROM credential_events
+                WHERE at < %(since)s - interval '1 hour'
+                ORDER BY event_id DESC
+                LIMIT 1
+            ), 0)
+        )
+        SELECT secret_id, event, request_id, date_trunc('second', at) AS at
+        FROM recent
         UNION ALL
-        SELECT detail->'reapplied'->>'event', detail->'reapplied'->>'request_id',
-               (detail->'reapplied'->>'at')::timestamptz
-        FROM credential_events
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
-          AND detail->'reapplied' IS NOT NULL
+        SELECT secret_id, reapplied->>'event', reapplied->>'request_id',
+               (reapplied->>'at')::timestamptz
+        FROM recent
+        WHERE reapplied IS NOT NULL
     """
     with connection.cursor(row_factory=class_row(EventKey)) as cursor:
-        return set(cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall())
+        return set(cursor.execute(query, {"since": since}).fetchall())
 
 
 def select_unit_events(  # noqa: PLR0913  each is a part of the query
@@ -613,20 +660,14 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     """Return the unit's events that pass the filter, starting after `after`.
 
     In ascending order, an event is shown only once no running transaction can still add an earlier
-    one. So a client that follows the trail never misses an event, however late it is committed. A
-    position from before the database was restored from a dump counts as the position of an event in
-    the dump (docs/operations.md).
+    one. So a client that follows the trail never misses an event, however late it is committed.
     """
     if order == "asc":
         direction = SQL("ASC")
         after = after or START_OF_TRAIL
         page = SQL("""
-            transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-            AND (transaction_id, event_id) > (
-                CASE WHEN %(transaction_id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
-                     THEN %(transaction_id)s::xid8 ELSE '0'::xid8 END,
-                %(event_id)s::bigint
-            )
+            transaction_id < (SELECT trail_horizon())
+            AND (transaction_id, event_id) > (%(transaction_id)s::xid8, %(event_id)s::bigint)
         """)
     else:
         direction = SQL("DESC")
@@ -667,6 +708,35 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     }
     with connection.cursor(row_factory=class_row(UnitEvent)) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def find_survival(
+    connection: Connection[TupleRow], *, unit_id: str, position: TrailPosition
+) -> Survival:
+    """Tell what a failover or a restore has left of the position in the unit's trail.
+
+    An event is lost if its history has ended before it: the next history tells where, or the whole
+    trail, if nothing has been written on this server yet.
+    """
+    query = """
+        SELECT EXISTS (SELECT FROM trail_histories WHERE base = %(base)s) AS has_history,
+               coalesce(%(event_id)s < coalesce((
+                   SELECT first_event_id FROM trail_histories
+                   WHERE base > %(base)s ORDER BY base LIMIT 1
+               ), (
+                   SELECT (SELECT coalesce(max(event_id), 0) + 1 FROM credential_events)
+                   FROM (SELECT server FROM trail_histories ORDER BY base DESC LIMIT 1) AS newest
+                   WHERE server <> trail_server()
+               )), true) AS has_event,
+               EXISTS (
+                   SELECT FROM credential_events
+                   WHERE unit_id = %(unit_id)s AND event_id = %(event_id)s AND transaction_id = '0'
+               ) AS is_first
+    """
+    parameters = {"unit_id": unit_id, "base": position.history, "event_id": position.event_id}
+    with connection.cursor(row_factory=class_row(Survival)) as cursor:
+        [survival] = cursor.execute(query, parameters).fetchall()
+        return survival
 
 
 def try_lock_request(connection: Connection[TupleRow], *, lock_id: int) -> bool:

@@ -1,5 +1,6 @@
 """The audit trail of a whole unit, read once or followed for ever."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psycopg
@@ -8,28 +9,13 @@ import pytest
 from app.api.http.pagination import next_link
 from app.credentials.model import CredentialChanges
 from tests.conftest import client_of
-from tests.helpers import caller, names, next_of, time_in
+from tests.helpers import caller, follow, names, next_of, time_in
 from tests.running_server import wait_until
 
 FIELDS = [
     "secret_id", "client_id", "name", "event", "actor", "via", "address", "at", "request_id",
     "detail",
 ]  # fmt: skip
-
-
-def follow(client, path, expected):
-    """Ask for the page until it has the names, and return the answer.
-
-    A transaction of another test, on the same server, may delay the events for a moment.
-    """
-    answers = []
-
-    def is_there():
-        answers.append(client.get(path))
-        return names(answers[-1]) == expected
-
-    wait_until(is_there)
-    return answers[-1]
 
 
 @pytest.fixture
@@ -222,17 +208,82 @@ def test_a_transaction_that_is_rolled_back_does_not_hold_up_the_trail(member, is
     follow(member, "/secrets/events?order=asc", ["early"])
 
 
-def test_a_position_from_before_a_restored_dump_still_works(member, service, issue, rows):
-    """Transaction IDs start again in the new cluster; the events of the dump come first."""
-    issue("restored")
+def test_a_position_from_before_a_restore_under_the_previous_release_still_works(
+    member, service, issue, rows
+):
+    """Its guide put the events of the dump first."""
+    issue("read")
+    issue("not read")
     rows.execute("ALTER TABLE credential_events DISABLE TRIGGER credential_events_append_only")
     rows.execute("UPDATE credential_events SET transaction_id = '0'")
     rows.execute("ALTER TABLE credential_events ENABLE TRIGGER credential_events_append_only")
-    (event,) = service.unit_events(caller(), order="asc").items
+    event, _ = service.unit_events(caller(), order="asc").items
     issue("new")
     query = {"order": "asc", "limit": 1000}
-    path = next_link("/secrets/events", query, replace(event, transaction_id=10**15).position)
-    follow(member, path[1:].partition(">")[0], ["new"])
+    for transaction_id in (5, 10**15):  # low as on the same server, or beyond all others
+        position = replace(event, transaction_id=transaction_id).position
+        path = next_link("/secrets/events", query, position)
+        follow(member, path[1:].partition(">")[0], ["not read", "new"])
+
+
+def test_the_first_event_on_another_server_comes_after_all_that_are_there(member, issue, rows):
+    """Its transaction ID is lower, and nobody has to do anything for that."""
+    rows.execute(
+        "INSERT INTO credential_events "
+        "(transaction_id, secret_id, unit_id, name, event, actor, request_id) "
+        "VALUES ('999999999', 'sec_' || repeat('a', 20), 'unit_demo', 'old', 'updated', 'a', 'r')"
+    )
+    path = "/secrets/events?order=asc"
+    assert names(member.get(path)) == []
+    rows.execute("UPDATE trail_histories SET server = 'another'")
+    page = member.get(path)
+    assert names(page) == ["old"]
+    assert names(member.get(next_of(page))) == []
+    issue("new")
+    issue("newer")
+    follow(member, path, ["old", "new", "newer"])
+    follow(member, next_of(page), ["new", "newer"])
+    assert rows.count("trail_histories") == 2
+
+
+def test_two_transactions_that_begin_a_history_share_it(issue, member, database_url, rows):
+    rows.execute("UPDATE trail_histories SET server = 'another'")
+    with psycopg.connect(database_url) as first, ThreadPoolExecutor(1) as pool:
+        first.execute(INSERT, ["first"])
+        second = pool.submit(issue, "second")
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+        wait_until(lambda: second.done() or rows(waiting)[0]["count"])
+        first.commit()
+        second.result()
+    assert rows.count("trail_histories") == 2
+    follow(member, "/secrets/events?order=asc", ["first", "second"])
+
+
+def test_a_server_that_does_not_tell_who_it_is_continues_the_history(member, issue, rows):
+    rows.execute("REVOKE EXECUTE ON FUNCTION pg_control_system FROM public")
+    try:
+        rows.execute("UPDATE trail_histories SET server = 'another'")
+        rows.execute("ALTER FUNCTION trail_transaction() SECURITY INVOKER")
+        issue("x")
+        follow(member, "/secrets/events?order=asc", ["x"])
+        assert rows.count("trail_histories") == 1
+    finally:
+        rows.execute("ALTER FUNCTION trail_transaction() SECURITY DEFINER")
+        rows.execute("GRANT EXECUTE ON FUNCTION pg_control_system TO public")
+
+
+def test_an_event_that_was_deleted_deliberately_is_not_lost(member, issue, rows):
+    """Its follower goes on as before, also after a failover."""
+    issue("old")
+    issue("newest")
+    page = follow(member, "/secrets/events?order=asc&limit=1", ["old"])
+    rows.execute("ALTER TABLE credential_events DISABLE TRIGGER credential_events_append_only")
+    rows.execute("DELETE FROM credential_events WHERE name = 'old'")
+    rows.execute("ALTER TABLE credential_events ENABLE TRIGGER credential_events_append_only")
+    assert names(member.get(next_of(page))) == ["newest"]
+    rows.execute("UPDATE trail_histories SET server = 'another'")
+    issue("later")
+    follow(member, next_of(page).replace("limit=1&", ""), ["newest", "later"])
 
 
 def test_an_old_event_takes_client_id_and_name_from_the_issue(member, service, issue, rows):

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import click
+import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -26,6 +27,7 @@ from tests.helpers import (
     FIELDS,
     ISSUED_FIELDS,
     VERIFIED_FIELDS,
+    caller,
     domain_errors,
     is_live,
     time_in,
@@ -537,6 +539,31 @@ def test_follow_streams_events_until_it_is_terminated(start, run, issued_json):
     following.terminate()
     out, err = following.communicate(timeout=HANG_SECONDS)
     assert (following.returncode, out, err) == (0, "", "")
+
+
+def test_follow_goes_on_after_a_second_restore_of_one_backup(start, service, database_url, rows):
+    """It has read events of the first restored database, and prints none twice."""
+    following = start("events", *UNIT, "--follow", "--json")
+
+    def printed():
+        return json.loads(following.stdout.readline())["name"]
+
+    service.issue(caller(), name="in the backup")
+    assert printed() == "in the backup"
+    rows.execute("UPDATE trail_histories SET server = 'the one that was lost'")
+    service.issue(caller(), name="lost")
+    assert printed() == "lost"
+    with psycopg.connect(database_url) as restore:
+        restore.execute("ALTER TABLE credential_events DISABLE TRIGGER USER")
+        restore.execute("DELETE FROM credential_events WHERE name = 'lost'")
+        restore.execute("ALTER TABLE credential_events ENABLE TRIGGER USER")
+        restore.execute("UPDATE trail_histories SET base = base + 10^12 WHERE base > 0")
+    service.issue(caller(), name="new")
+    assert printed() == "new"
+    following.terminate()
+    out, err = following.communicate(timeout=10)
+    assert (following.returncode, out) == (0, "")
+    assert err == "Some of these events were lost in a failover or a restore; going on.\n"
 
 
 def test_follow_ends_cleanly_when_its_reader_goes_away(start, run, issued_json):

@@ -4,19 +4,29 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from app.credentials.errors import VerificationRefused
 from app.credentials.model import CredentialChanges
 from app.services import Services
 from app.times import format_time
-from tests.conftest import database, environment, execute, running_app
-from tests.helpers import caller
+from tests.conftest import (
+    client_of,
+    database,
+    environment,
+    execute,
+    new_postgres,
+    running_app,
+)
+from tests.helpers import caller, follow, next_of, time_in
 from tests.running_server import ROOT, clean_environment
 
 GUIDE = ROOT / "docs" / "backup-and-restore.md"
@@ -26,7 +36,7 @@ PROGRAMS = (Path(_PACKAGE, "pginstall18", "bin"), Path(sys.executable).parent)
 NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0"
 
 
-def verifies(services: Services, issued) -> bool:
+def verifies(services: Services | SimpleNamespace, issued) -> bool:
     try:
         services.verifier.verify(client_id=issued.client_id, client_secret=issued.client_secret)
     except VerificationRefused:
@@ -37,8 +47,16 @@ def verifies(services: Services, issued) -> bool:
 def blocks():
     """Return the commands of the guide, in its order."""
     found = re.findall(r"^ *```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(found) == 5
+    assert len(found) == 4
     return found
+
+
+@contextmanager
+def new_database(postgres_uri):
+    name = f"restored_{uuid4().hex}"
+    execute(postgres_uri, f"CREATE DATABASE {name}")
+    yield database(postgres_uri, name)
+    execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -47,14 +65,11 @@ def shell(settings, tmp_path, postgres_uri, database_url):
 
     It has a new database to restore into.
     """
-    name = f"restored_{uuid4().hex}"
-    execute(postgres_uri, f"CREATE DATABASE {name}")
     variables = clean_environment() | environment(settings, database_url=database_url)
     variables |= {
         "PATH": ":".join([*map(str, PROGRAMS), variables["PATH"]]),
         "BACKUP": str(tmp_path / "credentials.dump"),
         "TRAIL": str(tmp_path / "trail.jsonl"),
-        "RESTORED_URL": database(postgres_uri, name),
         "USER": "grace",
     }
 
@@ -69,21 +84,23 @@ def shell(settings, tmp_path, postgres_uri, database_url):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    shell.restored_url = variables["RESTORED_URL"]
     shell.trail = Path(variables["TRAIL"])
-    yield shell
-    execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(postgres_uri) as shell.restored_url:
+        variables["RESTORED_URL"] = shell.restored_url
+        yield shell
 
 
 @pytest.fixture
 def restored(settings, shell):
     """Return the service on the restored database."""
     with running_app(settings, database_url=shell.restored_url) as app:
-        yield app.services
+        yield SimpleNamespace(
+            app=app, credentials=app.services.credentials, verifier=app.services.verifier
+        )
 
 
 def test_everything_that_ended_after_the_backup_ends_again(service, shell, restored):
-    dump, save_trail, restore, put_events_first, reapply = blocks()
+    dump, save_trail, restore, reapply = blocks()
     by = caller()
     later = caller(request_id="later")  # a caller's own request ID may be the same for all
     names = ("untouched", "revoked", "disabled", "rotated", "overlapping", "ended", "distrusted")
@@ -107,7 +124,6 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     shell(save_trail)
 
     shell(restore)
-    shell(put_events_first)
     assert verifies(restored, issued["revoked"])
     assert verifies(restored, issued["ended"])
     assert shell(reapply) == (
@@ -126,14 +142,72 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
 
 
 @pytest.fixture
+def lost(service, shell, member):
+    """Lose a database of 15 events, and return the pages that two followers would read next.
+
+    The first has read three events. The second has read all, and two more after the backup.
+    """
+    dump, *_ = blocks()
+    by = caller()
+    secret_id = service.issue(by, name="0").secret_id
+
+    def rename(numbers):
+        for number in numbers:
+            service.update(by, secret_id, CredentialChanges(name=str(number)))
+
+    rename(range(1, 15))
+    shell(dump)
+    rename(range(15, 17))
+    early = follow(member, "/secrets/events?order=asc&limit=3", names_of(range(3)))
+    late = follow(member, "/secrets/events?order=asc", names_of(range(17)))
+    rest = next_of(early).replace("limit=3", "limit=1000")
+    return SimpleNamespace(secret_id=secret_id, early=rest, late=next_of(late))
+
+
+def names_of(numbers):
+    return [str(number) for number in numbers]
+
+
+def test_followers_go_on_after_a_restore_into_the_same_server(lost, shell, restored, issuer):
+    _, _, restore, _ = blocks()
+    shell(restore)
+    member = client_of(restored.app, issuer.sign())
+    rest = follow(member, lost.early, names_of(range(3, 15)))
+    restored.credentials.update(caller(), lost.secret_id, CredentialChanges(name="new"))
+    follow(member, next_of(rest), ["new"])
+    follow(member, lost.late, ["new"])
+
+
+def test_followers_go_on_after_a_restore_on_a_new_server(lost, shell, settings, issuer, member):
+    """There transaction IDs start again, and one has read events that are lost."""
+    _, _, restore, _ = blocks()
+    with new_postgres(fsync="off") as url:
+        execute(url, "CREATE ROLE credentials_service")
+        shell(restore, RESTORED_URL=url)
+        with running_app(settings, database_url=url) as app:
+            new = client_of(app, issuer.sign())
+            rest = follow(new, lost.early, names_of(range(3, 15)))
+            assert new.get(lost.late).status_code == 410
+            app.services.credentials.update(caller(), lost.secret_id, CredentialChanges(name="new"))
+            end = next_of(follow(new, next_of(rest), ["new"]))
+            gone = new.get(lost.late)
+            assert (gone.status_code, gone.json["type"]) == (410, "/docs/errors#history-lost")
+            follow(new, next_of(gone), ["new"])
+            follow(new, "/secrets/events?order=asc", [*names_of(range(15)), "new"])
+    unknown = member.get(end)  # a cursor of the new server, where another backup is restored
+    assert unknown.status_code == 410
+    follow(member, next_of(unknown), names_of(range(17)))
+
+
+@pytest.fixture
 def reapply(settings, rows):
     """Return a function that runs the command with these lines as its standard input."""
     needed = ("DATABASE_URL", "DIGEST_KEY")
     variables = {name: value for name, value in environment(settings).items() if name in needed}
 
-    def reapply(*lines):
+    def reapply(*lines, options=()):
         return subprocess.run(
-            [PROGRAMS[-1] / "credentials", "reapply-revocations", "--actor", "grace"],
+            [PROGRAMS[-1] / "credentials", "reapply-revocations", "--actor", "grace", *options],
             env=clean_environment() | variables,
             input="".join(f"{line}\n" for line in lines),
             capture_output=True,
@@ -199,7 +273,7 @@ def test_a_client_secret_made_after_the_event_is_not_ended(app, service, issued,
         past(issued, "secret_ended", minutes=-5, hint=hint),
         past(issued, "secret_ended", hint="none"),
     )
-    assert reapply(*lines).stdout == f"{NOTHING}\n"
+    assert reapply(*lines, options=("--since", time_in(minutes=-10))).stdout == f"{NOTHING}\n"
     assert verifies(app.services, issued)
 
 
@@ -217,6 +291,146 @@ def test_only_the_last_of_several_changes_counts(app, service, issued, reapply):
     assert verifies(app.services, issued)
 
 
+@pytest.mark.parametrize("lines", [0, 1])
+def test_an_empty_trail_does_not_tell_when_the_backup_was_made(app, issued, reapply, rows, lines):
+    rows.execute("ALTER TABLE credential_events DISABLE TRIGGER credential_events_append_only")
+    rows.execute("DELETE FROM credential_events")
+    rows.execute("ALTER TABLE credential_events ENABLE TRIGGER credential_events_append_only")
+    events = [past(issued, "revoked")] * lines
+    failed = reapply(*events)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert "Say with --since when the backup was made." in failed.stderr
+    assert verifies(app.services, issued)
+    done = reapply(*events, options=("--since", time_in(minutes=-1)))
+    assert done.stdout.startswith(f"revoked {lines}, ")
+    assert verifies(app.services, issued) == (not lines)
+
+
+def test_events_before_the_given_time_are_ignored(app, service, issued, reapply):
+    line = past(issued, "disabled", minutes=-10)
+    ignored = reapply(line, options=("--since", since := time_in(minutes=-5)))
+    assert ignored.stdout == f"{NOTHING}\n"
+    assert ignored.stderr == f"Events before {since} were ignored.\n"
+    assert verifies(app.services, issued)
+    done = reapply(line, options=("--since", json.loads(line)["at"]))
+    assert done.stdout.startswith("revoked 0, disabled 1, ")
+
+
+def test_an_event_that_was_committed_after_a_newer_one_is_applied(issued, reapply):
+    line = past(issued, "disabled", minutes=-0.5)
+    assert reapply(line).stdout.startswith("revoked 0, disabled 1, ")
+
+
+def test_what_was_reapplied_does_not_count_as_the_newest_event(app, service, issued, reapply, rows):
+    """Otherwise a second run, with the rest of the trail, would ignore it."""
+    other = service.issue(caller(), name="other")
+    age(rows, "1 day")
+    at_backup = past(issued, "disabled", minutes=-60 * 23)
+    assert reapply(at_backup).stdout.startswith("revoked 0, disabled 1, ")
+    rest = past(other, "disabled", minutes=-60 * 23)
+    assert reapply(at_backup, rest).stdout.startswith("revoked 0, disabled 1, ")
+    assert not verifies(app.services, other)
+
+
+def age(rows, interval):
+    """Move everything that is stored into the past."""
+    rows.execute("ALTER TABLE credential_events DISABLE TRIGGER credential_events_append_only")
+    rows.execute(f"UPDATE credential_events SET at = at - interval '{interval}'")
+    rows.execute("ALTER TABLE credential_events ENABLE TRIGGER credential_events_append_only")
+    rows.execute(f"UPDATE client_secrets SET created_at = created_at - interval '{interval}'")
+
+
+def test_a_trail_from_before_the_documented_clean_up_changes_nothing(
+    service, shell, restored, rows
+):
+    """Old events are exported and deleted; then comes the backup. All of it is given again."""
+    dump, save_trail, restore, reapply = blocks()
+    by = caller()
+    issued = {name: service.issue(by, name=name) for name in ("paused", "rotated", "trusted")}
+    of = {name: each.secret_id for name, each in issued.items()}
+    for enabled in (False, True):
+        service.update(by, of["paused"], CredentialChanges(enabled=enabled))
+    issued["rotated"] = service.rotate(by, of["rotated"], overlap_seconds=0)
+    for trust in (True, False):
+        service.update(by, of["trusted"], CredentialChanges(trust_upstream_consent=trust))
+    service.update(by, of["paused"], CredentialChanges(enabled=False))
+    age(rows, "2 days")
+    shell(save_trail)
+    old = shell.trail.read_text()
+    rows.execute("ALTER TABLE credential_events DISABLE TRIGGER credential_events_append_only")
+    rows.execute("DELETE FROM credential_events WHERE at < now() - interval '1 day'")
+    rows.execute("ALTER TABLE credential_events ENABLE TRIGGER credential_events_append_only")
+    service.update(by, of["trusted"], CredentialChanges(trust_upstream_consent=True))
+    service.update(by, of["paused"], CredentialChanges(enabled=True))
+    age(rows, "1 hour")
+    shell(dump)
+    lost = service.issue(by, name="lost")
+    service.revoke(by, lost.secret_id)
+    shell(save_trail)
+    shell.trail.write_text(old + shell.trail.read_text())
+
+    shell(restore)
+    assert shell(reapply) == f"{NOTHING}\n"
+    assert all(verifies(restored, each) for each in issued.values())
+    assert restored.credentials.get(by, of["trusted"]).trust_upstream_consent is True
+
+
+STATE = """
+    SELECT secret_id, disabled_at IS NULL AS enabled, disabled_with_unit, trust_upstream_consent,
+           hint, date_trunc('second', expires_at) AS expires_at
+    FROM credentials LEFT JOIN client_secrets USING (secret_id)
+    ORDER BY secret_id, hint
+"""
+
+
+def state(url):
+    """Return what the database has, except names and times that a restriction does not change."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(STATE).fetchall()
+
+
+def test_a_restore_can_be_repeated_from_the_trail_of_the_restored_database(
+    service, shell, settings, postgres_uri
+):
+    """What was reapplied and is lost once more has the same effect, from its own events alone."""
+    dump, save_trail, restore, reapply = blocks()
+    by = caller()
+    names = ("revoked", "overlapping", "rotated", "ended", "distrusted", "disabled", "paused")
+    issued = {name: service.issue(by, name=name) for name in names}
+    of = {name: each.secret_id for name, each in issued.items()}
+    elsewhere = service.issue(caller("unit_other"), name="disabled with its unit")
+    service.rotate(by, of["ended"], overlap_seconds=3600)
+    service.update(by, of["distrusted"], CredentialChanges(trust_upstream_consent=True))
+    shell(dump)
+    service.revoke(by, of["revoked"])
+    service.rotate(by, of["overlapping"], overlap_seconds=3600)
+    service.rotate(by, of["rotated"], overlap_seconds=0)
+    service.end_secret(by, of["ended"], issued["ended"].client_secret[-4:])
+    service.update(by, of["distrusted"], CredentialChanges(trust_upstream_consent=False))
+    service.update(by, of["disabled"], CredentialChanges(enabled=False))
+    service.disable_all(caller("unit_other"))
+    shell(save_trail)
+    shell(restore)
+    first = shell(reapply)
+    assert first == "revoked 1, disabled 2, ended 3 client secrets, distrusted 1\n"
+    restored = state(shell.restored_url)
+    assert any(expires_at for *_, expires_at in restored)
+
+    shell(save_trail, DATABASE_URL=shell.restored_url)
+    again = shell.trail.read_text()
+    with new_database(postgres_uri) as url:
+        shell(restore, RESTORED_URL=url)
+        assert shell(reapply, RESTORED_URL=url) == first
+        assert state(url) == restored
+        assert shell(reapply, RESTORED_URL=url) == f"{NOTHING}\n"
+        with running_app(settings, database_url=url) as app:
+            assert verifies(app.services, issued["overlapping"])
+            assert app.services.credentials.enable_all(caller("unit_other")) == 1
+            assert shell(reapply, RESTORED_URL=url) == f"{NOTHING}\n"
+            assert verifies(app.services, elsewhere)
+    assert "reapplied" in again
+
+
 UNKNOWN = {
     "secret_id": "x", "event": "burnt", "actor": "x", "at": "2027-01-01T00:00:00Z",
     "request_id": "x", "detail": {},
@@ -232,6 +446,8 @@ ROTATED = UNKNOWN | {"event": "rotated"}
      *(json.dumps(ROTATED | change) for change in (
         {"actor": "\udc80"}, {"secret_id": "\0"}, {"at": "9999-12-31T23:59:59Z"},
         *({"detail": {"overlap_seconds": each}} for each in (10**30, 10**11, -1, "x")),
+        *({"detail": {"reapplied": each}} for each in ("x", {}, UNKNOWN, ROTATED | {"at": "x"})),
+        *({"event": "secret_ended", "detail": {"expires_at": each}} for each in (1, "x")),
      ))],
     ids=lambda line: line[:40] + line[-40:],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from random import Random
 from urllib.parse import quote
 
 import bcrypt
@@ -228,3 +229,96 @@ def test_a_credential_that_is_disabled_while_bcrypt_compares_is_refused(
     other_instance = app_with().services.verifier
     with pytest.raises(VerificationRefused):
         other_instance.verify(client_id=issued.client_id, client_secret=issued.client_secret)
+
+
+def in_order(rows, service, secret_id):
+    """Return the credential's events: as its own trail, the unit's and the export have them."""
+    own = [each.event_id for each in reversed(service.events(caller(), secret_id).items)]
+    unit = []
+
+    def is_complete():
+        unit[:] = [
+            each.event_id
+            for each in service.unit_events(caller(), order="asc").items
+            if each.secret_id == secret_id
+        ]
+        return len(unit) == len(own)  # another test's transaction may delay the feed
+
+    wait_until(is_complete, HANG_SECONDS)
+    export = rows(
+        "SELECT event_id FROM credential_events WHERE secret_id = %(secret_id)s ORDER BY event_id",
+        secret_id=secret_id,
+    )
+    return own, unit, [each["event_id"] for each in export]
+
+
+def assert_one_order(rows, service, secret_id):
+    """All trails have one order, and its last event says whether the credential is enabled."""
+    own, unit, export = in_order(rows, service, secret_id)
+    assert own == unit == export
+    switches = [
+        each.event
+        for each in service.events(caller(), secret_id).items
+        if each.event in {"disabled", "enabled"}
+    ]
+    is_disabled = service.get(caller(), secret_id).disabled_at is not None
+    assert is_disabled == (switches[:1] == ["disabled"])
+
+
+def switch(service, secret_id, *, enabled):
+    service.update(caller(), secret_id, CredentialChanges(enabled=enabled))
+
+
+def test_a_change_to_the_whole_unit_comes_last_in_every_trail_if_it_is_last(
+    service, issued, database_url, rows
+):
+    """It waits for one credential, and meanwhile another one is disabled and enabled."""
+    other = service.issue(caller(), name="other").secret_id
+
+    def off_and_on():
+        switch(service, other, enabled=False)
+        switch(service, other, enabled=True)
+
+    with psycopg.connect(database_url) as holder, ThreadPoolExecutor(2) as pool:
+        holder.execute(
+            "SELECT FROM credentials WHERE secret_id = %s FOR UPDATE", [issued.secret_id]
+        )
+        unit = pool.submit(service.disable_all, caller())
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1, HANG_SECONDS)
+        single = pool.submit(off_and_on)
+        wait_until(lambda: single.done() or rows(WAITING)[0]["count"] == 2, HANG_SECONDS)
+        holder.rollback()
+        assert unit.result() == 2
+        single.result()
+    for secret_id in (issued.secret_id, other):
+        assert_one_order(rows, service, secret_id)
+
+
+def test_under_load_all_trails_have_one_order(service, rows):
+    """Four threads change single credentials, and one the whole unit."""
+    secret_ids = [service.issue(caller(), name=name).secret_id for name in "abcd"]
+
+    def change(seed):
+        choose = Random(seed)  # noqa: S311  it keeps no secret
+        for number in range(60):
+            secret_id = choose.choice(secret_ids)
+            verb = choose.choice(["off", "on", "rename", "rotate"])
+            if verb == "rotate" and number % 10 == 0:
+                service.rotate(caller(), secret_id, overlap_seconds=0)
+            elif verb == "rename":
+                service.update(caller(), secret_id, CredentialChanges(name=f"{seed} {number}"))
+            else:
+                switch(service, secret_id, enabled=verb == "on")
+
+    def change_all():
+        for _ in range(60):
+            service.disable_all(caller())
+            service.enable_all(caller())
+
+    with ThreadPoolExecutor(5) as pool:
+        running = [pool.submit(change, seed) for seed in range(4)]
+        running.append(pool.submit(change_all))
+        for each in running:
+            each.result()
+    for secret_id in secret_ids:
+        assert_one_order(rows, service, secret_id)

@@ -1,18 +1,25 @@
 """A standby is promoted, and then the previous primary comes back and still accepts writes."""
 
+import json
+import subprocess
+import sys
 from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from app.database.connection import BoundedConnection
 from app.database.errors import DatabaseUnavailable
 from app.database.failovers import Failovers
+from app.database.migrations import migrate
 from app.database.pool import Database
-from tests.conftest import client_of, execute, running_app
-from tests.helpers import basic
+from app.dev.postgres import embedded_postgres
+from tests.conftest import client_of, environment, execute, running_app
+from tests.helpers import basic, follow, next_of
 from tests.pair import Pair, socket_of, value
 from tests.postgres import postgres_directory
-from tests.running_server import HANG_SECONDS, wait_until
+from tests.running_server import HANG_SECONDS, clean_environment, wait_until
 
 
 @pytest.fixture
@@ -52,6 +59,120 @@ def test_a_primary_that_missed_the_failover_is_refused(pair, member):
     pair.stop_first()
     wait_until(lambda: verify() == 401)
     assert member.get("/readyz").status_code == 200
+
+
+@pytest.fixture
+def issue(member):
+    """Return a function that issues credentials with these names, one after the other."""
+
+    def is_issued(name):
+        return member.post("/secrets", json={"name": name}).status_code == 200
+
+    return lambda *names: [wait_until(partial(is_issued, name)) for name in names]
+
+
+@pytest.fixture
+def following(pair, settings):
+    """Return a function that reads so many names from `credentials events --follow`."""
+    program = Path(sys.executable).parent / "credentials"
+    process = subprocess.Popen(
+        [program, "events", "--follow", "--json", "--unit", "unit_demo"],
+        env=clean_environment() | environment(settings, database_url=pair.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def read(count):
+        return [json.loads(process.stdout.readline())["name"] for _ in range(count)]
+
+    read.end = lambda: (process.terminate(), process.communicate(timeout=10))[1]
+    yield read
+    process.kill()
+    process.communicate()
+
+
+TRAIL = "/secrets/events?order=asc"
+LOST = "Some of these events were lost in a failover or a restore; going on.\n"
+
+
+def test_followers_miss_nothing_if_a_failover_loses_nothing(pair, member, issue, following):
+    issue("1", "2")
+    page = next_of(follow(member, TRAIL, ["1", "2"]))
+    assert following(2) == ["1", "2"]
+    pair.fail_over()
+    issue("3", "4")
+    follow(member, page, ["3", "4"])
+    assert following(2) == ["3", "4"]
+    out, err = following.end()
+    assert out == ""
+    assert LOST not in err
+
+
+def test_followers_learn_what_a_failover_has_lost_and_miss_nothing(pair, member, issue, following):
+    """The new primary gives the transaction IDs, and the event IDs, of the lost events again."""
+    issue("1", "2", "3")
+    early = next_of(follow(member, f"{TRAIL}&limit=1", ["1"])).replace("limit=1&", "")
+    pair.wait_for_second()
+    names = [f"lost {number}" for number in range(4)]
+    pages = []
+
+    def lost():
+        issue(*names)
+        pages.append(next_of(follow(member, early, ["2", "3", *names])))
+        assert following(7) == ["1", "2", "3", *names]
+
+    pair.fail_over_with_loss(lost)
+    wait_until(lambda: member.get(TRAIL).status_code == 200)
+    assert member.get(*pages).status_code == 410
+    issue("4", "5", "6")
+    gone = member.get(*pages)
+    assert (gone.status_code, gone.json["type"]) == (410, "/docs/errors#history-lost")
+    follow(member, next_of(gone), ["4", "5", "6"])
+    follow(member, early, ["2", "3", "4", "5", "6"])
+    assert following(3) == ["4", "5", "6"]
+    out, err = following.end()
+    assert out == ""
+    assert err.count(LOST) == 1
+
+
+def test_followers_learn_what_a_restore_to_a_point_in_time_has_lost(settings, issuer):
+    """The restored server gives the transaction IDs of the lost events again."""
+
+    def issue(member, name):
+        assert member.post("/secrets", json={"name": name}).status_code == 200
+
+    with postgres_directory() as directory:
+        damaged, backup = directory / "damaged", directory / "backup"
+        with embedded_postgres(damaged) as url:
+            migrate(url)
+        subprocess.run(["cp", "-a", damaged, backup], check=True)
+        with (
+            embedded_postgres(damaged) as url,
+            running_app(settings, database_url=url) as app,
+        ):
+            member = client_of(app, issuer.sign())
+            issue(member, "kept")
+            early = next_of(follow(member, TRAIL, ["kept"]))
+            point = value(url, "SELECT pg_current_wal_lsn()")
+            issue(member, "lost")
+            late = next_of(follow(member, early, ["lost"]))
+        with (backup / "postgresql.auto.conf").open("a") as file:
+            file.write(
+                f"restore_command = 'cp {damaged}/pg_wal/%f %p'\n"
+                f"recovery_target_lsn = '{point}'\n"
+                "recovery_target_action = promote\n"
+            )
+        (backup / "recovery.signal").touch()
+        with embedded_postgres(backup) as url:
+            wait_until(lambda: not value(url, "SELECT pg_is_in_recovery()"))
+            with running_app(settings, database_url=url) as app:
+                member = client_of(app, issuer.sign())
+                issue(member, "new")
+                follow(member, early, ["new"])
+                gone = member.get(late)
+                assert gone.status_code == 410
+                follow(member, next_of(gone), ["new"])
 
 
 def timelines(database, *, connections):

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.api.http.pagination import next_link
+from app.credentials.model import TrailPosition
 from tests.docs.guide import block
 from tests.helpers import basic, caller, is_live, time_in
 
@@ -76,6 +78,10 @@ def test_a_retry_gives_the_same_answer(code, token, rows):
 
 
 def test_the_trail_streams_events(code, token, issued, service, tmp_path):
+    """The program starts with a page of a database that is gone."""
+    lost = TrailPosition(transaction_id=10**15, event_id=1)
+    link = next_link("/secrets/events", {"order": "asc", "limit": 1000}, lost)
+    (tmp_path / "next-page").write_text(link[1:].partition(">")[0])
     following = subprocess.Popen(
         [sys.executable, "-c", code("Follow the trail", "python")],
         cwd=tmp_path,

@@ -5,7 +5,7 @@ it is never renamed, and never used for another type.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -418,6 +418,26 @@ def too_many_issues(retry_after: int) -> Problem:
     return Problem(_TOO_MANY_ISSUES, detail, _retry_after(retry_after))
 
 
+_HISTORY_LOST = ProblemType(
+    "history-lost",
+    410,
+    "Events up to `cursor` are no longer in the trail: the database was restored, or has lost its "
+    "latest changes in a failover. You have read events that it does not have.",
+    "Follow the `Link` of this response: it skips no event. If `cursor` is from a database that is "
+    "gone, it leads to the start of the trail, and you get events twice. Keep the events that were "
+    "lost: the operator may need them.",
+)
+
+HISTORY_LOST = Problem(
+    _HISTORY_LOST, "Events up to the cursor were lost in a failover or a restore"
+)
+
+
+def history_lost(link: str) -> Problem:
+    """Return the problem of a follower whose last events were lost, with the Link to go on."""
+    return replace(HISTORY_LOST, headers={"Link": link})
+
+
 REQUEST_IN_PROGRESS = _problem(
     "request-under-way",
     409,
@@ -499,6 +519,7 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem | Callable[[Any], Problem]] = {
     errors.LastSecret: LAST_SECRET,
     errors.AmbiguousHint: AMBIGUOUS_HINT,
     errors.CredentialInUse: lambda error: credential_in_use(error.last_used_at),
+    errors.HistoryLost: HISTORY_LOST,
     errors.RequestInProgress: REQUEST_IN_PROGRESS,
     errors.ResponseErased: RESPONSE_ERASED,
     errors.IdempotencyKeyReused: IDEMPOTENCY_KEY_REUSED,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.api.http.headers import IDEMPOTENCY_KEY
-from app.api.http.pagination import Cursor, encode_cursor
+from app.api.http.pagination import Cursor, encode_cursor, next_link
 from app.api.schemas.credentials import (
     CredentialSchema,
     DetailedCredentialSchema,
@@ -24,6 +24,7 @@ from app.credentials.model import (
     DetailedCredential,
     Event,
     IssuedCredential,
+    TrailPosition,
     UnitEvent,
 )
 from app.times import format_time
@@ -118,6 +119,10 @@ UNIT_EVENTS: list[dict[str, Any]] = UnitEventSchema(many=True).dump(
             address="192.0.2.1",
         )
     ]
+)
+
+NEXT_EVENTS = next_link(
+    "/secrets/events", {"order": "asc", "limit": 100}, TrailPosition(10**12 - 1, event_id=0)
 )
 
 PARAMETERS: dict[str, Any] = {

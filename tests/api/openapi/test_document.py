@@ -258,7 +258,7 @@ def test_every_error_is_a_problem_document_with_examples(document):
         ("endClientSecret", {204, 400, 401, 403, 404, 409, 503}),
         ("rotateCredential", {200, 400, 401, 403, 404, 409, 413, 415, 422, 429, 503}),
         ("listEvents", {200, 400, 401, 403, 404, 503}),
-        ("listUnitEvents", {200, 400, 401, 403, 503}),
+        ("listUnitEvents", {200, 400, 401, 403, 410, 503}),
         ("verify", {200, 401, 429, 503}),
         ("verifyByPost", {200, 401, 413, 429, 503}),
         ("getHealth", {200}),
