@@ -89,13 +89,13 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
         with pytest.raises(BulkheadFull), bulkheads.verification.bulkhead:
             pass
     assert bulkheads.verification_threads == verifiers + 1
-    assert bulkheads.connections == verifiers + 3
+    assert bulkheads.connections == verifiers + 4
 
 
 @pytest.mark.parametrize(
     ("kind", "count", "patience"),
     [("verification", 4, 0.05), ("management", 2, 0.5), ("hashing", 1, 1), ("key_fetch", 1, 0),
-     ("background", 1, 4)],
+     ("background", 1, 4), ("counting", 1, 0)],
 )  # fmt: skip
 def test_each_kind_of_work_has_its_places_and_its_patience(kind, count, patience):
     """As docs/operations.md says."""
@@ -121,5 +121,10 @@ def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
     assert bulkheads.verification_threads == 5
     assert bulkheads.management_threads == 17
     assert (bulkheads.probe_threads, bulkheads.other_threads) == (2, 4)
-    kinds = (bulkheads.verification, bulkheads.management, bulkheads.background)
-    assert [each.seconds for each in kinds] == [0.8, 2.5, 3.0]
+    kinds = (
+        bulkheads.verification,
+        bulkheads.management,
+        bulkheads.background,
+        bulkheads.counting,
+    )
+    assert [each.seconds for each in kinds] == [0.8, 2.5, 3.0, 3.0]

@@ -302,9 +302,9 @@ class CredentialService:
     def count_expiring_secrets(self) -> ExpiringSecrets:
         """Count the client secrets, in all units, that expire soon and have no successor.
 
-        It may take three seconds. Raises BulkheadFull if background work is stuck.
+        It may take three seconds. Raises BulkheadFull if an earlier count has not ended.
         """
-        with self.database.connection_for(self.bulkheads.background) as connection:
+        with self.database.connection_for(self.bulkheads.counting) as connection:
             return repository.count_expiring_secrets(connection)
 
     def events(
