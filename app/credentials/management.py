@@ -161,7 +161,9 @@ class CredentialService:
     def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
         """Return the credential with its live client secrets, if it has any."""
         with self._connection() as connection:
-            return _read_detailed(connection, unit_id=caller.unit_id, secret_id=secret_id)
+            return _or_not_found(
+                repository.find_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
+            )
 
     def whois(self, client_id: str) -> DetailedCredential:
         """Return the credential of the client ID, in any unit: for operators.
@@ -173,7 +175,9 @@ class CredentialService:
             if owner is None:
                 raise CredentialNotFound
             unit_id, secret_id = owner
-            return _read_detailed(connection, unit_id=unit_id, secret_id=secret_id)
+            return _or_not_found(
+                repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
+            )
 
     def update(self, caller: Caller, secret_id: str, changes: CredentialChanges) -> None:
         """Make the changes. Values that are already set count as no change and leave no event."""
@@ -405,13 +409,6 @@ def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCrede
     return _or_not_found(
         repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
     )
-
-
-def _read_detailed(connection: Connection, *, unit_id: str, secret_id: str) -> DetailedCredential:
-    # in this order, a credential that is revoked between the two reads is not found
-    secrets = repository.select_client_secrets(connection, unit_id=unit_id, secret_id=secret_id)
-    credential = repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
-    return replace(_or_not_found(credential), secrets=secrets)
 
 
 def _live_secrets(connection: Connection, credential: LockedCredential) -> list[ClientSecret]:

@@ -1,7 +1,7 @@
 """All SQL about credentials. Each function runs one statement."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -170,9 +170,10 @@ def select_credentials(
 def find_credential(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
 ) -> DetailedCredential | None:
-    """Return the credential without its client secrets, or None if the unit has no such one."""
+    """Return the credential with its live client secrets, or None if the unit has no such one."""
     query = """
-        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, (
+        SELECT credentials.secret_id, unit_id, client_id, name, trust_upstream_consent,
+               credentials.created_at, (
                    SELECT actor FROM credential_events
                    WHERE credential_events.unit_id = credentials.unit_id
                      AND credential_events.secret_id = credentials.secret_id
@@ -183,12 +184,21 @@ def find_credential(
                    SELECT max(client_secrets.last_used_at) FROM client_secrets
                    WHERE client_secrets.secret_id = credentials.secret_id
                )) AS last_used_at,
-               disabled_at
+               disabled_at,
+               client_secret_id, hint, live.created_at, live.last_used_at, expires_at
         FROM credentials
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+        LEFT JOIN client_secrets AS live
+            ON live.secret_id = credentials.secret_id
+            AND (expires_at IS NULL OR expires_at > clock_timestamp())
+        WHERE unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
+        ORDER BY client_secret_id DESC
     """
-    with connection.cursor(row_factory=class_row(DetailedCredential)) as cursor:
-        return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
+    rows = connection.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
+    if not rows:
+        return None
+    of_secret = len(fields(ClientSecret))
+    secrets = [ClientSecret(*row[-of_secret:]) for row in rows if row[-of_secret] is not None]
+    return replace(DetailedCredential(*rows[0][:-of_secret]), secrets=secrets)
 
 
 def find_owner(connection: Connection[TupleRow], *, client_id: str) -> tuple[str, str] | None:
