@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import sleep
 from typing import Any, TypeVar
 
@@ -360,11 +360,14 @@ class CredentialService:
 
     def _expiry(self, requested: datetime | None) -> datetime | None:
         """Return when a new client secret expires, or None for never. Raises InvalidExpiry."""
-        now = datetime.now(UTC)
         days = self.max_secret_days
+        if requested is None and days is None:
+            return None
+        with self._connection() as connection:
+            now = repository.find_time(connection)
         latest = now + (_TEN_YEARS if days is None else timedelta(days=days))
         if requested is None:
-            return None if days is None else latest.replace(microsecond=0)
+            return latest.replace(microsecond=0)
         if not now < requested <= latest:
             raise InvalidExpiry("10 years" if days is None else f"{days} days")
         return requested

@@ -745,6 +745,13 @@ def delete_old_responses(connection: Connection[TupleRow]) -> None:
     connection.execute(query, {"seconds": RESPONSE_SECONDS})
 
 
+def find_time(connection: Connection[TupleRow]) -> datetime:
+    """Return the database's time: the only clock that decides when a client secret expires."""
+    time: datetime
+    [(time,)] = connection.execute("SELECT clock_timestamp()").fetchall()
+    return time.astimezone(UTC)
+
+
 def _like_pattern(text: str) -> str:
     """Return the LIKE pattern of every text that contains this one."""
     escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
