@@ -4,13 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from time import sleep
 from typing import Any, TypeVar
 
 from app.bulkheads import Bulkheads
 from app.counters import Counter
 from app.credentials import repository
-from app.credentials.background import SETTLE_SECONDS, BackgroundWriter
+from app.credentials.background import BackgroundWriter
 from app.credentials.errors import (
     AmbiguousHint,
     ClientSecretNotFound,
@@ -269,24 +268,25 @@ class CredentialService:
     def revoke(self, caller: Caller, secret_id: str, *, unused_for: int | None = None) -> None:
         """End the credential and its client secrets on every instance. Its trail stays.
 
-        Raises CredentialInUse if it may have been used in the last `unused_for` seconds. This takes
-        a moment longer, so that other processes can record their latest uses.
+        Raises CredentialInUse if it was used in the last `unused_for` seconds, or has a client
+        secret that is no older. This takes a moment longer, because all other processes record
+        their latest uses first. Raises LastUseUnknown if one of them does not.
         """
         if unused_for is not None:
-            sleep(SETTLE_SECONDS)
+            with self._connection() as connection:
+                self.writer.await_others(connection)
         with self._transaction() as connection:
             credential = _lock(connection, caller, secret_id)
             if unused_for is not None:
-                # those of this process count even if they cannot be recorded now
-                repository.update_last_use(connection, self.writer.uses_of(secret_id))
-                last_used_at = repository.find_last_use(
+                recent = repository.find_recent_use(
                     connection,
                     unit_id=caller.unit_id,
                     secret_id=secret_id,
-                    within_seconds=unused_for + repository.LAST_USE_SECONDS,
+                    within_seconds=unused_for,
+                    seconds_ago=self.writer.seconds_since_use(secret_id),
                 )
-                if last_used_at is not None:
-                    raise CredentialInUse(last_used_at)
+                if recent.last_used_at is not None or recent.has_new_secret:
+                    raise CredentialInUse(recent.last_used_at)
             repository.delete_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             repository.insert_event(connection, caller, credential, "revoked", detail={})
         self.events_written.add("revoked")
@@ -376,8 +376,11 @@ class CredentialService:
         with self._transaction() as connection:
             repository.lock_unit(connection, unit_id=caller.unit_id)
             changed = repository.change_unit(connection, caller, event)
-        self.events_written.add(event, changed)
-        return changed
+            repository.delete_expired_secrets_of(
+                connection, unit_id=caller.unit_id, secret_ids=changed
+            )
+        self.events_written.add(event, len(changed))
+        return len(changed)
 
     def _find_response(self, request: IdempotentRequest | None) -> ReplayedCredential | None:
         if request is None:

@@ -29,4 +29,6 @@ GRANT SELECT, INSERT, DELETE,
     ON client_secrets TO credentials_service;
 GRANT SELECT, INSERT ON credential_events TO credentials_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_answers, answered_requests TO credentials_service;
+GRANT SELECT, INSERT (writer_id), DELETE, UPDATE (asked, answered, seen_at)
+    ON writers TO credentials_service;
 GRANT SELECT ON _yoyo_migration TO credentials_service;

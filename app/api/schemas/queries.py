@@ -89,8 +89,8 @@ class CredentialPageSchema(_PageSchema):
         "Only credentials that will have no live client secret by this time, or have none now."
     )
     unused_since = RequestTimeField(
-        "Only credentials that were last used before this time, or were never used. "
-        "`last_used_at` is exact to a minute."
+        "Only credentials that were last used before this time, or never, and whose client secrets "
+        "were all created before it. `last_used_at` is exact to a minute."
     )
 
 
