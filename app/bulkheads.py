@@ -123,6 +123,7 @@ class Bulkheads:
     hashing: Bulkhead
     key_fetch: Bulkhead
     background: WorkClass
+    counting: WorkClass
     verification_threads: int
     management_threads: int
     probe_threads: int
@@ -155,9 +156,11 @@ class Bulkheads:
                 Bulkhead(1, max_wait=_BACKGROUND_MAX_WAIT_SECONDS, max_waiting=_UNLIMITED),
                 seconds=3.0,
             ),
+            # apart from the writer, because its statement may be slow
+            counting=WorkClass(Bulkhead(1, max_wait=0, max_waiting=0), seconds=3.0),
             verification_threads=verifiers + 1,
             management_threads=_MANAGEMENT_SLOTS + _MANAGEMENT_MAX_WAITING + 1,
             probe_threads=2,
             other_threads=4,
-            connections=verifiers + _MANAGEMENT_SLOTS + 1,
+            connections=verifiers + _MANAGEMENT_SLOTS + 2,
         )

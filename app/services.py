@@ -143,9 +143,9 @@ class Services:
 
     def close(self) -> None:
         """Stop the background work, write what is pending, and close the connections."""
+        self.writer.close()
         self.metrics.close()
         self.keys.close()
-        self.writer.close()
         self.database.close()
 
 

@@ -218,12 +218,19 @@ class Rows:
 
 @pytest.fixture
 def rows(database_url: str) -> Iterator[Rows]:
+    with empty_rows(database_url) as rows:
+        yield rows
+
+
+@contextmanager
+def empty_rows(database_url: str) -> Iterator[Rows]:
+    """Give direct access to the rows of the database, after deleting all of them."""
     with psycopg.connect(database_url, autocommit=True, row_factory=dict_row) as connection:
         # the trail's trigger rejects a TRUNCATE too, except in a session that replicates
         connection.execute("SET session_replication_role = replica")
         connection.execute(
             "TRUNCATE credentials, client_secrets, credential_events, sealed_answers, "
-            "answered_requests"
+            "answered_requests, writers"
         )
         connection.execute("RESET session_replication_role")
         connection.execute("DELETE FROM trail_histories WHERE base > 0")

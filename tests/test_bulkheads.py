@@ -139,7 +139,7 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
         with pytest.raises(BulkheadFull), bulkheads.verification.bulkhead:
             pass
     assert bulkheads.verification_threads == verifiers + 1
-    assert bulkheads.connections == verifiers + 3
+    assert bulkheads.connections == verifiers + 4
 
 
 @pytest.mark.parametrize(
@@ -175,5 +175,10 @@ def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
     assert bulkheads.verification_threads == 5
     assert bulkheads.management_threads == 17
     assert (bulkheads.probe_threads, bulkheads.other_threads) == (2, 4)
-    kinds = (bulkheads.verification, bulkheads.management, bulkheads.background)
-    assert [each.seconds for each in kinds] == [0.8, 2.5, 3.0]
+    kinds = (
+        bulkheads.verification,
+        bulkheads.management,
+        bulkheads.background,
+        bulkheads.counting,
+    )
+    assert [each.seconds for each in kinds] == [0.8, 2.5, 3.0, 3.0]

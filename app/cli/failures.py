@@ -11,6 +11,7 @@ from app.credentials.errors import (
     ClientSecretNotFound,
     CredentialNotFound,
     InvalidExpiry,
+    LastUseUnknown,
     MalformedPair,
     VerificationRefused,
 )
@@ -49,6 +50,7 @@ class _InvalidPair(click.ClickException):
 _KINDS: Mapping[type[Exception], type[click.ClickException]] = {
     ClientSecretNotFound: NotFound,
     InvalidExpiry: click.UsageError,
+    LastUseUnknown: Unavailable,
     BulkheadFull: Unavailable,
 }
 

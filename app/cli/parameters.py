@@ -125,7 +125,7 @@ overlap_seconds = click.option(
 unused_for = click.option(
     "--unused-for",
     type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
-    help="Only if it has not been used for this many seconds.",
+    help="Only if it has not been used, and got no client secret, for this many seconds.",
 )
 expires_at = click.option(
     "--expires-at",
@@ -163,7 +163,11 @@ credential_filter = _options(
         type=_Time(),
         help="Only those that will have no live client secret by then.",
     ),
-    click.option("--unused-since", type=_Time(), help="Only those not used since then."),
+    click.option(
+        "--unused-since",
+        type=_Time(),
+        help="Only those that were not used, and got no client secret, since then.",
+    ),
 )
 event_filter = _options(
     click.argument("secret_id", type=_Identifier(), required=False),

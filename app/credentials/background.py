@@ -1,26 +1,34 @@
-"""Writes in the background: record last uses, renew digests, and erase old responses."""
+"""Writes in the background: record last uses, renew digests, and delete what has ended."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import islice
 from threading import Event, Lock, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from app.bulkheads import BulkheadFull, WorkClass
 from app.credentials import repository
+from app.credentials.errors import LastUseUnknown
 from app.credentials.model import Use
 from app.database.errors import DatabaseFault, DatabaseUnavailable
-from app.database.pool import Database
+from app.database.pool import Connection, Database
 
-# Within this time, every process writes its pending uses, unless the database is slow.
-SETTLE_SECONDS = 0.2
-
-_PAUSE_SECONDS = 0.1  # between two writes
+_PAUSE_SECONDS = 0.1  # between two turns
 _RETRY_SECONDS = 1.0
-_ERASE_SECONDS = 60.0
+_CLEAN_UP_SECONDS = 60.0
+_CLOSE_SECONDS = 3.0
+
+# Another process answers within about a tenth of a second, unless it cannot record its uses.
+_ANSWER_SECONDS = 1.0
+_ASK_AGAIN_SECONDS = 0.02
 
 # Of each kind, while the database cannot be written to. More would use too much memory.
 _MAX_PENDING = 50_000
+
+_CHUNK = 1000  # for one statement, which then takes a tenth of a second or less
 
 _logger = logging.getLogger(__name__)
 
@@ -33,18 +41,21 @@ class _PendingUse(NamedTuple):
 class BackgroundWriter:
     """Records last uses and renews digests in the background, within about a tenth of a second.
 
-    A verification neither waits for this nor fails with it. Writes stay pending until the database
-    accepts them; they are lost if the process ends first. Every minute, old responses are erased.
+    A verification neither waits for this nor fails with it. A write stays pending until the
+    database has accepted it, and is lost if the process ends first. A row that somebody else has
+    locked delays no other. Every minute, old responses and expired client secrets are deleted.
+
+    The processes know of each other through the database (ADR 23).
     """
 
     def __init__(self, database: Database, work: WorkClass) -> None:
         self._database = database
         self._work = work
+        self._writer_id = uuid4()
         self._lock = Lock()
         self._used: dict[int, _PendingUse] = {}
         self._digests: dict[int, bytes] = {}
         self._failing = False
-        self._wanted = Event()  # something is pending
         self._stopping = Event()
         self._thread: Thread | None = None
 
@@ -55,82 +66,161 @@ class BackgroundWriter:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread, and write what is still pending."""
+        """Stop the thread, and write what is still pending, for at most a few seconds.
+
+        If something could not be written, others notice that this process no longer answers.
+        """
         self._stopping.set()
-        self._wanted.set()
         if self._thread is not None:
             self._thread.join()
-        self.flush()
+        give_up_at = monotonic() + _CLOSE_SECONDS
+        while not self.flush():
+            if monotonic() >= give_up_at:
+                return
+            sleep(_PAUSE_SECONDS)
+        if self._thread is not None:
+            self._attempt(self._unregister)
 
     def record_use(self, client_secret_id: int, secret_id: str) -> None:
         """Remember that this client secret of the credential was used just now."""
         self._add(self._used, client_secret_id, _PendingUse(secret_id, monotonic()))
 
-    def uses_of(self, secret_id: str) -> list[Use]:
-        """Return the uses of the credential that may not have been written yet."""
+    def seconds_since_use(self, secret_id: str) -> float | None:
+        """Return how long ago the credential was last used, as far as it may not be recorded."""
         with self._lock:
-            used = self._used.copy()
-        return [each for each in _uses(used) if each.secret_id == secret_id]
+            used = list(self._used.values())
+        times = [each.at for each in used if each.secret_id == secret_id]
+        return monotonic() - max(times) if times else None
 
     def renew_digest(self, client_secret_id: int, digest: bytes) -> None:
         """Remember the digest by the current key, to replace one by a previous key."""
         self._add(self._digests, client_secret_id, digest)
 
-    def flush(self) -> None:
-        """Write what is pending. If the database cannot be written to now, it stays pending."""
-        with self._lock:
-            used, digests = self._used.copy(), self._digests.copy()
-        if not (used or digests):
-            return
-        try:
-            with self._database.connection_for(self._work) as connection:
-                repository.update_last_use(connection, _uses(used))
-                repository.update_digests(connection, digests)
-        except (DatabaseUnavailable, BulkheadFull):
-            if not self._failing:
-                _logger.warning("last uses and digests not recorded yet")
-            self._failing = True
-            self._wanted.set()
-            return
-        except DatabaseFault:  # a bug: another attempt would fail too
-            _logger.warning("last uses and digests not recorded")
-        self._failing = False
-        with self._lock:
-            _forget(self._used, used)
-            _forget(self._digests, digests)
+    def flush(self) -> bool:
+        """Write what is pending, and return whether all of it could be written."""
+        return self._attempt(self._write)
 
-    def erase_old_responses(self) -> None:
-        """Erase the stored responses that are too old to be replayed."""
+    def clean_up(self) -> bool:
+        """Delete some of what is too old or has expired. Return whether there may be more."""
         try:
-            with self._database.connection_for(self._work) as connection:
-                repository.delete_old_responses(connection)
+            with self._connection() as connection:
+                deleted = (
+                    repository.delete_old_responses(connection, limit=_CHUNK),
+                    repository.delete_expired_secrets(connection, limit=_CHUNK),
+                )
         except (DatabaseUnavailable, DatabaseFault, BulkheadFull):
-            _logger.warning("old answers not erased")
+            _logger.warning("old responses and expired client secrets not deleted")
+            return False
+        return max(deleted) == _CHUNK
+
+    def await_others(self, connection: Connection) -> None:
+        """Wait until every other process has recorded the uses that it has answered so far.
+
+        Raises LastUseUnknown if one of them does not answer.
+        """
+        asked = repository.ask_writers(connection, except_for=self._writer_id)
+        give_up_at = monotonic() + _ANSWER_SECONDS
+        while repository.count_unanswered(connection, asked):
+            if monotonic() >= give_up_at:
+                raise LastUseUnknown
+            sleep(_ASK_AGAIN_SECONDS)
+
+    def _connection(self) -> AbstractContextManager[Connection]:
+        return self._database.connection_for(self._work)
 
     def _add(self, pending: dict[int, Any], client_secret_id: int, value: Any) -> None:
         with self._lock:
             if client_secret_id in pending or len(pending) < _MAX_PENDING:
                 pending[client_secret_id] = value
-        self._wanted.set()
 
     def _run(self) -> None:
-        erase_at = monotonic()
+        clean_up_at = monotonic()
         while not self._stopping.wait(_RETRY_SECONDS if self._failing else _PAUSE_SECONDS):
-            self._wanted.wait(max(0.0, erase_at - monotonic()))
-            self._wanted.clear()
-            self.flush()
-            if monotonic() >= erase_at:
-                self.erase_old_responses()
-                erase_at = monotonic() + _ERASE_SECONDS
+            self._attempt(self._take_turn)
+            if monotonic() >= clean_up_at and not self.clean_up():
+                clean_up_at = monotonic() + _CLEAN_UP_SECONDS
+
+    def _attempt(self, work: Callable[[], bool]) -> bool:
+        """Do the work and return its result, or False if the database cannot be written to now."""
+        try:
+            done = work()
+        except (DatabaseUnavailable, DatabaseFault, BulkheadFull):
+            if not self._failing:
+                _logger.warning("last uses and digests not recorded yet")
+            self._failing = True
+            return False
+        self._failing = False
+        return done
+
+    def _take_turn(self) -> bool:
+        """Write what is pending. Then answer the process that asked before, if one did."""
+        with self._connection() as connection:
+            state = repository.find_writer(connection, writer_id=self._writer_id)
+            if state.is_due:
+                repository.upsert_writer(connection, writer_id=self._writer_id)
+        all_written = self._write()
+        if all_written and state.is_asked:
+            with self._connection() as connection:
+                repository.update_answered(
+                    connection, writer_id=self._writer_id, answered=state.asked
+                )
+        return all_written
+
+    def _unregister(self) -> bool:
+        with self._connection() as connection:
+            repository.delete_writer(connection, writer_id=self._writer_id)
+        return True
+
+    def _write(self) -> bool:
+        """Write what is pending now. Return whether all of it could be written.
+
+        A chunk that fails holds up no other. Its error is raised at the end.
+        """
+        all_written = True
+        failure: DatabaseUnavailable | BulkheadFull | None = None
+        for pending, write in (
+            (self._used, _write_uses),
+            (self._digests, repository.update_digests),
+        ):
+            for chunk in self._chunks(pending):
+                try:
+                    all_written &= self._write_chunk(pending, chunk, write)
+                except (DatabaseUnavailable, BulkheadFull) as error:
+                    failure = error
+        if failure is not None:
+            raise failure
+        return all_written
+
+    def _chunks(self, pending: dict[int, Any]) -> Iterator[dict[int, Any]]:
+        with self._lock:
+            remaining = iter(sorted(pending.items()))
+        while chunk := dict(islice(remaining, _CHUNK)):
+            yield chunk
+
+    def _write_chunk(
+        self,
+        pending: dict[int, Any],
+        chunk: dict[int, Any],
+        write: Callable[[Connection, dict[int, Any]], set[int]],
+    ) -> bool:
+        """Write the chunk, and forget what needs no other attempt. Return whether that is all."""
+        try:
+            with self._connection() as connection:
+                written = write(connection, chunk)
+        except DatabaseFault:  # a bug: another attempt would fail too
+            _logger.warning("last uses and digests not recorded")
+            written = set(chunk)
+        with self._lock:
+            for each in written:
+                if pending.get(each) == chunk[each]:  # not used again meanwhile
+                    del pending[each]
+        return len(written) == len(chunk)
 
 
-def _uses(used: Mapping[int, _PendingUse]) -> list[Use]:
+def _write_uses(connection: Connection, used: dict[int, _PendingUse]) -> set[int]:
+    """Record the uses. Return those that need no other attempt."""
     now = monotonic()
-    return [Use(each, secret_id, now - at) for each, (secret_id, at) in used.items()]
-
-
-def _forget(pending: dict[int, Any], written: Mapping[int, Any]) -> None:
-    """Remove what has been written, unless it has changed in the meantime."""
-    for client_secret_id, value in written.items():
-        if pending.get(client_secret_id) == value:
-            del pending[client_secret_id]
+    uses = [Use(each, secret_id, now - at) for each, (secret_id, at) in used.items()]
+    recorded = repository.update_last_use(connection, uses)
+    others = [each for each in uses if each.client_secret_id not in recorded]
+    return recorded | repository.update_ended_last_use(connection, others) if others else recorded

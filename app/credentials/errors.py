@@ -79,11 +79,18 @@ class AmbiguousHint(Exception):
 
 
 class CredentialInUse(Exception):
-    """The credential was used so recently that it must not be revoked."""
+    """The credential was used so recently that it must not be revoked.
 
-    def __init__(self, last_used_at: datetime) -> None:
-        super().__init__(format_time(last_used_at))
+    `last_used_at` is None if it only got a client secret so recently that nobody may have used it.
+    """
+
+    def __init__(self, last_used_at: datetime | None) -> None:
+        super().__init__(last_used_at and format_time(last_used_at))
         self.last_used_at = last_used_at
+
+
+class LastUseUnknown(Exception):
+    """Another process may have uses that it has not recorded. A later attempt may find them."""
 
 
 class HistoryLost(Exception):

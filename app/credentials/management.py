@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from time import sleep
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from app.bulkheads import Bulkheads
 from app.counters import Counter
 from app.credentials import repository
-from app.credentials.background import SETTLE_SECONDS, BackgroundWriter
+from app.credentials.background import BackgroundWriter
 from app.credentials.errors import (
     AmbiguousHint,
     ClientSecretNotFound,
@@ -163,7 +162,9 @@ class CredentialService:
     def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
         """Return the credential with its live client secrets, if it has any."""
         with self._connection() as connection:
-            return _read_detailed(connection, unit_id=caller.unit_id, secret_id=secret_id)
+            return _or_not_found(
+                repository.find_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
+            )
 
     def whois(self, client_id: str) -> DetailedCredential:
         """Return the credential of the client ID, in any unit: for operators.
@@ -175,7 +176,9 @@ class CredentialService:
             if owner is None:
                 raise CredentialNotFound
             unit_id, secret_id = owner
-            return _read_detailed(connection, unit_id=unit_id, secret_id=secret_id)
+            return _or_not_found(
+                repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
+            )
 
     def update(self, caller: Caller, secret_id: str, changes: CredentialChanges) -> None:
         """Make the changes. Values that are already set count as no change and leave no event."""
@@ -267,24 +270,25 @@ class CredentialService:
     def revoke(self, caller: Caller, secret_id: str, *, unused_for: int | None = None) -> None:
         """End the credential and its client secrets on every instance. Its trail stays.
 
-        Raises CredentialInUse if it may have been used in the last `unused_for` seconds. This takes
-        a moment longer, so that other processes can record their latest uses.
+        Raises CredentialInUse if it was used in the last `unused_for` seconds, or has a client
+        secret that is no older. This takes a moment longer, because all other processes record
+        their latest uses first. Raises LastUseUnknown if one of them does not.
         """
         if unused_for is not None:
-            sleep(SETTLE_SECONDS)
+            with self._connection() as connection:
+                self.writer.await_others(connection)
         with self._transaction() as connection:
             credential = _lock(connection, caller, secret_id)
             if unused_for is not None:
-                # those of this process count even if they cannot be recorded now
-                repository.update_last_use(connection, self.writer.uses_of(secret_id))
-                last_used_at = repository.find_last_use(
+                recent = repository.find_recent_use(
                     connection,
                     unit_id=caller.unit_id,
                     secret_id=secret_id,
-                    within_seconds=unused_for + repository.LAST_USE_SECONDS,
+                    within_seconds=unused_for,
+                    seconds_ago=self.writer.seconds_since_use(secret_id),
                 )
-                if last_used_at is not None:
-                    raise CredentialInUse(last_used_at)
+                if recent.last_used_at is not None or recent.has_new_secret:
+                    raise CredentialInUse(recent.last_used_at)
             repository.delete_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             repository.insert_event(connection, caller, credential, "revoked", detail={})
         self.events_written.add("revoked")
@@ -304,9 +308,9 @@ class CredentialService:
     def count_expiring_secrets(self) -> ExpiringSecrets:
         """Count the client secrets, in all units, that expire soon and have no successor.
 
-        It may take three seconds. Raises BulkheadFull if background work is stuck.
+        It may take three seconds. Raises BulkheadFull if an earlier count has not ended.
         """
-        with self.database.connection_for(self.bulkheads.background) as connection:
+        with self.database.connection_for(self.bulkheads.counting) as connection:
             return repository.count_expiring_secrets(connection)
 
     def events(
@@ -361,11 +365,14 @@ class CredentialService:
 
     def _expiry(self, requested: datetime | None) -> datetime | None:
         """Return when a new client secret expires, or None for never. Raises InvalidExpiry."""
-        now = datetime.now(UTC)
         days = self.max_secret_days
+        if requested is None and days is None:
+            return None
+        with self._connection() as connection:
+            now = repository.find_time(connection)
         latest = now + (_TEN_YEARS if days is None else timedelta(days=days))
         if requested is None:
-            return None if days is None else latest.replace(microsecond=0)
+            return latest.replace(microsecond=0)
         if not now < requested <= latest:
             raise InvalidExpiry("10 years" if days is None else f"{days} days")
         return requested
@@ -374,8 +381,11 @@ class CredentialService:
         with self._transaction() as connection:
             repository.lock_unit(connection, unit_id=caller.unit_id)
             changed = repository.change_unit(connection, caller, event)
-        self.events_written.add(event, changed)
-        return changed
+            repository.delete_expired_secrets_of(
+                connection, unit_id=caller.unit_id, secret_ids=changed
+            )
+        self.events_written.add(event, len(changed))
+        return len(changed)
 
     def _find_response(self, request: IdempotentRequest | None) -> ReplayedCredential | None:
         if request is None:
@@ -414,13 +424,6 @@ def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCrede
     return _or_not_found(
         repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
     )
-
-
-def _read_detailed(connection: Connection, *, unit_id: str, secret_id: str) -> DetailedCredential:
-    # in this order, a credential that is revoked between the two reads is not found
-    secrets = repository.select_client_secrets(connection, unit_id=unit_id, secret_id=secret_id)
-    credential = repository.find_credential(connection, unit_id=unit_id, secret_id=secret_id)
-    return replace(_or_not_found(credential), secrets=secrets)
 
 
 def _surviving(connection: Connection, caller: Caller, position: TrailPosition) -> TrailPosition:

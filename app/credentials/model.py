@@ -79,7 +79,7 @@ class CredentialFilter:
 
     `name` is a part of the name, in upper or lower case. A credential is `expiring_before` a time
     if it will have no live client secret by then, or has none now. It is `unused_since` a time if
-    it was last used before then, or never.
+    it was last used before then, or never, and got no client secret since.
     """
 
     client_id: str | None = None
@@ -234,6 +234,26 @@ class Use(NamedTuple):
     client_secret_id: int
     secret_id: str
     seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecentUse:
+    """Why a credential is not unused: its last use, or a client secret that is too new to tell."""
+
+    last_used_at: datetime | None
+    has_new_secret: bool
+
+
+class WriterState(NamedTuple):
+    """What a process that records uses has to do.
+
+    `is_asked` if it has not yet answered question number `asked`. `is_due` if it has to record that
+    it lives.
+    """
+
+    asked: int
+    is_asked: bool
+    is_due: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,21 @@
-"""All SQL about credentials. Each function runs one statement."""
+"""All SQL about credentials. Each function runs one statement.
+
+The order in which rows are locked, so that no two transactions wait for each other:
+
+1. the unit (an advisory lock), 2. credentials, 3. their client secrets, by `client_secret_id`,
+4. their stored responses (`sealed_answers`). A deletion cascades in this order too.
+
+A change to a credential locks its row before the others, so it may wait for all of these. Whoever
+locks client secrets or stored responses without the credential's row skips those that are locked
+(`SKIP LOCKED`) and tries again later: the background writer, and what it deletes every minute.
+`update_digest` locks a single row.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row, scalar_row
@@ -27,6 +39,7 @@ from app.credentials.model import (
     HashedSecret,
     LockedCredential,
     Order,
+    RecentUse,
     StoredResponse,
     StoredSecret,
     Survival,
@@ -34,6 +47,7 @@ from app.credentials.model import (
     UnitEvent,
     Use,
     VerifiedCredential,
+    WriterState,
 )
 from app.database.connection import PreparedSelect
 from app.database.pool import Database
@@ -43,11 +57,16 @@ LAST_USE_SECONDS = 60
 
 RESPONSE_SECONDS = 24 * 60 * 60  # how long a response can be replayed
 
+_SEEN_SECONDS = 10  # how often a writer records that it lives
+_FORGET_SECONDS = 60  # after which a writer that was killed stops no conditional revocation
+
 UnitChange = Literal["disabled", "enabled", "revoked"]
 
 MAX_EVENT_ID = 2**63 - 1  # bigint's
 
 _END_OF_TRAIL = TrailPosition(transaction_id=2**64 - 1, event_id=MAX_EVENT_ID)
+
+_UNKNOWN_WRITER = WriterState(asked=0, is_asked=False, is_due=True)
 
 _UNIT_CHANGES: Mapping[UnitChange, SQL] = {
     "disabled": SQL("""
@@ -163,11 +182,12 @@ def select_credentials(
                 AND (expires_at IS NULL OR expires_at > greatest(%(expiring_before)s, now()))
           ))
           AND (%(unused_since)s::timestamptz IS NULL OR (
-              coalesce(ended_secrets_last_used_at < %(unused_since)s, true)
+              greatest(created_at, ended_secrets_last_used_at) < %(unused_since)s
               AND NOT EXISTS (
                   SELECT FROM client_secrets
                   WHERE client_secrets.secret_id = credentials.secret_id
-                    AND client_secrets.last_used_at >= %(unused_since)s
+                    AND greatest(client_secrets.created_at, client_secrets.last_used_at)
+                        >= %(unused_since)s
               )
           ))
         ORDER BY created_at DESC, secret_id DESC
@@ -188,9 +208,10 @@ def select_credentials(
 def find_credential(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
 ) -> DetailedCredential | None:
-    """Return the credential without its client secrets, or None if the unit has no such one."""
+    """Return the credential with its live client secrets, or None if the unit has no such one."""
     query = """
-        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at, (
+        SELECT credentials.secret_id, unit_id, client_id, name, trust_upstream_consent,
+               credentials.created_at, (
                    SELECT actor FROM credential_events
                    WHERE credential_events.unit_id = credentials.unit_id
                      AND credential_events.secret_id = credentials.secret_id
@@ -201,12 +222,21 @@ def find_credential(
                    SELECT max(client_secrets.last_used_at) FROM client_secrets
                    WHERE client_secrets.secret_id = credentials.secret_id
                )) AS last_used_at,
-               disabled_at
+               disabled_at,
+               client_secret_id, hint, live.created_at, live.last_used_at, expires_at
         FROM credentials
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+        LEFT JOIN client_secrets AS live
+            ON live.secret_id = credentials.secret_id
+            AND (expires_at IS NULL OR expires_at > clock_timestamp())
+        WHERE unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
+        ORDER BY client_secret_id DESC
     """
-    with connection.cursor(row_factory=class_row(DetailedCredential)) as cursor:
-        return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
+    rows = connection.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
+    if not rows:
+        return None
+    of_secret = len(fields(ClientSecret))
+    secrets = [ClientSecret(*row[-of_secret:]) for row in rows if row[-of_secret] is not None]
+    return replace(DetailedCredential(*rows[0][:-of_secret]), secrets=secrets)
 
 
 def find_owner(connection: Connection[TupleRow], *, client_id: str) -> tuple[str, str] | None:
@@ -238,32 +268,55 @@ def lock_credential(
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
 
 
-def find_last_use(
-    connection: Connection[TupleRow], *, unit_id: str, secret_id: str, within_seconds: int
-) -> datetime | None:
-    """Return when the locked credential was last used, or None if it was not `within_seconds`.
+def find_recent_use(
+    connection: Connection[TupleRow],
+    *,
+    unit_id: str,
+    secret_id: str,
+    within_seconds: int,
+    seconds_ago: float | None,
+) -> RecentUse:
+    """Return whether the locked credential was used, or got a client secret, `within_seconds`.
 
-    It locks the client secrets too: a use is recorded only after the transaction.
+    `seconds_ago` is a use that may not be recorded yet. It locks the client secrets too: any other
+    use is recorded only after the transaction.
     """
     query = """
         WITH locked AS (
-            SELECT client_secrets.last_used_at
+            SELECT client_secrets.last_used_at, client_secrets.created_at
             FROM client_secrets JOIN credentials USING (secret_id)
             WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+            ORDER BY client_secret_id
             FOR UPDATE OF client_secrets
-        ), last_use AS (
+        ), latest AS (
             SELECT greatest(
-                ended_secrets_last_used_at, (SELECT max(last_used_at) FROM locked)
-            ) AS at
+                       ended_secrets_last_used_at,
+                       (SELECT max(last_used_at) FROM locked),
+                       clock_timestamp() - make_interval(secs => %(seconds_ago)s::float8)
+                   ) AS used_at,
+                   greatest(
+                       credentials.created_at, (SELECT max(locked.created_at) FROM locked)
+                   ) AS created_at
             FROM credentials
             WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
         )
-        SELECT at FROM last_use
-        WHERE at > clock_timestamp() - make_interval(secs => %(within_seconds)s)
+        SELECT CASE WHEN used_at > clock_timestamp() - make_interval(
+                        secs => %(within_seconds)s + %(last_use_seconds)s
+                    ) THEN used_at END AS last_used_at,
+               created_at > clock_timestamp() - make_interval(
+                   secs => %(within_seconds)s
+               ) AS has_new_secret
+        FROM latest
     """
-    parameters = {"unit_id": unit_id, "secret_id": secret_id, "within_seconds": within_seconds}
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(query, parameters).fetchone()
+    parameters = {
+        "unit_id": unit_id,
+        "secret_id": secret_id,
+        "within_seconds": within_seconds,
+        "last_use_seconds": LAST_USE_SECONDS,
+        "seconds_ago": seconds_ago,
+    }
+    with connection.cursor(row_factory=class_row(RecentUse)) as cursor:
+        return cursor.execute(query, parameters).fetchone() or RecentUse(None, has_new_secret=False)
 
 
 def update_credential(connection: Connection[TupleRow], credential: LockedCredential) -> None:
@@ -281,10 +334,11 @@ def update_credential(connection: Connection[TupleRow], credential: LockedCreden
     connection.execute(query, asdict(credential))
 
 
-def change_unit(connection: Connection[TupleRow], caller: Caller, event: UnitChange) -> int:
+def change_unit(connection: Connection[TupleRow], caller: Caller, event: UnitChange) -> list[str]:
     """Disable, enable or revoke all credentials of the unit, with an event for each.
 
-    Returns how many were changed. Only credentials that were disabled with the unit are enabled.
+    Returns the `secret_id` of each that was changed. Only credentials that were disabled with the
+    unit are enabled.
     """
     query = SQL("""
         WITH changed AS (
@@ -297,9 +351,11 @@ def change_unit(connection: Connection[TupleRow], caller: Caller, event: UnitCha
         SELECT secret_id, unit_id, client_id, name, %(event)s, %(actor)s, %(via)s, %(address)s,
                clock_timestamp(), %(request_id)s, %(detail)s, (SELECT trail_transaction())
         FROM changed
+        RETURNING secret_id
     """).format(change=_UNIT_CHANGES[event])
     parameters = {"event": event, **asdict(caller), "detail": Json({"all": True})}
-    return connection.execute(query, parameters).rowcount
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, parameters).fetchall()
 
 
 def delete_credential(connection: Connection[TupleRow], *, unit_id: str, secret_id: str) -> None:
@@ -400,58 +456,130 @@ def update_digest(
     return connection.execute(query, parameters).rowcount == 1
 
 
-def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> None:
+def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> set[int]:
     """Record when client secrets were used, each at most once a minute.
 
-    If a client secret has been deleted since, the credential keeps the last use. A client secret
-    that is used has reached its owner, so the stored response that contains it is erased.
+    Returns the `client_secret_id` of each that needs no other attempt: not those whose row is
+    locked, or has been deleted. A client secret that is used has reached its owner, so the stored
+    response that contains it is erased.
     """
     query = """
         WITH used AS (
+            SELECT client_secret_id, clock_timestamp() - make_interval(secs => seconds_ago) AS at
+            FROM unnest(%(client_secret_ids)s::bigint[], %(seconds_ago)s::float8[])
+                AS used (client_secret_id, seconds_ago)
+        ), taken AS (
+            SELECT client_secret_id, at
+            FROM client_secrets JOIN used USING (client_secret_id)
+            ORDER BY client_secret_id
+            FOR NO KEY UPDATE OF client_secrets SKIP LOCKED
+        ), recorded AS (
+            UPDATE client_secrets SET last_used_at = taken.at
+            FROM taken
+            WHERE client_secrets.client_secret_id = taken.client_secret_id
+              AND coalesce(last_used_at < taken.at - make_interval(secs => %(seconds)s), true)
+        ), stored AS (
+            SELECT key_hash, client_secret_id
+            FROM sealed_answers JOIN taken USING (client_secret_id)
+        ), erased AS (
+            DELETE FROM sealed_answers
+            WHERE key_hash IN (
+                SELECT key_hash FROM sealed_answers
+                WHERE key_hash IN (SELECT key_hash FROM stored)
+                FOR UPDATE SKIP LOCKED
+            )
+            RETURNING key_hash
+        )
+        SELECT client_secret_id FROM taken
+        WHERE client_secret_id NOT IN (
+            SELECT client_secret_id FROM stored
+            WHERE key_hash NOT IN (SELECT key_hash FROM erased)
+        )
+    """
+    parameters = {
+        "client_secret_ids": [each.client_secret_id for each in uses],
+        "seconds_ago": [each.seconds_ago for each in uses],
+        "seconds": LAST_USE_SECONDS,
+    }
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return set(cursor.execute(query, parameters).fetchall())
+
+
+def update_ended_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> set[int]:
+    """Let credentials keep the uses of those client secrets that have been deleted.
+
+    Call it after `update_last_use`: it is a statement of its own, because it has to see a deletion
+    that was committed during that one. Returns the `client_secret_id` of each that needs no other
+    attempt: not those that still exist, or whose credential is locked.
+    """
+    query = """
+        WITH ended AS (
             SELECT client_secret_id, secret_id,
                    clock_timestamp() - make_interval(secs => seconds_ago) AS at
             FROM unnest(
                 %(client_secret_ids)s::bigint[], %(secret_ids)s::text[], %(seconds_ago)s::float8[]
             ) AS used (client_secret_id, secret_id, seconds_ago)
-        ), recorded AS (
-            UPDATE client_secrets SET last_used_at = used.at
-            FROM used
-            WHERE client_secrets.client_secret_id = used.client_secret_id
-              AND coalesce(last_used_at < used.at - make_interval(secs => %(seconds)s), true)
-        ), erased AS (
-            DELETE FROM sealed_answers
-            USING used
-            WHERE sealed_answers.client_secret_id = used.client_secret_id
+            WHERE NOT EXISTS (
+                SELECT FROM client_secrets
+                WHERE client_secrets.client_secret_id = used.client_secret_id
+            )
+        ), taken AS (
+            SELECT secret_id FROM credentials
+            WHERE secret_id IN (SELECT secret_id FROM ended)
+            ORDER BY secret_id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ), kept AS (
+            UPDATE credentials
+            SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, latest.at)
+            FROM (
+                SELECT secret_id, max(at) AS at FROM ended JOIN taken USING (secret_id)
+                GROUP BY secret_id
+            ) AS latest
+            WHERE credentials.secret_id = latest.secret_id
         )
-        UPDATE credentials
-        SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, ended.at)
-        FROM (
-            SELECT used.secret_id, max(used.at) AS at
-            FROM used LEFT JOIN client_secrets USING (client_secret_id)
-            WHERE client_secrets.client_secret_id IS NULL
-            GROUP BY used.secret_id
-        ) AS ended
-        WHERE credentials.secret_id = ended.secret_id
+        SELECT client_secret_id FROM ended
+        WHERE secret_id IN (SELECT secret_id FROM taken)
+           OR NOT EXISTS (SELECT FROM credentials WHERE credentials.secret_id = ended.secret_id)
     """
     parameters = {
         "client_secret_ids": [each.client_secret_id for each in uses],
         "secret_ids": [each.secret_id for each in uses],
         "seconds_ago": [each.seconds_ago for each in uses],
-        "seconds": LAST_USE_SECONDS,
     }
-    connection.execute(query, parameters)
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return set(cursor.execute(query, parameters).fetchall())
 
 
-def update_digests(connection: Connection[TupleRow], digests: dict[int, bytes]) -> None:
-    """Store each client secret's digest, by `client_secret_id`."""
+def update_digests(connection: Connection[TupleRow], digests: Mapping[int, bytes]) -> set[int]:
+    """Store each client secret's digest, by `client_secret_id`.
+
+    Returns the `client_secret_id` of each that needs no other attempt: not those that are locked.
+    """
     query = """
-        UPDATE client_secrets SET digest = renewed.digest
-        FROM unnest(%(client_secret_ids)s::bigint[], %(digests)s::bytea[])
-            AS renewed (client_secret_id, digest)
-        WHERE client_secrets.client_secret_id = renewed.client_secret_id
+        WITH renewed AS (
+            SELECT client_secret_id, digest
+            FROM unnest(%(client_secret_ids)s::bigint[], %(digests)s::bytea[])
+                AS renewed (client_secret_id, digest)
+        ), taken AS (
+            SELECT client_secret_id, renewed.digest
+            FROM client_secrets JOIN renewed USING (client_secret_id)
+            ORDER BY client_secret_id
+            FOR NO KEY UPDATE OF client_secrets SKIP LOCKED
+        ), stored AS (
+            UPDATE client_secrets SET digest = taken.digest
+            FROM taken
+            WHERE client_secrets.client_secret_id = taken.client_secret_id
+        )
+        SELECT client_secret_id FROM renewed
+        WHERE client_secret_id IN (SELECT client_secret_id FROM taken)
+           OR NOT EXISTS (
+               SELECT FROM client_secrets
+               WHERE client_secrets.client_secret_id = renewed.client_secret_id
+           )
     """
     parameters = {"client_secret_ids": list(digests), "digests": list(digests.values())}
-    connection.execute(query, parameters)
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return set(cursor.execute(query, parameters).fetchall())
 
 
 def delete_client_secrets(
@@ -488,6 +616,76 @@ def delete_client_secrets(
         "keep": [each.client_secret_id for each in keep],
     }
     connection.execute(query, parameters)
+
+
+def delete_expired_secrets_of(
+    connection: Connection[TupleRow], *, unit_id: str, secret_ids: Sequence[str]
+) -> None:
+    """Delete the expired client secrets of these credentials of the unit, which are locked."""
+    query = """
+        WITH ended AS (
+            DELETE FROM client_secrets
+            USING credentials
+            WHERE credentials.secret_id = client_secrets.secret_id
+              AND unit_id = %(unit_id)s
+              AND credentials.secret_id = ANY(%(secret_ids)s::text[])
+              AND expires_at <= clock_timestamp()
+            RETURNING client_secrets.secret_id, client_secrets.last_used_at
+        )
+        UPDATE credentials
+        SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, latest.last_used_at)
+        FROM (
+            SELECT secret_id, max(last_used_at) AS last_used_at FROM ended GROUP BY secret_id
+        ) AS latest
+        WHERE unit_id = %(unit_id)s AND credentials.secret_id = latest.secret_id
+    """
+    connection.execute(query, {"unit_id": unit_id, "secret_ids": list(secret_ids)})
+
+
+def delete_expired_secrets(connection: Connection[TupleRow], *, limit: int) -> int:
+    """Delete at most `limit` client secrets, in all units, that have expired. Return how many.
+
+    Otherwise they would be live again if the database's clock were set back. Their credentials
+    keep their last use. Those that are locked are left for the next time.
+    """
+    query = """
+        WITH credential AS (
+            SELECT secret_id FROM credentials
+            WHERE secret_id IN (
+                SELECT secret_id FROM client_secrets
+                WHERE expires_at <= now()
+                ORDER BY expires_at
+                LIMIT %(limit)s
+            )
+            ORDER BY secret_id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ), expired AS (
+            SELECT client_secret_id
+            FROM client_secrets JOIN credential USING (secret_id)
+            WHERE expires_at <= now()
+            ORDER BY client_secret_id
+            LIMIT %(limit)s
+            FOR UPDATE OF client_secrets SKIP LOCKED
+        ), ended AS (
+            DELETE FROM client_secrets
+            WHERE client_secret_id IN (SELECT client_secret_id FROM expired)
+              AND expires_at <= now()
+            RETURNING secret_id, last_used_at
+        ), kept AS (
+            UPDATE credentials
+            SET ended_secrets_last_used_at = greatest(
+                ended_secrets_last_used_at, latest.last_used_at
+            )
+            FROM (
+                SELECT secret_id, max(last_used_at) AS last_used_at FROM ended
+                GROUP BY secret_id
+            ) AS latest
+            WHERE credentials.secret_id = latest.secret_id
+        )
+        SELECT count(*) FROM ended
+    """
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, {"limit": limit}).fetchone() or 0
 
 
 def expire_client_secrets(
@@ -792,17 +990,121 @@ def insert_stored_response(
     connection.execute(query, {**asdict(response), "secret_id": secret_id})
 
 
-def delete_old_responses(connection: Connection[TupleRow]) -> None:
-    """Erase the stored responses, and the fingerprints, that are too old to be found."""
-    query = """
-        WITH erased AS (
-            DELETE FROM sealed_answers
-            WHERE created_at <= now() - make_interval(secs => %(seconds)s)
-        )
-        DELETE FROM answered_requests
-        WHERE created_at <= now() - make_interval(secs => %(seconds)s)
+def delete_old_responses(connection: Connection[TupleRow], *, limit: int) -> int:
+    """Erase at most `limit` requests that are too old to be repeated, with their responses.
+
+    Returns how many. Those that are locked are left for the next time.
     """
-    connection.execute(query, {"seconds": RESPONSE_SECONDS})
+    query = """
+        WITH old_response AS (
+            SELECT key_hash FROM sealed_answers
+            WHERE created_at <= now() - make_interval(secs => %(seconds)s)
+            ORDER BY created_at
+            LIMIT %(limit)s
+            FOR UPDATE SKIP LOCKED
+        ), old_request AS (
+            SELECT key_hash FROM answered_requests
+            WHERE created_at <= now() - make_interval(secs => %(seconds)s)
+            ORDER BY created_at
+            LIMIT %(limit)s
+            FOR UPDATE SKIP LOCKED
+        ), response AS (
+            DELETE FROM sealed_answers WHERE key_hash IN (SELECT key_hash FROM old_response)
+            RETURNING key_hash
+        ), request AS (
+            DELETE FROM answered_requests WHERE key_hash IN (SELECT key_hash FROM old_request)
+            RETURNING key_hash
+        )
+        SELECT greatest((SELECT count(*) FROM response), (SELECT count(*) FROM request))
+    """
+    parameters = {"seconds": RESPONSE_SECONDS, "limit": limit}
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, parameters).fetchone() or 0
+
+
+def find_writer(connection: Connection[TupleRow], *, writer_id: UUID) -> WriterState:
+    """Return what the writer has to do. It only reads, because it runs several times a second."""
+    query = """
+        SELECT coalesce(asked, 0) AS asked,
+               coalesce(asked > answered, false) AS is_asked,
+               coalesce(
+                   seen_at < now() - make_interval(secs => %(seconds)s), true
+               ) AS is_due
+        FROM (SELECT %(writer_id)s::uuid AS writer_id) AS mine
+        LEFT JOIN writers USING (writer_id)
+    """
+    parameters = {"writer_id": writer_id, "seconds": _SEEN_SECONDS}
+    with connection.cursor(row_factory=class_row(WriterState)) as cursor:
+        return cursor.execute(query, parameters).fetchone() or _UNKNOWN_WRITER
+
+
+def upsert_writer(connection: Connection[TupleRow], *, writer_id: UUID) -> None:
+    """Record that the writer lives, and forget those that have not been seen for a minute.
+
+    The minute ends when this writer was last seen: after an outage for all, everybody has time to
+    return.
+    """
+    query = """
+        WITH forgotten AS (
+            SELECT writer_id FROM writers
+            WHERE seen_at < (SELECT seen_at FROM writers WHERE writer_id = %(writer_id)s)
+                            - make_interval(secs => %(seconds)s)
+            ORDER BY writer_id
+            FOR UPDATE SKIP LOCKED
+        ), deleted AS (
+            DELETE FROM writers WHERE writer_id IN (SELECT writer_id FROM forgotten)
+        )
+        INSERT INTO writers (writer_id) VALUES (%(writer_id)s)
+        ON CONFLICT (writer_id) DO UPDATE SET seen_at = now()
+    """
+    connection.execute(query, {"writer_id": writer_id, "seconds": _FORGET_SECONDS})
+
+
+def update_answered(connection: Connection[TupleRow], *, writer_id: UUID, answered: int) -> None:
+    """Record that the writer has recorded what it knew of when it was asked."""
+    query = "UPDATE writers SET answered = %(answered)s WHERE writer_id = %(writer_id)s"
+    connection.execute(query, {"writer_id": writer_id, "answered": answered})
+
+
+def delete_writer(connection: Connection[TupleRow], *, writer_id: UUID) -> None:
+    """Forget the writer: it has recorded everything, and knows of nothing more."""
+    query = "DELETE FROM writers WHERE writer_id = %(writer_id)s"
+    connection.execute(query, {"writer_id": writer_id})
+
+
+def ask_writers(connection: Connection[TupleRow], *, except_for: UUID) -> dict[UUID, int]:
+    """Ask all other writers to record what they know of. Return the number of each question."""
+    query = """
+        WITH asked AS (
+            SELECT writer_id FROM writers WHERE writer_id <> %(except_for)s
+            ORDER BY writer_id
+            FOR UPDATE
+        )
+        UPDATE writers SET asked = asked + 1
+        WHERE writer_id IN (SELECT writer_id FROM asked)
+        RETURNING writer_id, asked
+    """
+    return dict(connection.execute(query, {"except_for": except_for}).fetchall())
+
+
+def count_unanswered(connection: Connection[TupleRow], asked: Mapping[UUID, int]) -> int:
+    """Count the questions without an answer, of writers that have not ended since."""
+    query = """
+        SELECT count(*)
+        FROM unnest(%(writer_ids)s::uuid[], %(asked)s::bigint[]) AS question (writer_id, number)
+        JOIN writers USING (writer_id)
+        WHERE answered < number
+    """
+    parameters = {"writer_ids": list(asked), "asked": list(asked.values())}
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, parameters).fetchone() or 0
+
+
+def find_time(connection: Connection[TupleRow]) -> datetime:
+    """Return the database's time: the only clock that decides when a client secret expires."""
+    time: datetime
+    [(time,)] = connection.execute("SELECT clock_timestamp()").fetchall()
+    return time.astimezone(UTC)
 
 
 def _like_pattern(text: str) -> str:

@@ -62,6 +62,7 @@ class Metrics:
             "bcrypt": bulkheads.hashing,
             "key_fetch": bulkheads.key_fetch,
             "background": bulkheads.background.bulkhead,
+            "counting": bulkheads.counting.bulkhead,
         }
         self._files: WorkerFiles | None = None
         self._is_leader = False

@@ -29,6 +29,8 @@ GRANT SELECT, INSERT, DELETE,
     ON client_secrets TO credentials_service;
 GRANT SELECT, INSERT ON credential_events TO credentials_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_answers, answered_requests TO credentials_service;
+GRANT SELECT, INSERT (writer_id), DELETE, UPDATE (asked, answered, seen_at)
+    ON writers TO credentials_service;
 GRANT SELECT ON _yoyo_migration, trail_histories TO credentials_service;
 
 -- The service asks for these limits itself, but a pooler such as PgBouncer may drop its request.

@@ -162,6 +162,14 @@ def test_an_expired_secret_is_not_found(member, path, issued, rotated, rows):
 # Revoke what is not in use
 
 
+def created(rows, seconds_ago):
+    for table in ("client_secrets", "credentials"):
+        rows.execute(
+            f"UPDATE {table} SET created_at = now() - make_interval(secs => %(ago)s)",
+            ago=seconds_ago,
+        )
+
+
 def used(rows, seconds_ago):
     rows.execute(
         "UPDATE client_secrets SET last_used_at = now() - make_interval(secs => %(ago)s)",
@@ -186,16 +194,40 @@ def test_a_use_may_be_a_minute_later_than_recorded(member, path, rows):
 
 
 def test_a_use_is_not_more_than_a_minute_later_than_recorded(member, path, rows):
+    created(rows, 7200)
     used(rows, 3600 + 60)
     assert member.delete(f"{path}?unused_for=3600").status_code == 204
 
 
-@pytest.mark.parametrize("unused_for", ["60", "3600", "31536000"])
-def test_a_credential_that_was_never_used_is_revoked(member, path, unused_for):
+@pytest.mark.parametrize("unused_for", [60, 3600, 31536000])
+def test_a_credential_that_was_never_used_is_revoked(member, path, rows, unused_for):
+    created(rows, unused_for)
     assert member.delete(f"{path}?unused_for={unused_for}").status_code == 204
 
 
+@pytest.mark.parametrize("unused_for", [3600, 31536000])
+def test_a_credential_that_nobody_may_have_used_yet_is_not_revoked(
+    member, path, rows, unused_for, trail
+):
+    created(rows, unused_for - 600)
+    answer = member.delete(f"{path}?unused_for={unused_for}")
+    assert (answer.status_code, answer.json["detail"]) == (
+        409,
+        "The newest client secret was created within unused_for",
+    )
+    assert answer.json["type"] == "/docs/errors#credential-in-use"
+    assert "last_used_at" not in answer.json
+    assert trail() == ["issued"]
+
+
+def test_a_new_client_secret_counts_like_a_use(member, path, rows):
+    created(rows, 7200)
+    assert member.post(f"{path}/rotate").status_code == 200
+    assert member.delete(f"{path}?unused_for=3600").status_code == 409
+
+
 def test_a_credential_that_was_used_long_ago_is_revoked(member, path, rows, trail):
+    created(rows, 7300)
     used(rows, 7200)
     assert member.delete(f"{path}?unused_for=3600").status_code == 204
     assert trail() == ["revoked", "issued"]

@@ -91,16 +91,36 @@ def test_a_secret_is_no_longer_live_at_the_moment_when_it_expires(issue, names, 
     assert names(expiring_before="2030-01-01T00:00:00Z") == ["x"]
 
 
+def made_long_ago(rows):
+    rows.execute(
+        "WITH aged AS (UPDATE client_secrets SET created_at = '2025-01-01Z') "
+        "UPDATE credentials SET created_at = created_at - interval '10 years'"
+    )
+
+
 def test_unused_since_finds_credentials_not_used_since_then(issue, names, rows, service):
     issue("never")
     used, ended = issue("used"), issue("ended")
     set_secret(rows, used, "last_used_at", "2025-06-01T10:00:00Z")
     set_secret(rows, ended, "last_used_at", "2025-07-01T10:00:00Z")
     service.rotate(caller(), ended.secret_id, overlap_seconds=0)
+    made_long_ago(rows)
     assert names(unused_since="2025-06-01T10:00:00Z") == ["never"]
     assert names(unused_since="2025-06-01T10:00:01Z") == ["used", "never"]
     assert names(unused_since="2025-07-01T10:00:00Z") == ["used", "never"]
     assert names(unused_since="2025-07-01T10:00:01Z") == ["ended", "used", "never"]
+
+
+def test_never_used_counts_from_the_creation_of_the_newest_client_secret(
+    issue, names, rows, service
+):
+    rotated = issue("rotated")
+    issue("never")
+    made_long_ago(rows)
+    issue("new")
+    service.rotate(caller(), rotated.secret_id, overlap_seconds=3600)
+    assert names(unused_since=time_in(minutes=-1)) == ["never"]
+    assert names(unused_since=time_in(minutes=1)) == ["new", "never", "rotated"]
 
 
 def test_filters_are_combined(issue, names, service):

@@ -170,7 +170,7 @@ def test_a_request_that_failed_may_be_repeated(post, app_with, issuer, rows):
 def test_an_answer_is_kept_for_a_day(app, post, store_earlier):
     first = post()
     store_earlier("23:59:00")
-    app.services.writer.erase_old_responses()
+    app.services.writer.clean_up()
     assert post().data == first.data
 
 
@@ -187,7 +187,7 @@ def test_old_answers_are_erased(app, post, rows, store_earlier):
     post(key="a" * 16)
     store_earlier("24 hours")
     post(key="b" * 16)
-    app.services.writer.erase_old_responses()
+    app.services.writer.clean_up()
     assert rows.count("sealed_answers") == rows.count("answered_requests") == 1
 
 
@@ -200,8 +200,8 @@ def test_a_process_erases_old_answers_in_the_background(app_with, post, rows, st
 
 def test_answers_that_cannot_be_erased_are_logged(settings, capfd):
     unreachable = replace(settings, database_url="postgresql://postgres@127.0.0.1:1/x")
-    create_app(unreachable).services.writer.erase_old_responses()
-    assert '"old answers not erased"' in capfd.readouterr().out
+    create_app(unreachable).services.writer.clean_up()
+    assert '"old responses and expired client secrets not deleted"' in capfd.readouterr().out
 
 
 def test_an_answer_is_erased_once_its_secret_was_verified(app, post, rows, client):
@@ -263,7 +263,7 @@ def test_a_request_whose_answer_was_erased_is_remembered_for_a_day(
 ):
     use(post())
     store_earlier("23:59:00")
-    app.services.writer.erase_old_responses()
+    app.services.writer.clean_up()
     assert is_erased(post())
     store_earlier("00:01:00")
     again = post(name="other")

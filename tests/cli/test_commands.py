@@ -332,7 +332,7 @@ def test_list_takes_the_filters_of_the_api(run, issued_json):
     assert names("--client-id", issued_json["client_id"]) == ["CRM backend"]
     assert names("--expiring-before", time_in(days=2)) == ["Web shop"]
     assert names("--disabled") == []
-    assert names("--enabled", "--unused-since", time_in(days=0)) == ["Web shop", "CRM backend"]
+    assert names("--enabled", "--unused-since", time_in(days=1)) == ["Web shop", "CRM backend"]
 
 
 def test_end_secret_ends_one_of_two(run, issued_json, rows):
@@ -458,6 +458,21 @@ def test_revoke_refuses_a_credential_in_use(run, issued_json, rows):
     failed = run("revoke", issued_json["secret_id"], *UNIT, "--unused-for", "3600", "--yes")
     assert failed.returncode == 1
     assert "used within --unused-for (last_used_at 20" in failed.stderr
+    assert is_live(rows, issued_json["client_secret"])
+
+
+def test_revoke_refuses_a_credential_that_is_too_new_to_be_unused(run, issued_json, rows):
+    failed = run("revoke", issued_json["secret_id"], *UNIT, "--unused-for", "3600", "--yes")
+    assert failed.returncode == 1
+    assert "The newest client secret was created within --unused-for.\n" in failed.stderr
+    assert is_live(rows, issued_json["client_secret"])
+
+
+def test_revoke_tells_that_a_process_has_not_recorded_its_uses(run, issued_json, rows):
+    rows.execute("INSERT INTO writers (writer_id) VALUES (gen_random_uuid())")
+    failed = run("revoke", issued_json["secret_id"], *UNIT, "--unused-for", "3600", "--yes")
+    assert failed.returncode == 4
+    assert "Another process has not recorded its latest uses yet." in failed.stderr
     assert is_live(rows, issued_json["client_secret"])
 
 

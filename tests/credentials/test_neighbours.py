@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.credentials.errors import CredentialInUse
 from app.credentials.model import CredentialChanges
 from tests.helpers import caller
 
@@ -30,6 +31,11 @@ def rotate_and_end_one(service, issued):
     service.end_secret(caller(), issued.secret_id, issued.client_secret[-4:])
 
 
+def refuse_to_revoke(service, issued):
+    with pytest.raises(CredentialInUse):
+        service.revoke(caller(), issued.secret_id, unused_for=60)
+
+
 CHANGES = {
     "update": lambda service, issued: service.update(
         caller(),
@@ -45,9 +51,7 @@ CHANGES = {
     "replace what was used": replace_what_was_used,
     "end one secret": rotate_and_end_one,
     "revoke": lambda service, issued: service.revoke(caller(), issued.secret_id),
-    "revoke unless used": lambda service, issued: service.revoke(
-        caller(), issued.secret_id, unused_for=60
-    ),
+    "refuse to revoke": refuse_to_revoke,
     "use": use,
     "use and replace": use_and_replace,
 }
@@ -88,6 +92,18 @@ def test_a_change_leaves_every_other_credential_unchanged(service, issued, other
     assert len(before) == len(others)
     change(service, issued)
     assert stored(rows, without=issued) == before
+
+
+def test_a_conditional_revocation_looks_at_its_own_credential_only(service, issued, others, rows):
+    rows.execute("UPDATE client_secrets SET created_at = '2025-01-01Z'")
+    rows.execute(
+        "UPDATE credentials SET created_at = '2025-01-01Z' WHERE secret_id = %(secret_id)s",
+        secret_id=issued.secret_id,
+    )
+    before = stored(rows, without=issued)
+    service.revoke(caller(), issued.secret_id, unused_for=60)
+    assert stored(rows, without=issued) == before
+    assert rows.count("credentials") == len(others)
 
 
 @pytest.mark.parametrize("verb", ["disable_all", "enable_all", "revoke_all"])

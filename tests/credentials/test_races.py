@@ -192,6 +192,19 @@ def test_a_use_that_is_being_recorded_prevents_the_revocation(service, issued, d
     assert is_live(rows, issued.client_secret)
 
 
+def test_a_credential_is_shown_as_it_was_at_one_moment(service, issued, database_url, rows):
+    """The read waits in its middle, while another session ends the secret and disables it all."""
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("LOCK TABLE credential_events")
+        reading = pool.submit(service.get, caller(), issued.secret_id)
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1, HANG_SECONDS)
+        other.execute("UPDATE credentials SET disabled_at = now()")
+        other.execute("DELETE FROM client_secrets")
+        other.commit()
+        shown = reading.result()
+    assert (shown.disabled_at is None) == bool(shown.secrets)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -231,8 +231,9 @@ def test_nothing_is_hashed_while_the_database_is_down(app_without_database, issu
         assert_unavailable(lambda: issue(member))
         return len(hashed) - before
 
-    assert hashes_of_an_issue() == 1  # the first caller finds out
+    hashes_of_an_issue()  # the first caller finds out, if the background writer has not
     wait_until(lambda: hashes_of_an_issue() == 0)
+    assert [hashes_of_an_issue() for _ in range(3)] == [0] * 3
 
 
 @pytest.mark.parametrize("path", ["/secrets", "/verify"])
@@ -358,7 +359,7 @@ def test_the_service_works_with_the_least_privileges(postgres, app_with, issuer)
     for enabled in (False, True):
         body = {"trust_upstream_consent": True, "enabled": enabled}
         assert member.put(path, json=body).status_code == 204
-    app.services.writer.erase_old_responses()
+    app.services.writer.clean_up()
     for verb in ("disable_all", "enable_all"):
         assert getattr(app.services.credentials, verb)(caller()) == 1
     assert member.delete(f"{path}?unused_for=60").status_code == 409

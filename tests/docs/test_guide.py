@@ -65,6 +65,8 @@ def test_ending_the_previous_secret_works(code, token, issued, service, rows):
 
 
 def test_revoking_an_unused_credential_works(code, token, issued, rows):
+    for table in ("credentials", "client_secrets"):
+        rows.execute(f"UPDATE {table} SET created_at = created_at - interval '31 days'")
     output(["sh", "-c", code("End")], token | {"SECRET_ID": issued.secret_id})
     assert rows.count("credentials") == 0
 

@@ -39,20 +39,20 @@ def link_header(page: Page[Any, Any], query: Mapping[str, Any]) -> dict[str, str
     """Return the Link header to the next page, or no header if there is none."""
     if page.next is None:
         return {}
-    return {"Link": next_link(request.path, query, page.next, request.view_args)}
+    return {"Link": next_link(request.path, query, page.next, _scope())}
 
 
 def next_link(
     path: str,
     query: Mapping[str, Any],
     position: Position,
-    path_parameters: Mapping[str, str] | None = None,
+    scope: Mapping[str, str] | None = None,
 ) -> str:
     """Return the value of a Link to the page that starts after the position.
 
     It is relative, so that it is right behind a proxy that changes the host or the scheme.
     """
-    cursor = encode_cursor(Cursor(position, fingerprint_of(query, path_parameters)))
+    cursor = encode_cursor(Cursor(position, fingerprint_of(query, scope)))
     parameters = urlencode({**_filters(query), "limit": query["limit"], "cursor": cursor})
     return f'<{path}?{parameters}>; rel="next"'
 
@@ -82,18 +82,33 @@ def decode_cursor(text: str, read_position: Callable[[str], Position]) -> Cursor
     return cursor
 
 
-def fingerprint_of(
-    query: Mapping[str, Any], path_parameters: Mapping[str, str] | None = None
-) -> str:
-    """Return a hash of the query's filters and the path's parameters, which identify the list.
+def belongs_to_list(fingerprint: str, query: Mapping[str, Any]) -> bool:
+    """Tell whether the request asks for the list of this fingerprint.
+
+    In cursors of earlier releases, the fingerprint does not include the unit. They stay valid,
+    because followers keep them.
+    """
+    return fingerprint in {
+        fingerprint_of(query, _scope()),
+        fingerprint_of(query, request.view_args),
+    }
+
+
+def fingerprint_of(query: Mapping[str, Any], scope: Mapping[str, str] | None = None) -> str:
+    """Return a hash of the query's filters and the scope, which together identify the list.
 
     It is an empty string if there are none.
     """
-    identity = {**(path_parameters or {}), **_filters(query)}
+    identity = {**(scope or {}), **_filters(query)}
     if not identity:
         return ""
     text = json.dumps(identity, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _scope() -> dict[str, str]:
+    """Return what limits the list besides its filters: the path's parameters and the unit."""
+    return {**(request.view_args or {}), "unit_id": request.record.unit_id or ""}
 
 
 def _filters(query: Mapping[str, Any]) -> dict[str, str]:

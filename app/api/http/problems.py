@@ -387,14 +387,17 @@ AMBIGUOUS_HINT = _problem(
 _CREDENTIAL_IN_USE = ProblemType(
     "credential-in-use",
     409,
-    "The credential was used within `unused_for`. `last_used_at` says when.",
+    "The credential was used within `unused_for`, and `last_used_at` says when. Or it was not, but "
+    "its newest client secret was made within that time, so its sender may not have it yet.",
     "Find out who uses it, or revoke it without `unused_for`.",
     "Yes, once it has been unused for that long.",
 )
 
 
-def credential_in_use(last_used_at: datetime) -> Problem:
-    """Return the problem of a credential that was used too recently to be revoked."""
+def credential_in_use(last_used_at: datetime | None) -> Problem:
+    """Return the problem of a credential that was used, or is too new, to be revoked."""
+    if last_used_at is None:
+        return Problem(_CREDENTIAL_IN_USE, "The newest client secret was created within unused_for")
     return Problem(
         _CREDENTIAL_IN_USE,
         "The credential was used within unused_for",
@@ -476,6 +479,11 @@ UNAVAILABLE = _problem(
     retry=_AFTER,
     headers=_retry_after(RETRY_AFTER_SECONDS),
 )
+LAST_USE_UNKNOWN = Problem(
+    UNAVAILABLE.type,
+    "Another process has not recorded its latest uses yet",
+    _retry_after(RETRY_AFTER_SECONDS),
+)
 NOT_READY = _problem(
     "not-migrated",
     503,
@@ -520,6 +528,7 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem | Callable[[Any], Problem]] = {
     errors.AmbiguousHint: AMBIGUOUS_HINT,
     errors.CredentialInUse: lambda error: credential_in_use(error.last_used_at),
     errors.HistoryLost: HISTORY_LOST,
+    errors.LastUseUnknown: LAST_USE_UNKNOWN,
     errors.RequestInProgress: REQUEST_IN_PROGRESS,
     errors.ResponseErased: RESPONSE_ERASED,
     errors.IdempotencyKeyReused: IDEMPOTENCY_KEY_REUSED,

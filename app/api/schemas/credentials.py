@@ -161,9 +161,9 @@ class RevocationSchema(Schema):
     unused_for = QueryIntegerField(
         MIN_UNUSED_SECONDS,
         MAX_UNUSED_SECONDS,
-        description="Revoke it only if it has not been used for this many seconds, from a minute "
-        "to a year. A use up to a minute earlier counts too, because uses are recorded to the "
-        "minute.",
+        description="Revoke it only if it has not been used, and got no client secret, for this "
+        "many seconds, from a minute to a year. A use up to a minute earlier counts too, because "
+        "uses are recorded to the minute.",
     )
 
 

@@ -5,11 +5,10 @@ from typing import Any, get_args
 
 from marshmallow import Schema, ValidationError, fields, post_load
 
-from app.api.http.application import request
 from app.api.http.pagination import (
     Position,
+    belongs_to_list,
     decode_cursor,
-    fingerprint_of,
     read_credential_position,
     read_event_id,
     read_trail_position,
@@ -71,7 +70,7 @@ class _PageSchema(Schema):
     def check_cursor(self, query: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "cursor" in query:
             position, fingerprint = query["cursor"]
-            if fingerprint != fingerprint_of(query, request.view_args):
+            if not belongs_to_list(fingerprint, query):
                 raise ValidationError(CursorField.error_detail, "cursor")
             query["cursor"] = position
         return query
@@ -90,8 +89,8 @@ class CredentialPageSchema(_PageSchema):
         "Only credentials that will have no live client secret by this time, or have none now."
     )
     unused_since = RequestTimeField(
-        "Only credentials that were last used before this time, or were never used. "
-        "`last_used_at` is exact to a minute."
+        "Only credentials that were last used before this time, or never, and whose client secrets "
+        "were all created before it. `last_used_at` is exact to a minute."
     )
 
 

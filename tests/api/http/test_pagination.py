@@ -4,8 +4,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from app.api.http.pagination import fingerprint_of
-from app.credentials.model import CredentialChanges
+from app.api.http.pagination import fingerprint_of, next_link
+from app.credentials.model import CredentialChanges, CredentialPosition
 from tests.conftest import client_of
 from tests.helpers import caller, names, next_of
 
@@ -105,12 +105,45 @@ def test_pages_are_stable_while_credentials_are_added_and_deleted(member, issue,
     assert joined(all_pages(member, next_of(first))) == ["n3", "n1", "n0"]
 
 
-def test_a_cursor_from_another_unit_shows_none_of_its_credentials(app, issuer, member, issue):
-    issue(3, unit_id="unit_other", prefix="other")
-    issue(3)
+@pytest.mark.parametrize(
+    "path", ["/secrets", "/secrets?enabled=true", "/secrets/events", "/secrets/events?order=asc"]
+)
+def test_a_cursor_of_another_unit_is_rejected(app, issuer, member, service, path):
     stranger = client_of(app, issuer.sign(unit_id="unit_other"))
-    cursor_page = next_of(stranger.get("/secrets?limit=1"))
-    assert set(names(member.get(cursor_page))) <= {"n0", "n1", "n2"}
+    for unit_id in ("unit_other", "unit_demo"):
+        for name in ("a", "b"):
+            service.issue(caller(unit_id), name=name)
+    page = next_of(stranger.get(f"{path}{'&' if '?' in path else '?'}limit=1"))
+    assert stranger.get(page).status_code == 200
+    answer = member.get(page)
+    assert (answer.status_code, answer.json["detail"]) == (
+        400,
+        "cursor is not valid for this list",
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/secrets", {"limit": 1}),
+        ("/secrets", {"limit": 1, "enabled": True}),
+        ("/secrets/events", {"limit": 1, "order": "asc"}),
+    ],
+    ids=str,
+)
+def test_a_cursor_from_before_the_unit_was_in_it_stays_valid(member, service, path, query):
+    """A follower keeps its cursor while the service is upgraded."""
+    for name in ("a", "b"):
+        service.issue(caller(), name=name)
+    if path == "/secrets":
+        [newest, _] = service.list(caller()).items
+        position = CredentialPosition(newest.created_at, newest.secret_id)
+    else:
+        [oldest, _] = service.unit_events(caller(), order="asc").items
+        position = oldest.position
+    link = next_link(path, query, position)
+    [found] = member.get(link[1:].split(">")[0]).json
+    assert found["name"] == ("a" if path == "/secrets" else "b")
 
 
 @pytest.mark.parametrize(
