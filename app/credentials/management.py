@@ -341,6 +341,9 @@ class CredentialService:
         is always a next page. A client that keeps asking for it never misses an event.
         """
         with self._connection() as connection:
+            window = repository.find_trail_window(
+                connection, unit_id=caller.unit_id, since=only.since, until=only.until
+            )
             events = repository.select_unit_events(
                 connection,
                 unit_id=caller.unit_id,
@@ -348,10 +351,12 @@ class CredentialService:
                 order=order,
                 limit=limit + 1,
                 after=after,
+                window=window,
             )
         page = _page(events, limit, lambda each: each.position)
         if order == "asc" and page.next is None:
-            return replace(page, next=events[-1].position if events else after or START_OF_TRAIL)
+            # not only after the last event that passed the filter: nobody looks at these again
+            return replace(page, next=window.newest or after or START_OF_TRAIL)
         return page
 
     def _expiry(self, requested: datetime | None) -> datetime | None:

@@ -30,6 +30,7 @@ from app.credentials.model import (
     StoredResponse,
     StoredSecret,
     TrailPosition,
+    TrailWindow,
     UnitEvent,
     Use,
     VerifiedCredential,
@@ -139,15 +140,15 @@ def select_credentials(
           AND (%(client_id)s::text IS NULL OR client_id = %(client_id)s)
           AND (%(name)s::text IS NULL OR name ILIKE %(name)s)
           AND (%(enabled)s::boolean IS NULL OR (disabled_at IS NULL) = %(enabled)s)
-          AND (%(expiring_before)s::timestamptz IS NULL OR NOT EXISTS (
-              SELECT FROM client_secrets
+          AND (%(expiring_before)s::timestamptz IS NULL OR 0 = (
+              SELECT count(*) FROM client_secrets
               WHERE client_secrets.secret_id = credentials.secret_id
                 AND (expires_at IS NULL OR expires_at > greatest(%(expiring_before)s, now()))
           ))
           AND (%(unused_since)s::timestamptz IS NULL OR (
               coalesce(ended_secrets_last_used_at < %(unused_since)s, true)
-              AND NOT EXISTS (
-                  SELECT FROM client_secrets
+              AND 0 = (
+                  SELECT count(*) FROM client_secrets
                   WHERE client_secrets.secret_id = credentials.secret_id
                     AND client_secrets.last_used_at >= %(unused_since)s
               )
@@ -564,11 +565,15 @@ def select_events(
     limit: int,
     before: int | None,
 ) -> list[Event]:
-    """Return the credential's events that are older than the event `before`, newest first."""
+    """Return the credential's events that are older than the event `before`, newest first.
+
+    The sub-select hides the value from the planner. Where a credential has many events, the planner
+    would look for them in the whole table, or in the trail of the whole unit.
+    """
     query = """
         SELECT event_id, event, actor, at, request_id, detail
         FROM credential_events
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s AND event_id < %(before)s
+        WHERE unit_id = %(unit_id)s AND secret_id = (SELECT %(secret_id)s) AND event_id < %(before)s
         ORDER BY event_id DESC
         LIMIT %(limit)s
     """
@@ -601,6 +606,52 @@ def select_event_keys(
         return set(cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall())
 
 
+def find_trail_window(
+    connection: Connection[TupleRow],
+    *,
+    unit_id: str,
+    since: datetime | None,
+    until: datetime | None,
+) -> TrailWindow:
+    """Return where the unit's events between the times are, and the last one that can be followed.
+
+    An event can be followed once no running transaction can still add an earlier one. The trail is
+    not quite in the order of its times: a transaction may take long, and the server's clock may be
+    set back. So the window is a day wider on both sides.
+    """
+    query = """
+        SELECT earlier.transaction_id::text::bigint, earlier.event_id,
+               later.transaction_id::text::bigint, later.event_id,
+               newest.transaction_id::text::bigint, newest.event_id
+        FROM pg_current_snapshot() AS snapshot
+        LEFT JOIN LATERAL (
+            SELECT transaction_id, event_id FROM credential_events
+            WHERE unit_id = %(unit_id)s AND at < %(since)s::timestamptz - interval '1 day'
+            ORDER BY at DESC
+            LIMIT 1
+        ) AS earlier ON true
+        LEFT JOIN LATERAL (
+            SELECT transaction_id, event_id FROM credential_events
+            WHERE unit_id = %(unit_id)s AND at >= %(until)s::timestamptz + interval '1 day'
+            ORDER BY at
+            LIMIT 1
+        ) AS later ON true
+        LEFT JOIN LATERAL (
+            SELECT transaction_id, event_id FROM credential_events
+            WHERE unit_id = %(unit_id)s AND transaction_id < pg_snapshot_xmin(snapshot)
+            ORDER BY transaction_id DESC, event_id DESC
+            LIMIT 1
+        ) AS newest ON true
+    """
+    parameters = {"unit_id": unit_id, "since": since, "until": until}
+    [found] = connection.execute(query, parameters).fetchall()
+    positions = [
+        None if event_id is None else TrailPosition(transaction_id, event_id)
+        for transaction_id, event_id in zip(found[::2], found[1::2], strict=True)
+    ]
+    return TrailWindow(*positions)
+
+
 def select_unit_events(  # noqa: PLR0913  each is a part of the query
     connection: Connection[TupleRow],
     *,
@@ -609,29 +660,35 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     order: Order,
     limit: int,
     after: TrailPosition | None,
+    window: TrailWindow,
 ) -> list[UnitEvent]:
-    """Return the unit's events that pass the filter, starting after `after`.
+    """Return the unit's events in the window that pass the filter, starting after `after`.
 
-    In ascending order, an event is shown only once no running transaction can still add an earlier
-    one. So a client that follows the trail never misses an event, however late it is committed. A
-    position from before the database was restored from a dump counts as the position of an event in
-    the dump (docs/operations.md).
+    In ascending order, only events that can be followed are shown. So a client that follows the
+    trail never misses an event, however late it is committed. A position from before the database
+    was restored from a dump counts as the position of an event in the dump (docs/operations.md).
+    The sub-select is that of `select_events`.
     """
+    start, end = window.earlier or START_OF_TRAIL, window.later or _END_OF_TRAIL
     if order == "asc":
         direction = SQL("ASC")
-        after = after or START_OF_TRAIL
+        start = max(start, after or START_OF_TRAIL)
+        end = min(end, window.newest or START_OF_TRAIL)
         page = SQL("""
-            transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-            AND (transaction_id, event_id) > (
-                CASE WHEN %(transaction_id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
-                     THEN %(transaction_id)s::xid8 ELSE '0'::xid8 END,
-                %(event_id)s::bigint
+            (transaction_id, event_id) > (
+                CASE WHEN %(start)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
+                     THEN %(start)s::xid8 ELSE '0'::xid8 END,
+                %(start_event_id)s::bigint
             )
+            AND (transaction_id, event_id) <= (%(end)s::xid8, %(end_event_id)s::bigint)
         """)
     else:
         direction = SQL("DESC")
-        after = after or _END_OF_TRAIL
-        page = SQL("(transaction_id, event_id) < (%(transaction_id)s::xid8, %(event_id)s::bigint)")
+        end = min(end, after or _END_OF_TRAIL)
+        page = SQL("""
+            (transaction_id, event_id) > (%(start)s::xid8, %(start_event_id)s::bigint)
+            AND (transaction_id, event_id) < (%(end)s::xid8, %(end_event_id)s::bigint)
+        """)
     query = SQL("""
         SELECT event_id, event, actor, at, request_id, detail,
                transaction_id::text::bigint AS transaction_id, secret_id,
@@ -652,7 +709,7 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
         WHERE unit_id = %(unit_id)s AND {page}
           AND (%(event)s::text IS NULL OR event = %(event)s)
           AND (%(actor)s::text IS NULL OR actor = %(actor)s)
-          AND (%(secret_id)s::text IS NULL OR secret_id = %(secret_id)s)
+          AND (%(secret_id)s::text IS NULL OR secret_id = (SELECT %(secret_id)s::text))
           AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
           AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
         ORDER BY credential_events.transaction_id {direction}, event_id {direction}
