@@ -68,6 +68,9 @@ _TEN_YEARS = timedelta(days=3653)  # with three leap days
 
 MAX_LIVE_SECRETS = 2
 
+# For a change to all credentials of a unit, which may be a million. Only operators make it.
+UNIT_CHANGE_SECONDS = 300.0
+
 MAX_ITEMS = 1000  # in one response, however long the list is
 
 _EVERYTHING = CredentialFilter()
@@ -157,6 +160,11 @@ class CredentialService:
         return _page(
             credentials, limit, lambda each: CredentialPosition(each.created_at, each.secret_id)
         )
+
+    def count(self, caller: Caller, *, enabled: bool | None = None) -> int:
+        """Count the unit's credentials, or only those that are enabled or not."""
+        with self._connection() as connection:
+            return repository.count_credentials(connection, unit_id=caller.unit_id, enabled=enabled)
 
     def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
         """Return the credential with its live client secrets, if it has any."""
@@ -371,7 +379,7 @@ class CredentialService:
         return requested
 
     def _change_unit(self, caller: Caller, event: repository.UnitChange) -> int:
-        with self._transaction() as connection:
+        with self.database.transaction(UNIT_CHANGE_SECONDS) as connection:
             repository.lock_unit(connection, unit_id=caller.unit_id)
             changed = repository.change_unit(connection, caller, event)
         self.events_written.add(event, changed)

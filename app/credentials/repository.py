@@ -131,7 +131,10 @@ def select_credentials(
     limit: int,
     after: CredentialPosition | None,
 ) -> list[Credential]:
-    """Return the unit's credentials that pass the filter, newest first, starting after `after`."""
+    """Return the unit's credentials that pass the filter, newest first, starting after `after`.
+
+    It counts, because for NOT EXISTS Postgres may read the client secrets of all units.
+    """
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credentials
@@ -166,6 +169,20 @@ def select_credentials(
     }
     with connection.cursor(row_factory=class_row(Credential)) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def count_credentials(
+    connection: Connection[TupleRow], *, unit_id: str, enabled: bool | None
+) -> int:
+    """Count the credentials of the unit, or only those that are enabled or not."""
+    query = """
+        SELECT count(*) FROM credentials
+        WHERE unit_id = %(unit_id)s
+          AND (%(enabled)s::boolean IS NULL OR (disabled_at IS NULL) = %(enabled)s)
+    """
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        [count] = cursor.execute(query, {"unit_id": unit_id, "enabled": enabled}).fetchall()
+    return int(count)
 
 
 def find_credential(
@@ -340,7 +357,8 @@ def count_expiring_secrets(connection: Connection[TupleRow]) -> ExpiringSecrets:
     """Count the client secrets, in all units, that expire soon and have no successor.
 
     For operators. A successor is a client secret of the same credential that expires later. Only
-    the 20,000 that expire first are looked at, so that it takes less than a second.
+    the 20,000 that expire first are looked at, each in the index: with NOT EXISTS, Postgres would
+    read the whole table.
     """
     query = """
         WITH ending AS (
@@ -355,8 +373,8 @@ def count_expiring_secrets(connection: Connection[TupleRow]) -> ExpiringSecrets:
                ) AS within_7_days,
                count(*) AS within_30_days
         FROM ending
-        WHERE NOT EXISTS (
-            SELECT FROM client_secrets AS successor
+        WHERE 0 = (
+            SELECT count(*) FROM client_secrets AS successor
             WHERE successor.secret_id = ending.secret_id
               AND (successor.expires_at IS NULL
                    OR (successor.expires_at, successor.client_secret_id)
@@ -718,8 +736,10 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     parameters = {
         "unit_id": unit_id,
         **asdict(only),
-        "transaction_id": str(after.transaction_id),
-        "event_id": after.event_id,
+        "start": str(start.transaction_id),
+        "start_event_id": start.event_id,
+        "end": str(end.transaction_id),
+        "end_event_id": end.event_id,
         "limit": limit,
     }
     with connection.cursor(row_factory=class_row(UnitEvent)) as cursor:
