@@ -72,26 +72,30 @@ _SPREAD_OVER_TRANSACTIONS = """
         );
     END $$
 """
-_OF_THE_WRITING_TRANSACTION = """
-    ALTER TABLE credential_events ALTER transaction_id SET DEFAULT pg_current_xact_id();
-    DROP SEQUENCE written
+_DEFAULT = """
+    SELECT column_default FROM information_schema.columns
+    WHERE table_name = 'credential_events' AND column_name = 'transaction_id'
 """
 
 
-def fill(connection: psycopg.Connection[Any], *, has_transactions: bool) -> None:
+def fill(connection: psycopg.Connection[Any]) -> None:
     """Make a million credentials, client secrets and events, as a superuser in autocommit mode.
 
-    It works at any schema from the first one on; `has_transactions` if 0004 is applied.
+    It works at any schema from the first one on.
     """
     connection.execute("SET synchronous_commit = off")
     connection.execute("SET session_replication_role = replica")  # no foreign keys
-    if has_transactions:
+    default = connection.execute(_DEFAULT).fetchone()
+    if default:  # before 0004 there is no such column
         connection.execute(_SPREAD_OVER_TRANSACTIONS)
     with _unindexed(connection):
         for statement in (_CREDENTIALS, _CLIENT_SECRETS, _EVENTS):
             connection.execute(statement)
-    if has_transactions:
-        connection.execute(_OF_THE_WRITING_TRANSACTION)
+    if default:
+        connection.execute(
+            f"ALTER TABLE credential_events ALTER transaction_id SET DEFAULT {default[0]}"
+        )
+        connection.execute("DROP SEQUENCE written")
     connection.execute("RESET session_replication_role")
     connection.execute("VACUUM ANALYZE")
 

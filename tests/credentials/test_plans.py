@@ -247,7 +247,7 @@ def big_database():
     with new_postgres(fsync="off", autovacuum="off", max_wal_size="4GB") as uri:
         migrate(uri)
         with closing(psycopg.connect(uri, autocommit=True)) as connection:
-            fill(connection, has_transactions=True)
+            fill(connection)
         yield uri
 
 

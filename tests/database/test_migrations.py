@@ -43,6 +43,12 @@ def test_every_migration_explains_itself_in_its_first_line():
         assert path.read_text().startswith("-- "), path.name
 
 
+def test_no_migration_waits_for_a_lock_longer_than_the_others():
+    """A verification would queue behind it for too long (CONTRIBUTING.md)."""
+    for path in (ROOT / "migrations_sql").iterdir():
+        assert "lock_timeout" not in path.read_text(), path.name
+
+
 def test_an_empty_database_is_migrated(empty_database):
     assert migrate(empty_database) == SHIPPED
     assert migrate(empty_database) == []

@@ -125,7 +125,7 @@ def test_no_verification_fails_while_a_big_database_is_migrated(directory, setti
         shutil.copy(FILES[0], directory)
         migrate(uri, directory=directory)
         with psycopg.connect(uri, autocommit=True) as connection:
-            fill(connection, has_transactions=False)
+            fill(connection)
             client_secret = insert_credential(connection)
         for number, file in enumerate(FILES[1:], 1):
             if number <= BEFORE_TODAYS_STATEMENT:
