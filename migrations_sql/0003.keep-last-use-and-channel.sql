@@ -1,7 +1,5 @@
 -- Keep a credential's last use when a client secret is deleted, and the channel of each change.
 
-SET LOCAL lock_timeout = '2s';  -- everybody else would queue behind it; try again instead
-
 -- Client secrets that have ended are deleted, so their last use moves here. (Its name is not that of
 -- a column of client_secrets: in the joins of the previous release it would be ambiguous.)
 ALTER TABLE credentials ADD COLUMN ended_secrets_last_used_at timestamptz;

@@ -1,13 +1,5 @@
 -- Let a credential be disabled, a trail be followed, and a lost answer be given again.
 
-SET LOCAL lock_timeout = '2s';  -- everybody else would queue behind it; try again instead
-
--- Null while the credential is enabled. What was disabled together with its whole unit is enabled
--- together with it, and nothing else is.
-ALTER TABLE credentials
-    ADD COLUMN disabled_at timestamptz,
-    ADD COLUMN disabled_with_unit boolean NOT NULL DEFAULT false;
-
 -- An event also says where the request came from, and the client ID and name of the credential at
 -- that moment: the credential may be gone when somebody reads its trail. These are null in events
 -- that are older than the columns.
@@ -49,3 +41,11 @@ CREATE TABLE sealed_answers (
 
 CREATE INDEX sealed_answers_client_secret_id ON sealed_answers (client_secret_id);
 CREATE INDEX sealed_answers_created_at ON sealed_answers (created_at);
+
+-- Last, because nobody can verify from here until the migration ends.
+--
+-- Null while the credential is enabled. What was disabled together with its whole unit is enabled
+-- together with it, and nothing else is.
+ALTER TABLE credentials
+    ADD COLUMN disabled_at timestamptz,
+    ADD COLUMN disabled_with_unit boolean NOT NULL DEFAULT false;

@@ -1,7 +1,5 @@
 -- Keep the trail in order after a failover or a restore, when transaction IDs run on from an earlier one.
 
-SET LOCAL lock_timeout = '2s';  -- everybody else would queue behind it; try again instead
-
 -- The servers, and their timelines, on which the trail was written. On another server, or after the
 -- loss of commits, transaction IDs start from a lower number. So each history has a `base`, a
 -- multiple of 10^12, which is added to them: its events come after those of all earlier histories,

@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +15,7 @@ from app.api.schemas.credentials import CredentialSchema, VerifiedCredentialSche
 from app.api.schemas.events import UnitEventSchema
 from app.bulkheads import Bulkheads
 from app.cli import parameters
-from app.cli.failures import EXIT_STATUSES, reported
+from app.cli.failures import EXIT_STATUSES, Unavailable, reported
 from app.cli.follow import follow_events
 from app.cli.output import (
     print_credential,
@@ -29,7 +29,7 @@ from app.cli.output import (
 from app.cli.reapply import read_trail, summary
 from app.cli.terminal import confirm, read_secret
 from app.cli.token_check import check_token
-from app.credentials.management import CredentialService
+from app.credentials.management import UNIT_CHANGE_SECONDS, CredentialService
 from app.credentials.model import (
     Caller,
     CredentialChanges,
@@ -40,8 +40,9 @@ from app.credentials.model import (
     Position,
 )
 from app.credentials.reapply import Reapply
+from app.database.errors import DatabaseTooSlow
 from app.database.migrations import migrate
-from app.database.pool import Database
+from app.database.pool import STATEMENT_SECONDS, Database
 from app.identifiers import new_request_id
 from app.services import Domain
 from app.settings import CredentialSettings, Settings, database_url_from_environment
@@ -251,9 +252,11 @@ def disable_command(
             service.update(caller, secret_id, CredentialChanges(enabled=False))
             _print_done("disabled", secret_id, as_json=as_json)
         else:
-            enabled = CredentialFilter(enabled=True)
-            confirm(lambda: f"Disable {_how_many(service, caller, enabled)} of {unit}?", yes=yes)
-            _print_count("disabled", service.disable_all(caller), unit, as_json=as_json)
+            confirm(
+                lambda: f"Disable {_how_many(service.count(caller, enabled=True))} of {unit}?",
+                yes=yes,
+            )
+            _change_all(service.disable_all, "disabled", caller, as_json=as_json)
 
 
 @main.command("enable")
@@ -270,7 +273,7 @@ def enable_command(
             service.update(caller, secret_id, CredentialChanges(enabled=True))
             _print_done("enabled", secret_id, as_json=as_json)
         else:
-            _print_count("enabled", service.enable_all(caller), unit, as_json=as_json)
+            _change_all(service.enable_all, "enabled", caller, as_json=as_json)
 
 
 @main.command("revoke")
@@ -300,10 +303,12 @@ def revoke_command(
             _print_done("revoked", secret_id, as_json=as_json)
         else:
             confirm(
-                lambda: f"Revoke {_how_many(service, caller)} of {unit}? This cannot be undone.",
+                lambda: (
+                    f"Revoke {_how_many(service.count(caller))} of {unit}? This cannot be undone."
+                ),
                 yes=yes,
             )
-            _print_count("revoked", service.revoke_all(caller), unit, as_json=as_json)
+            _change_all(service.revoke_all, "revoked", caller, as_json=as_json)
 
 
 @main.command("events")
@@ -397,11 +402,8 @@ def _revoke_question(service: CredentialService, caller: Caller, secret_id: str)
     return f"Revoke {credential.name} ({credential.client_id}, {used})? This cannot be undone."
 
 
-def _how_many(
-    service: CredentialService, caller: Caller, only: CredentialFilter = _EVERYTHING
-) -> str:
-    found = _all_pages(lambda position: service.list(caller, only=only, after=position))
-    return "the one credential" if len(found) == 1 else f"all {len(found)} credentials"
+def _how_many(count: int) -> str:
+    return "the one credential" if count == 1 else f"all {count} credentials"
 
 
 def _no_such(unit: str, secret_id: str | None) -> str:
@@ -412,7 +414,18 @@ def _print_done(done: str, secret_id: str, *, as_json: bool) -> None:
     print_done(f"{done.capitalize()} {secret_id}.", as_json=as_json, done=done, secret_id=secret_id)
 
 
-def _print_count(done: str, count: int, unit: str, *, as_json: bool) -> None:
+def _change_all(
+    change: Callable[[Caller], int], done: str, caller: Caller, *, as_json: bool
+) -> None:
+    """Change all credentials of the unit, and print how many were changed."""
+    unit = caller.unit_id
+    try:
+        count = change(caller)
+    except DatabaseTooSlow:
+        raise Unavailable(
+            f"Nothing was {done}: to change all credentials of {unit} took the database longer "
+            f"than {UNIT_CHANGE_SECONDS:.0f} s."
+        ) from None
     credentials = "credential" if count == 1 else "credentials"
     print_done(
         f"{done.capitalize()} {count} {credentials} of {unit}.",
@@ -441,9 +454,16 @@ def _domain(no_such: str = "") -> Iterator[Domain]:
         try:
             database.check()
             database.open(wait_seconds=_CONNECT_SECONDS)
-            yield Domain.from_settings(settings, database, Bulkheads.for_verifiers(1))
+            yield Domain.from_settings(settings, database, _bulkheads())
         finally:
             database.close()
+
+
+def _bulkheads() -> Bulkheads:
+    """Return bulkheads that outwait `statement_timeout`: an error then says that it was slow."""
+    bulkheads = Bulkheads.for_verifiers(1)
+    management = replace(bulkheads.management, seconds=STATEMENT_SECONDS + 1.0)
+    return replace(bulkheads, management=management)
 
 
 def _all_pages(read_page: Callable[[Position | None], Page[Item, Position]]) -> list[Item]:

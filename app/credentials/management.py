@@ -68,6 +68,9 @@ _TEN_YEARS = timedelta(days=3653)  # with three leap days
 
 MAX_LIVE_SECRETS = 2
 
+# For a change to all credentials of a unit, which may be a million. Only operators make it.
+UNIT_CHANGE_SECONDS = 300.0
+
 MAX_ITEMS = 1000  # in one response, however long the list is
 
 _EVERYTHING = CredentialFilter()
@@ -158,6 +161,11 @@ class CredentialService:
         return _page(
             credentials, limit, lambda each: CredentialPosition(each.created_at, each.secret_id)
         )
+
+    def count(self, caller: Caller, *, enabled: bool | None = None) -> int:
+        """Count the unit's credentials, or only those that are enabled or not."""
+        with self._connection() as connection:
+            return repository.count_credentials(connection, unit_id=caller.unit_id, enabled=enabled)
 
     def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
         """Return the credential with its live client secrets, if it has any."""
@@ -350,6 +358,9 @@ class CredentialService:
         with self._connection() as connection:
             if order == "asc" and after is not None:
                 after = _surviving(connection, caller, after)
+            window = repository.find_trail_window(
+                connection, unit_id=caller.unit_id, since=only.since, until=only.until
+            )
             events = repository.select_unit_events(
                 connection,
                 unit_id=caller.unit_id,
@@ -357,10 +368,13 @@ class CredentialService:
                 order=order,
                 limit=limit + 1,
                 after=after,
+                window=window,
             )
         page = _page(events, limit, lambda each: each.position)
         if order == "asc" and page.next is None:
-            return replace(page, next=events[-1].position if events else after or START_OF_TRAIL)
+            # not only after the last event that passed the filter: nobody looks at these again
+            newest, before = window.newest or START_OF_TRAIL, after or START_OF_TRAIL
+            return replace(page, next=max(newest, before))
         return page
 
     def _expiry(self, requested: datetime | None) -> datetime | None:
@@ -378,7 +392,7 @@ class CredentialService:
         return requested
 
     def _change_unit(self, caller: Caller, event: repository.UnitChange) -> int:
-        with self._transaction() as connection:
+        with self.database.transaction(UNIT_CHANGE_SECONDS) as connection:
             repository.lock_unit(connection, unit_id=caller.unit_id)
             changed = repository.change_unit(connection, caller, event)
             repository.delete_expired_secrets_of(

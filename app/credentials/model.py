@@ -73,6 +73,17 @@ class TrailPosition(NamedTuple):
 START_OF_TRAIL = TrailPosition(transaction_id=0, event_id=0)
 
 
+class TrailWindow(NamedTuple):
+    """A part of a unit's trail: all events between two times are between `earlier` and `later`.
+
+    `newest` is the last event that can be followed. Each is None if there is no such event.
+    """
+
+    earlier: TrailPosition | None
+    later: TrailPosition | None
+    newest: TrailPosition | None
+
+
 @dataclass(frozen=True, slots=True)
 class CredentialFilter:
     """Which credentials to list: those that meet every condition that is not None.

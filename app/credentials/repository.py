@@ -44,6 +44,7 @@ from app.credentials.model import (
     StoredSecret,
     Survival,
     TrailPosition,
+    TrailWindow,
     UnitEvent,
     Use,
     VerifiedCredential,
@@ -167,7 +168,10 @@ def select_credentials(
     limit: int,
     after: CredentialPosition | None,
 ) -> list[Credential]:
-    """Return the unit's credentials that pass the filter, newest first, starting after `after`."""
+    """Return the unit's credentials that pass the filter, newest first, starting after `after`.
+
+    It counts, because for NOT EXISTS Postgres may read the client secrets of all units.
+    """
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
         FROM credentials
@@ -176,15 +180,15 @@ def select_credentials(
           AND (%(client_id)s::text IS NULL OR client_id = %(client_id)s)
           AND (%(name)s::text IS NULL OR name ILIKE %(name)s)
           AND (%(enabled)s::boolean IS NULL OR (disabled_at IS NULL) = %(enabled)s)
-          AND (%(expiring_before)s::timestamptz IS NULL OR NOT EXISTS (
-              SELECT FROM client_secrets
+          AND (%(expiring_before)s::timestamptz IS NULL OR 0 = (
+              SELECT count(*) FROM client_secrets
               WHERE client_secrets.secret_id = credentials.secret_id
                 AND (expires_at IS NULL OR expires_at > greatest(%(expiring_before)s, now()))
           ))
           AND (%(unused_since)s::timestamptz IS NULL OR (
               greatest(created_at, ended_secrets_last_used_at) < %(unused_since)s
-              AND NOT EXISTS (
-                  SELECT FROM client_secrets
+              AND 0 = (
+                  SELECT count(*) FROM client_secrets
                   WHERE client_secrets.secret_id = credentials.secret_id
                     AND greatest(client_secrets.created_at, client_secrets.last_used_at)
                         >= %(unused_since)s
@@ -203,6 +207,20 @@ def select_credentials(
     }
     with connection.cursor(row_factory=class_row(Credential)) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def count_credentials(
+    connection: Connection[TupleRow], *, unit_id: str, enabled: bool | None
+) -> int:
+    """Count the credentials of the unit, or only those that are enabled or not."""
+    query = """
+        SELECT count(*) FROM credentials
+        WHERE unit_id = %(unit_id)s
+          AND (%(enabled)s::boolean IS NULL OR (disabled_at IS NULL) = %(enabled)s)
+    """
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        [count] = cursor.execute(query, {"unit_id": unit_id, "enabled": enabled}).fetchall()
+    return int(count)
 
 
 def find_credential(
@@ -414,7 +432,8 @@ def count_expiring_secrets(connection: Connection[TupleRow]) -> ExpiringSecrets:
     """Count the client secrets, in all units, that expire soon and have no successor.
 
     For operators. A successor is a client secret of the same credential that expires later. Only
-    the 20,000 that expire first are looked at, so that it takes less than a second.
+    the 20,000 that expire first are looked at, each in the index: with NOT EXISTS, Postgres would
+    read the whole table.
     """
     query = """
         WITH ending AS (
@@ -429,8 +448,8 @@ def count_expiring_secrets(connection: Connection[TupleRow]) -> ExpiringSecrets:
                ) AS within_7_days,
                count(*) AS within_30_days
         FROM ending
-        WHERE NOT EXISTS (
-            SELECT FROM client_secrets AS successor
+        WHERE 0 = (
+            SELECT count(*) FROM client_secrets AS successor
             WHERE successor.secret_id = ending.secret_id
               AND (successor.expires_at IS NULL
                    OR (successor.expires_at, successor.client_secret_id)
@@ -781,11 +800,15 @@ def select_events(
     limit: int,
     before: int | None,
 ) -> list[Event]:
-    """Return the credential's events that are older than the event `before`, newest first."""
+    """Return the credential's events that are older than the event `before`, newest first.
+
+    The sub-select hides the value from the planner. Where a credential has many events, the planner
+    would look for them in the whole table, or in the trail of the whole unit.
+    """
     query = """
         SELECT event_id, event, actor, at, request_id, detail
         FROM credential_events
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s AND event_id < %(before)s
+        WHERE unit_id = %(unit_id)s AND secret_id = (SELECT %(secret_id)s) AND event_id < %(before)s
         ORDER BY event_id DESC
         LIMIT %(limit)s
     """
@@ -846,6 +869,52 @@ def select_event_keys(connection: Connection[TupleRow], *, since: datetime) -> s
         return set(cursor.execute(query, {"since": since}).fetchall())
 
 
+def find_trail_window(
+    connection: Connection[TupleRow],
+    *,
+    unit_id: str,
+    since: datetime | None,
+    until: datetime | None,
+) -> TrailWindow:
+    """Return where the unit's events between the times are, and the last one that can be followed.
+
+    An event can be followed once no running transaction can still add an earlier one. The trail is
+    not quite in the order of its times: a transaction may take long, and the server's clock may be
+    set back. So the window is a day wider on both sides.
+    """
+    query = """
+        SELECT earlier.transaction_id::text::bigint, earlier.event_id,
+               later.transaction_id::text::bigint, later.event_id,
+               newest.transaction_id::text::bigint, newest.event_id
+        FROM trail_horizon() AS horizon
+        LEFT JOIN LATERAL (
+            SELECT transaction_id, event_id FROM credential_events
+            WHERE unit_id = %(unit_id)s AND at < %(since)s::timestamptz - interval '1 day'
+            ORDER BY at DESC
+            LIMIT 1
+        ) AS earlier ON true
+        LEFT JOIN LATERAL (
+            SELECT transaction_id, event_id FROM credential_events
+            WHERE unit_id = %(unit_id)s AND at >= %(until)s::timestamptz + interval '1 day'
+            ORDER BY at
+            LIMIT 1
+        ) AS later ON true
+        LEFT JOIN LATERAL (
+            SELECT transaction_id, event_id FROM credential_events
+            WHERE unit_id = %(unit_id)s AND transaction_id < horizon
+            ORDER BY transaction_id DESC, event_id DESC
+            LIMIT 1
+        ) AS newest ON true
+    """
+    parameters = {"unit_id": unit_id, "since": since, "until": until}
+    [found] = connection.execute(query, parameters).fetchall()
+    positions = [
+        None if event_id is None else TrailPosition(transaction_id, event_id)
+        for transaction_id, event_id in zip(found[::2], found[1::2], strict=True)
+    ]
+    return TrailWindow(*positions)
+
+
 def select_unit_events(  # noqa: PLR0913  each is a part of the query
     connection: Connection[TupleRow],
     *,
@@ -854,23 +923,30 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     order: Order,
     limit: int,
     after: TrailPosition | None,
+    window: TrailWindow,
 ) -> list[UnitEvent]:
-    """Return the unit's events that pass the filter, starting after `after`.
+    """Return the unit's events in the window that pass the filter, starting after `after`.
 
-    In ascending order, an event is shown only once no running transaction can still add an earlier
-    one. So a client that follows the trail never misses an event, however late it is committed.
+    In ascending order, only events that can be followed are shown. So a client that follows the
+    trail never misses an event, however late it is committed. The sub-select is that of
+    `select_events`.
     """
+    start, end = window.earlier or START_OF_TRAIL, window.later or _END_OF_TRAIL
     if order == "asc":
         direction = SQL("ASC")
-        after = after or START_OF_TRAIL
+        start = max(start, after or START_OF_TRAIL)
+        end = min(end, window.newest or START_OF_TRAIL)
         page = SQL("""
-            transaction_id < (SELECT trail_horizon())
-            AND (transaction_id, event_id) > (%(transaction_id)s::xid8, %(event_id)s::bigint)
+            (transaction_id, event_id) > (%(start)s::xid8, %(start_event_id)s::bigint)
+            AND (transaction_id, event_id) <= (%(end)s::xid8, %(end_event_id)s::bigint)
         """)
     else:
         direction = SQL("DESC")
-        after = after or _END_OF_TRAIL
-        page = SQL("(transaction_id, event_id) < (%(transaction_id)s::xid8, %(event_id)s::bigint)")
+        end = min(end, after or _END_OF_TRAIL)
+        page = SQL("""
+            (transaction_id, event_id) > (%(start)s::xid8, %(start_event_id)s::bigint)
+            AND (transaction_id, event_id) < (%(end)s::xid8, %(end_event_id)s::bigint)
+        """)
     query = SQL("""
         SELECT event_id, event, actor, at, request_id, detail,
                transaction_id::text::bigint AS transaction_id, secret_id,
@@ -891,7 +967,7 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
         WHERE unit_id = %(unit_id)s AND {page}
           AND (%(event)s::text IS NULL OR event = %(event)s)
           AND (%(actor)s::text IS NULL OR actor = %(actor)s)
-          AND (%(secret_id)s::text IS NULL OR secret_id = %(secret_id)s)
+          AND (%(secret_id)s::text IS NULL OR secret_id = (SELECT %(secret_id)s::text))
           AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
           AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
         ORDER BY credential_events.transaction_id {direction}, event_id {direction}
@@ -900,8 +976,10 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     parameters = {
         "unit_id": unit_id,
         **asdict(only),
-        "transaction_id": str(after.transaction_id),
-        "event_id": after.event_id,
+        "start": str(start.transaction_id),
+        "start_event_id": start.event_id,
+        "end": str(end.transaction_id),
+        "end_event_id": end.event_id,
         "limit": limit,
     }
     with connection.cursor(row_factory=class_row(UnitEvent)) as cursor:

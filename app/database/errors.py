@@ -32,6 +32,10 @@ class DatabaseUnavailable(Exception):
         self.reason = reason
 
 
+class DatabaseTooSlow(DatabaseUnavailable):
+    """The database ended a statement that took too long. Its transaction changed nothing."""
+
+
 class DatabaseFault(Exception):
     """The database rejected one of our statements: a bug. The message never quotes values."""
 
@@ -47,7 +51,9 @@ def unavailable(error: psycopg.Error) -> DatabaseUnavailable:
     """Return the exception to raise for a transient error."""
     state = error.sqlstate or ""
     reasons = [words for prefix, words in _TRANSIENT.items() if state.startswith(prefix)]
-    return DatabaseUnavailable(describe(error), *reasons[:1])
+    is_slow = isinstance(error, psycopg.errors.QueryCanceled)
+    kind = DatabaseTooSlow if is_slow else DatabaseUnavailable
+    return kind(describe(error), *reasons[:1])
 
 
 def unreachable(error: psycopg.Error) -> DatabaseUnavailable:

@@ -4,13 +4,14 @@ import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 import psycopg
 from psycopg.rows import TupleRow
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
-from yoyo.migrations import MigrationList, default_migration_table
+from yoyo.migrations import Migration, MigrationList, default_migration_table
 
 from app.database.connection import connection_parameters
 from app.database.errors import unreachable
@@ -24,6 +25,11 @@ _SESSION_OPTIONS = (
     "-c idle_in_transaction_session_timeout=10s -c idle_session_timeout=10s "
     "-c client_connection_check_interval=1s"
 )
+# While a migration waits for a table's lock, everybody else queues behind it, and a verification
+# fails after 500 ms. So it soon gives up, lets the others pass, and tries again.
+_LOCK_MILLISECONDS = 100
+_PAUSE_SECONDS = 0.5
+LOCK_PATIENCE_SECONDS = 60.0
 
 
 class MigrationFailed(Exception):
@@ -35,23 +41,39 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
 
     @contextmanager
     def lock(self, timeout: float = 0) -> Iterator[None]:  # noqa: ARG002  yoyo's signature
-        """Hold a lock that ends with the session. yoyo's own, a row, would outlive a killed run."""
-        self.execute(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
+        """Hold a lock that ends with the session. yoyo's own, a row, would outlive a killed run.
+
+        It asks again and again: CREATE INDEX CONCURRENTLY waits for every statement that began
+        before it, and so for a session that waits for this lock.
+        """
+        while self.execute(f"SELECT pg_try_advisory_lock({_ADVISORY_LOCK})").fetchone() != (True,):
+            sleep(_PAUSE_SECONDS)
         try:
             yield
         finally:
             self.execute(f"SELECT pg_advisory_unlock({_ADVISORY_LOCK})")
 
 
-def migrate(database_url: str) -> list[str]:
+def migrate(
+    database_url: str,
+    *,
+    directory: Path = _DIRECTORY,
+    patience_seconds: float = LOCK_PATIENCE_SECONDS,
+) -> list[str]:
     """Apply the missing migrations in order, and return their names.
 
     Several hosts may call it at once: one works, the others wait and find nothing left to do.
-    Raises DatabaseUnavailable if the database cannot be reached, or MigrationFailed. Migrations
-    before the one that failed stay applied; a later call continues there.
+    Raises DatabaseUnavailable if the database cannot be reached, or MigrationFailed, also if a lock
+    is not free within `patience_seconds`. Migrations before the one that failed stay applied; a
+    later call continues there.
     """
     try:
-        return _apply_missing(database_url)
+        return _apply_missing(database_url, _read(directory), patience_seconds)
+    except psycopg.errors.LockNotAvailable:
+        raise MigrationFailed(
+            f"a lock was not free within {patience_seconds:.0f} s; "
+            "a long transaction or a backup holds it. Run the command again when that has ended"
+        ) from None
     except psycopg.Error as error:
         if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
             raise unreachable(error) from None
@@ -62,25 +84,58 @@ def migrate(database_url: str) -> list[str]:
 def is_migrated(connection: psycopg.Connection[TupleRow]) -> bool:
     """Tell whether the database has at least the migrations that this version ships."""
     applied = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
-    return {migration.id for migration in _shipped()} <= {name for (name,) in applied}
+    return {migration.id for migration in _read(_DIRECTORY)} <= {name for (name,) in applied}
 
 
-def _apply_missing(database_url: str) -> list[str]:
+def _apply_missing(
+    database_url: str, migrations: MigrationList, patience_seconds: float
+) -> list[str]:
     # libpq parses the URI, because yoyo's parser accepts only one host
     arguments = connection_parameters(
         database_url, target_session_attrs="read-write", options=_SESSION_OPTIONS
     )
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, arguments)
     with _Backend(uri, default_migration_table) as backend, backend.lock():
-        missing = backend.to_apply(_shipped())
+        missing = backend.to_apply(migrations)
         for migration in missing:
-            # Applied and marked in one transaction: yoyo's own way takes two, and a run killed
-            # between them would apply the migration again.
-            with backend.transaction():
-                migration.process_steps(backend, "apply")
-                backend.mark_one(migration, log=False)
+            migration.load()
+            if migration.use_transactions:
+                _apply_in_transaction(backend, migration, patience_seconds)
+            else:
+                _apply_in_steps(backend, migration, patience_seconds)
         return [migration.id for migration in missing]
 
 
-def _shipped() -> MigrationList:
-    return read_migrations(glob.escape(str(_DIRECTORY)))
+def _apply_in_transaction(backend: _Backend, migration: Migration, patience_seconds: float) -> None:
+    """Apply and mark the migration at once, and try again while a lock is not free.
+
+    yoyo's own way takes two transactions: a run killed between them would apply it again.
+    """
+    until = monotonic() + patience_seconds
+    while True:
+        try:
+            with backend.transaction():
+                backend.execute(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}")
+                migration.process_steps(backend, "apply")
+                backend.mark_one(migration, log=False)
+                return
+        except psycopg.errors.LockNotAvailable:
+            if monotonic() >= until:
+                raise
+        sleep(_PAUSE_SECONDS)
+
+
+def _apply_in_steps(backend: _Backend, migration: Migration, patience_seconds: float) -> None:
+    """Apply a migration that cannot run in a transaction, then mark it.
+
+    Nobody queues behind the locks that it may take (CONTRIBUTING.md), so it waits for them longer.
+    """
+    backend.execute(f"SET lock_timeout = {patience_seconds * 1000:.0f}")
+    migration.process_steps(backend, "apply")
+    backend.execute("RESET lock_timeout")
+    with backend.transaction():
+        backend.mark_one(migration, log=False)
+
+
+def _read(directory: Path) -> MigrationList:
+    return read_migrations(glob.escape(str(directory)))

@@ -35,8 +35,10 @@ _PROBE_PAUSE_SECONDS = 0.2
 # Sent when connecting, and not with SET: a transaction pooler such as PgBouncer would lend the
 # changed server connection to its other clients.
 # deploy/postgres/service-role.sql sets the same limits, for poolers that drop these options.
+STATEMENT_SECONDS = 3
 _SESSION_OPTIONS = (
-    "-c statement_timeout=3s -c lock_timeout=500ms -c idle_in_transaction_session_timeout=4s"
+    f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout=500ms "
+    "-c idle_in_transaction_session_timeout=4s"
 )
 
 Connection = BoundedConnection
@@ -184,8 +186,15 @@ class Database:
 
     @contextmanager
     def transaction(self, seconds: float) -> Iterator[Connection]:
-        """Lend a connection in a transaction, which an exception rolls back. See `confirmed`."""
+        """Lend a connection in a transaction, which an exception rolls back. See `confirmed`.
+
+        If it may take longer than the session's statements, its own may too, and the server ends
+        them a second before we give up: so DatabaseTooSlow tells a slow server from a frozen one.
+        """
         with self.confirmed(seconds) as connection, connection.transaction():
+            if seconds > STATEMENT_SECONDS:
+                limit = f"{seconds - 1:.0f}s"
+                connection.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
             yield connection
 
     def raise_if_down(self) -> None:

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from app.api.http.pagination import next_link
-from app.credentials.model import CredentialChanges
+from app.credentials.model import CredentialChanges, EventFilter
 from tests.conftest import client_of
 from tests.helpers import caller, follow, names, next_of, time_in
 from tests.running_server import wait_until
@@ -96,6 +96,30 @@ def test_since_is_inclusive_and_until_is_not(member, rows):
     assert count(until="2025-06-01T00:00:01Z") == 1
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_times_find_an_event_although_the_servers_clock_was_set_back(member, rows, order):
+    """The trail's order is that of the transactions, not that of the clock."""
+    for name, at in (("early", "00:00"), ("ahead", "20:00"), ("set back", "00:01")):
+        rows.execute(
+            "INSERT INTO credential_events (secret_id, unit_id, name, event, actor, request_id, at)"
+            " VALUES ('sec_' || repeat('0', 20), 'unit_demo', %(name)s, 'revoked', 'ada', 'r', "
+            "%(at)s)",
+            name=name,
+            at=f"2025-06-01T{at}Z",
+        )
+    everything = ["early", "ahead", "set back"]
+    follow(member, "/secrets/events?order=asc", everything)
+
+    def found(**times):
+        answer = member.get("/secrets/events", query_string={"order": order, **times})
+        return sorted(names(answer))
+
+    assert found(since="2025-06-01T19:00:00Z") == ["ahead"]
+    assert found(until="2025-06-01T19:00:00Z") == ["early", "set back"]
+    assert found(since="2025-06-03T00:00:00Z") == found(until="2025-05-01T00:00:00Z") == []
+    assert found(since="2025-05-01T00:00:00Z", until="2025-06-04T00:00:00Z") == sorted(everything)
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -158,6 +182,24 @@ def test_an_ascending_trail_can_be_followed_for_ever(member, issue):
     assert next_of(nothing) == next_of(first)
     issue("two")
     follow(member, next_of(nothing), ["two"])
+
+
+def test_a_filtered_trail_moves_on_past_events_that_do_not_pass(issue, service):
+    """Otherwise each poll would read the same events again."""
+    issue("one")
+    revoked = issue("two")
+    service.revoke(caller(), revoked.secret_id)
+    issue("three")
+
+    def page(only=None, after=None):
+        return service.unit_events(caller(), only=only or EventFilter(), order="asc", after=after)
+
+    wait_until(lambda: len(page().items) == 4)
+    newest = page().items[-1].position
+    none, short = EventFilter(event="rotated"), EventFilter(event="revoked")
+    assert (page(none).items, page(none).next) == ([], newest)
+    assert ([each.event for each in page(short).items], page(short).next) == (["revoked"], newest)
+    assert page(none, after=newest).next == newest
 
 
 def test_a_cursor_of_a_trail_belongs_to_its_order_and_filters(member, issue):

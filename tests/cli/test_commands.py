@@ -18,10 +18,12 @@ from click.testing import CliRunner
 
 from app.cli.commands import main
 from app.cli.failures import reported
+from app.credentials import management
 from app.credentials.errors import (
     InvalidName,
 )
 from app.credentials.model import CHANGEABLE_FIELDS, UPDATED_FIELDS
+from app.database.pool import STATEMENT_SECONDS
 from tests.conftest import environment
 from tests.helpers import (
     FIELDS,
@@ -397,6 +399,51 @@ def test_a_change_of_a_whole_unit_may_be_repeated(run, issued_json, command):
     assert (done.returncode, done.stdout, done.stderr) == (0, words, "")
     as_json = run(command, "--all", *options, "--json")
     assert json.loads(as_json.stdout) == {"done": f"{command}d", "count": 0}
+
+
+@pytest.fixture
+def slow(rows):
+    """Return a function that makes every change of credentials take so many seconds."""
+
+    def slow(seconds):
+        rows.execute(
+            "CREATE OR REPLACE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$"
+        )
+        rows.execute(
+            "CREATE TRIGGER take_long BEFORE UPDATE OR DELETE ON credentials "
+            "FOR EACH STATEMENT EXECUTE FUNCTION take_long()"
+        )
+
+    yield slow
+    rows.execute("DROP FUNCTION take_long CASCADE")
+
+
+def test_a_change_of_a_whole_unit_may_take_longer_than_a_request(run, issued_json, rows, slow):
+    slow(STATEMENT_SECONDS + 0.1)
+    done = run("disable", "--all", *UNIT, "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not is_live(rows, issued_json["client_secret"])
+
+
+def test_a_slow_database_is_distinguished_from_one_that_does_not_answer(run, issued_json, slow):
+    slow(600)
+    failed = run("disable", issued_json["secret_id"], *UNIT)
+    assert failed.returncode == 4
+    assert failed.stderr == "Error: The database is unavailable: it took too long.\n"
+
+
+def test_a_change_of_a_whole_unit_that_takes_too_long_says_so(
+    run, issued_json, rows, slow, monkeypatch
+):
+    slow(600)
+    monkeypatch.setattr(management, "UNIT_CHANGE_SECONDS", STATEMENT_SECONDS + 0.5)
+    failed = run("disable", "--all", *UNIT, "--yes")
+    assert (failed.returncode, failed.stdout) == (4, "")
+    assert failed.stderr.startswith(
+        "Error: Nothing was disabled: to change all credentials of unit_demo took the database "
+    )
+    assert is_live(rows, issued_json["client_secret"])
 
 
 NEW_VALUES = {"trust_upstream_consent": True, "name": "renamed", "enabled": False}

@@ -1,7 +1,9 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import psycopg
@@ -42,6 +44,12 @@ def test_every_migration_explains_itself_in_its_first_line():
         assert path.read_text().startswith("-- "), path.name
 
 
+def test_no_migration_waits_for_a_lock_longer_than_the_others():
+    """A verification would queue behind it for too long (CONTRIBUTING.md)."""
+    for path in (ROOT / "migrations_sql").iterdir():
+        assert "lock_timeout" not in path.read_text(), path.name
+
+
 def test_an_empty_database_is_migrated(empty_database):
     assert migrate(empty_database) == SHIPPED
     assert migrate(empty_database) == []
@@ -66,8 +74,8 @@ def test_several_hosts_can_migrate_at_the_same_time(empty_database):
         blocker.execute("CREATE TABLE credential_events ()")
         hosts = [start(empty_database) for _ in range(4)]
         waiting = (
-            "SELECT count(*) FROM pg_locks JOIN pg_database ON database = pg_database.oid "
-            "WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND query LIKE 'SELECT pg_try_advisory_lock%' AND state = 'idle'"
         )
         wait_until(lambda: observer.execute(waiting).fetchone() == (3,))
         blocker.rollback()
@@ -108,6 +116,55 @@ def test_a_failed_migration_leaves_no_change_and_says_why(empty_database):
         assert connection.execute("SELECT to_regclass('credentials')").fetchone() == (None,)
         connection.execute("DROP TABLE credential_events")
     assert migrate(empty_database) == SHIPPED
+
+
+def test_a_lock_that_stays_taken_is_reported(empty_database, tmp_path):
+    for name in SHIPPED[:2]:
+        shutil.copy(ROOT / "migrations_sql" / f"{name}.sql", tmp_path)
+    migrate(empty_database, directory=tmp_path)
+    with psycopg.connect(empty_database) as backup:
+        backup.execute("LOCK TABLE credentials IN ACCESS SHARE MODE")
+        with pytest.raises(MigrationFailed, match="a lock was not free"):
+            migrate(empty_database, patience_seconds=0)
+        backup.rollback()
+    assert migrate(empty_database) == SHIPPED[2:]
+
+
+def test_an_index_that_an_interrupted_run_left_unfinished_is_made_again(empty_database, tmp_path):
+    """CREATE INDEX CONCURRENTLY waits for the snapshots of others, and is then ended."""
+    concurrent = "0007.find-events-of-a-long-trail"
+    for name in SHIPPED[: SHIPPED.index(concurrent)]:
+        shutil.copy(ROOT / "migrations_sql" / f"{name}.sql", tmp_path)
+    migrate(empty_database, directory=tmp_path)
+    invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    with (
+        psycopg.connect(empty_database) as reader,
+        psycopg.connect(empty_database, autocommit=True) as observer,
+    ):
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT count(*) FROM credential_events")
+        interrupted = start(empty_database)
+        end = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() "
+            "AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX CONCURRENTLY%'"
+        )
+        wait_until(lambda: observer.execute(end).fetchone() == (True,))
+        interrupted.communicate()
+        reader.rollback()
+        assert observer.execute(invalid).fetchone() != (0,)
+        assert migrate(empty_database)[0] == concurrent
+        assert observer.execute(invalid).fetchone() == (0,)
+
+
+def test_a_migration_is_known_by_its_name_alone(empty_database):
+    """So an edited file is not applied again where it is applied already."""
+    migrate(empty_database)
+    with psycopg.connect(empty_database) as connection:
+        marks = connection.execute("SELECT migration_id, migration_hash FROM _yoyo_migration")
+        assert dict(marks.fetchall()) == {
+            name: sha256(name.encode()).hexdigest() for name in SHIPPED
+        }
 
 
 def test_an_unreachable_database_is_reported_in_one_line():
