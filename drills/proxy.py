@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Postgres' socket that can close its port or drop everything."""
+"""A TCP proxy in front of Postgres' socket that can close its port, drop everything or lose a host."""
 
 import socket
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ class Proxy:
         self._forwarding.set()
         self._lock = Lock()
         self._connections: set[socket.socket] = set()
+        self._lost: set[socket.socket] = set()
         self._listen(0)
 
     def close(self) -> None:
@@ -40,6 +41,23 @@ class Proxy:
             yield
         finally:
             self._forwarding.set()
+
+    def lose_client(self) -> None:
+        """Drop everything on the present connections, and leave Postgres' ends open.
+
+        To Postgres, it looks as if the client's host had lost its power.
+        """
+        with self._lock:
+            self._lost |= self._connections
+            self._connections.clear()
+
+    def end_lost(self) -> None:
+        """Cut Postgres' ends of the lost connections, as its keepalives would after a while."""
+        with self._lock:
+            lost, self._lost = self._lost, set()
+        for connection in lost:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _listen(self, port: int) -> None:
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
@@ -76,6 +94,8 @@ class Proxy:
         with suppress(OSError):
             while received := source.recv(65536):
                 self._forwarding.wait()
-                target.sendall(received)
-        with suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+                if source not in self._lost:
+                    target.sendall(received)
+        if source not in self._lost:
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_WR)
