@@ -62,6 +62,8 @@ class Follower(Thread):
             elif response.status != 503:
                 self._record_wrong(invoked, response.status)
         connection.close()
+        # so that the history knows a follower that never got an event
+        self._recorder.add(Page(self.name, self.unit, monotonic(), monotonic(), []))
 
     def _deliver(self, invoked: float, events: list[dict[str, Any]]) -> None:
         if events:
