@@ -1,7 +1,7 @@
 """Record a history and check it, or check one that was recorded earlier.
 
-    .venv/bin/python -m drills.history --seconds 120 --seed 7
-    .venv/bin/python -m drills.history --check var/history.jsonl
+.venv/bin/python -m drills.history --seconds 120 --seed 7
+.venv/bin/python -m drills.history --check var/history.jsonl
 """
 
 import argparse

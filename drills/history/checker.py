@@ -296,7 +296,11 @@ class _Checker:
                 return True
             if any(
                 each.invoked < operation.returned
-                and (each.verb != "verify" or shown is None or each.asked["secret"] == shown["secret"])
+                and (
+                    each.verb != "verify"
+                    or shown is None
+                    or each.asked["secret"] == shown["secret"]
+                )
                 and each.verb != "get"
                 and each not in self._attempts(operation)
                 for each in self._about[secret_id]
@@ -350,7 +354,9 @@ class _Checker:
             elif each.answer.get("problem") == "credential-in-use":
                 since = each.invoked - seconds - _RECORDED_ONCE_SECONDS - _RECORDED_SECONDS
                 if not any(
-                    since < use.returned and use.invoked < each.returned and use.outcome != "refused"
+                    since < use.returned
+                    and use.invoked < each.returned
+                    and use.outcome != "refused"
                     for use in tries
                 ):
                     yield Violation("unused one kept", _text(each))
@@ -394,7 +400,9 @@ def _compare(delivered: list[dict[str, Any]], stored: list[Event]) -> Iterator[V
     once = [key for key in dict.fromkeys(got) if key in right]
     expected = [key for key in right if key not in missing]
     if once != expected:
-        first = next(n for n, pair in enumerate(zip(once, expected, strict=True)) if len({*pair}) > 1)
+        first = next(
+            n for n, pair in enumerate(zip(once, expected, strict=True)) if len({*pair}) > 1
+        )
         yield Violation("feed disordered", f"{once[first]} before {expected[first]}")
     for key, each in zip(got, delivered, strict=True):
         if key in right and any(each[name] != getattr(right[key], name) for name in _SHOWN):

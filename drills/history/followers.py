@@ -136,7 +136,9 @@ class Poll(Thread):
     def _poll(self, connection: psycopg.Connection[tuple[Any, ...]], known: dict[str, int]) -> None:
         while not self._stopped.wait(_COUNT_SECONDS):
             counts = dict(
-                connection.execute("SELECT unit_id, count(*) FROM credentials GROUP BY 1").fetchall()
+                connection.execute(
+                    "SELECT unit_id, count(*) FROM credentials GROUP BY 1"
+                ).fetchall()
             )
             for unit in counts.keys() | known.keys():
                 if counts.get(unit, 0) != known.get(unit, 0):

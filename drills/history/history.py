@@ -113,8 +113,7 @@ class Settings:
 
 Record = Settings | Operation | Fault | Page | Count | Event | Stored
 _KINDS: dict[str, type[Record]] = {
-    kind.__name__.lower(): kind
-    for kind in (Settings, Operation, Fault, Page, Count, Event, Stored)
+    kind.__name__.lower(): kind for kind in (Settings, Operation, Fault, Page, Count, Event, Stored)
 }
 
 

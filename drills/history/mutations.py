@@ -101,7 +101,9 @@ def _noticed_as(*kinds: str) -> Callable[[Mutation], Mutation]:
 @_noticed_as("wrong event")
 def lost_update(site: Site) -> History | None:
     """A rename is based on a version that another rename had already replaced."""
-    event = site.choose(e for e in site.history.events if "name" in e.detail and e.event == "updated")
+    event = site.choose(
+        e for e in site.history.events if "name" in e.detail and e.event == "updated"
+    )
     if event is None:
         return None
     stale = {"from": "an older name", "to": event.detail["name"]["to"]}
@@ -114,7 +116,9 @@ def lost_update(site: Site) -> History | None:
 def acknowledged_change_lost(site: Site) -> History | None:
     """A change was acknowledged, and the trail does not have it."""
     lost = site.choose(
-        o for o in site.operations("issue", "rotate", "revoke", "end_secret") if o.request_id in site.made
+        o
+        for o in site.operations("issue", "rotate", "revoke", "end_secret")
+        if o.request_id in site.made
     )
     if lost is None:
         return None
@@ -174,7 +178,9 @@ def event_of_nobody(site: Site) -> History | None:
 @_noticed_as("refused change made")
 def refused_change_made(site: Site) -> History | None:
     """A change was refused, and made."""
-    change = site.choose(o for o in site.operations("revoke", "rotate") if o.request_id in site.made)
+    change = site.choose(
+        o for o in site.operations("revoke", "rotate") if o.request_id in site.made
+    )
     if change is None:
         return None
     answer = {"problem": "credential-not-found", "echo": change.request_id}
@@ -395,18 +401,14 @@ def server_error(site: Site) -> History | None:
 @_noticed_as("replay differs")
 def replay_differs(site: Site) -> History | None:
     """A repeated request gets another client secret than the first one."""
-    each = site.choose(
-        o for o in site.operations("issue", "rotate") if o.answer.get("replayed")
-    )
+    each = site.choose(o for o in site.operations("issue", "rotate") if o.answer.get("replayed"))
     return each and site.put(each, answer=each.answer | {"secret": "another"})
 
 
 @_noticed_as("replay differs")
 def replay_not_marked(site: Site) -> History | None:
     """A repeated request gets its first answer, as if it were made again."""
-    each = site.choose(
-        o for o in site.operations("issue", "rotate") if o.answer.get("replayed")
-    )
+    each = site.choose(o for o in site.operations("issue", "rotate") if o.answer.get("replayed"))
     return each and site.put(each, answer=each.answer | {"replayed": False})
 
 

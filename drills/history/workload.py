@@ -329,7 +329,9 @@ class Caller(_Client):
         """
         if self.random.random() < 0.5:
             with ThreadPoolExecutor(3) as pool:
-                for reply in pool.map(lambda port: self._call_anew(request, port), self._shuffled()):
+                for reply in pool.map(
+                    lambda port: self._call_anew(request, port), self._shuffled()
+                ):
                     self._learn_from(reply)
         reply = self._insist(request)
         self._learn_from(reply)
