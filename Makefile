@@ -19,7 +19,7 @@ DIST := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run env token test test-long coverage check bench charts drill cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
+.PHONY: help run env token test test-long coverage check bench charts drill soak cluster cluster-drill lint fmt wording mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ charts: $(READY) ## Refresh docs/benchmarks.md and its charts from var/bench.jso
 
 drill: $(READY) ## Break things on purpose, and write var/drill.json; ROOT=… drills another checkout
 	@$(BIN)/python -m drills $(if $(ROOT),--root $(ROOT))
+
+soak: $(READY) ## Check random operations under faults for MINUTES=60, and what grows; SEED=7 chooses
+	@$(BIN)/python -m drills.history $(if $(MINUTES),--minutes $(MINUTES))
 
 cluster: $(READY) ## Run three Postgres machines and two instances of the service, until Ctrl-C
 	@exec $(BIN)/python -m drills.cluster.run

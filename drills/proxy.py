@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Postgres' socket that can close its port, drop everything or lose a host."""
+"""A TCP proxy in front of Postgres' socket: it can close its port, drop everything, lose a host."""
 
 import socket
 from collections.abc import Iterator

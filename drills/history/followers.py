@@ -27,7 +27,7 @@ Connect = Callable[[], psycopg.Connection[tuple[Any, ...]]]
 class Follower(Thread):
     """Follows a unit's trail at one instance, page by page, and keeps its cursor through faults."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  each is a part of what to follow, or where to keep it
         self, port: int, issuer: Issuer, unit: str, limit: int, recorder: Recorder, stopped: Event
     ) -> None:
         super().__init__(name=f"follower-{unit}-{limit}-{port}", daemon=True)

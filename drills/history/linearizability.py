@@ -108,7 +108,7 @@ def _by_time(pairs: Iterable[tuple[float, int]]) -> dict[float, list[int]]:
     return found
 
 
-def _closure(
+def _closure(  # noqa: PLR0913, PLR0917  each is a part of the search's state
     states: _Configurations,
     steps: Sequence[Step],
     time: float,

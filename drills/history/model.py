@@ -56,7 +56,7 @@ class Effect:
     is_refused: bool = False
 
 
-def apply(
+def apply(  # noqa: C901, PLR0911  a branch for each verb
     version: Version, operation: Operation, *, at: float, shown: dict[str, Any] | None
 ) -> Effect:
     """Apply a change at a time. `shown` is the answer with the new client secret, if there is one.
@@ -153,7 +153,9 @@ def _end_secret(version: Version, hint: str, at: float) -> Effect:
     return Effect(ended_version, {"secret_ended": {"hint": hint}}, is_refused=is_refused)
 
 
-def windows(version: Version, operation: Operation, secret_id: str) -> list[Window]:
+def windows(  # noqa: PLR0911  a branch for each answer
+    version: Version, operation: Operation, secret_id: str
+) -> list[Window]:
     """Return when the version allows the operation's answer about the credential; empty if never.
 
     For a change, the answer is one that follows from no change: a refusal, or that nothing changed.
@@ -197,7 +199,9 @@ def detailed(version: Version, answer: dict[str, Any]) -> list[Window]:
     return [(begin, end)] if begin < end else []
 
 
-def _refusal(version: Version, operation: Operation) -> list[Window]:
+def _refusal(  # noqa: PLR0911  a branch for each problem
+    version: Version, operation: Operation
+) -> list[Window]:
     problem = operation.answer["problem"]
     if operation.verb == "verify":
         secret = version.secret(operation.asked["secret"])

@@ -281,9 +281,8 @@ def live_one_not_listed(site: Site) -> History | None:
     """A list lacks a credential that existed all the time."""
     found = []
     for each in site.operations("list"):
-        for shown in each.answer["credentials"]:
-            if site.before(each, shown["secret_id"]) is not None:
-                found.append((each, shown))
+        shown = each.answer["credentials"]
+        found += [(each, c) for c in shown if site.before(each, c["secret_id"]) is not None]
     chosen = site.choose(found)
     if chosen is None:
         return None

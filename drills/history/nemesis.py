@@ -1,10 +1,10 @@
 """The nemesis: it breaks something, heals it, and waits, again and again, as its seed says."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from threading import Event, Thread
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import psutil
 import psycopg
@@ -12,6 +12,9 @@ import psycopg
 from drills.history.history import Fault, Recorder
 from drills.history.stage import Instance, Stage
 from drills.service import OUR_NAME, ROLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _QUIET_SECONDS = (0.5, 3.0)
 # after the loss of a host: long enough to see whether the other instance goes on
@@ -47,11 +50,24 @@ class Nemesis(Thread):
         self._quiet_seconds = quiet_seconds
         self._victims = stage.instances[1:] if spare else stage.instances
         self._stopped = Event()
+        self._faults: dict[str, Callable[[], None]] = {
+            "kill_worker": self._kill_worker,
+            "freeze_worker": self._freeze_worker,
+            "kill_instance": self._kill_instance,
+            "lose_host": self._lose_host,
+            "terminate_some": self._terminate_some,
+            "terminate_all": self._terminate_all,
+            "restart_postgres": self._restart_postgres,
+            "freeze_postgres": self._freeze_postgres,
+            "cut_network": self._cut_network,
+            "black_hole": self._black_hole,
+            "lock_rows": self._lock_rows,
+        }
 
     def run(self) -> None:
         try:
             while True:
-                kinds = list(FAULTS)
+                kinds = list(self._faults)
                 self._random.shuffle(kinds)
                 for kind in kinds:
                     if self._stopped.wait(self._random.uniform(*self._quiet_seconds)):
@@ -63,13 +79,14 @@ class Nemesis(Thread):
     def stop(self) -> None:
         """Heal the present fault, and end. Raises what the thread has raised."""
         self._stopped.set()
-        self.join()
+        if self.is_alive():
+            self.join()
         if self.error is not None:
             raise self.error
 
     def _break(self, kind: str) -> None:
         began = monotonic()
-        FAULTS[kind](self)
+        self._faults[kind]()
         self._stage.await_ready()
         self._recorder.add(Fault(kind, began, monotonic()))
         self.done.append(kind)
@@ -149,26 +166,14 @@ class Nemesis(Thread):
     def _lock_rows(self) -> None:
         """Hold the rows of a unit's client secrets, as an operator's session in psql might."""
         unit = self._random.choice(self._stage.target.units)
-        with suppress(psycopg.OperationalError), self._stage.connect() as connection:
-            with connection.transaction():
-                connection.execute(
-                    "SELECT FROM client_secrets JOIN credentials USING (secret_id) "
-                    "WHERE unit_id = %s ORDER BY client_secret_id FOR UPDATE OF client_secrets",
-                    [unit],
-                )
-                self._for_a_while(1.0, 4.0)
-
-
-FAULTS: dict[str, Callable[[Nemesis], None]] = {
-    "kill_worker": Nemesis._kill_worker,
-    "freeze_worker": Nemesis._freeze_worker,
-    "kill_instance": Nemesis._kill_instance,
-    "lose_host": Nemesis._lose_host,
-    "terminate_some": Nemesis._terminate_some,
-    "terminate_all": Nemesis._terminate_all,
-    "restart_postgres": Nemesis._restart_postgres,
-    "freeze_postgres": Nemesis._freeze_postgres,
-    "cut_network": Nemesis._cut_network,
-    "black_hole": Nemesis._black_hole,
-    "lock_rows": Nemesis._lock_rows,
-}
+        with (
+            suppress(psycopg.OperationalError),
+            self._stage.connect() as connection,
+            connection.transaction(),
+        ):
+            connection.execute(
+                "SELECT FROM client_secrets JOIN credentials USING (secret_id) "
+                "WHERE unit_id = %s ORDER BY client_secret_id FOR UPDATE OF client_secrets",
+                [unit],
+            )
+            self._for_a_while(1.0, 4.0)

@@ -1,4 +1,4 @@
-"""A history's result as bars: one for each group of violations, and how long anything stood still."""
+"""A history's result as bars: the violations by group, and how long anything stood still."""
 
 from pathlib import Path
 

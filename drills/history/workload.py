@@ -5,7 +5,6 @@ the same Idempotency-Key if they sent one, on any instance.
 """
 
 import json
-import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +14,15 @@ from itertools import count
 from random import Random
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drills.history.history import Operation, Outcome, Recorder, fingerprint
 from drills.service import bearer
 from tests.helpers import basic
 from tests.issuer import Issuer
+
+if TYPE_CHECKING:
+    import subprocess
 
 _ANSWER_SECONDS = 20.0
 _TOKEN_SECONDS = 300.0  # half of the time for which the issuer's tokens are valid
