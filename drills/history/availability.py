@@ -11,7 +11,8 @@ from drills.history.checker import identity
 from drills.history.history import Fault, History
 
 _CHANGES = {"update", "rotate", "end_secret", "revoke"}
-_MIN_ATTEMPTS = 3
+_MIN_ATTEMPTS = 6
+_MAX_GAP_SECONDS = 5.0
 
 
 def feed_delay(history: History) -> float:
@@ -41,7 +42,7 @@ def feed_delay(history: History) -> float:
 def change_delay(history: History) -> float:
     """Return how long, at most, changes of one credential got no answer without a fault.
 
-    Only three and more attempts count, without an answer to any of them.
+    Only six and more attempts count, without a long gap and without an answer to any of them.
     """
     about = defaultdict(list)
     for each in sorted(history.operations, key=lambda each: each.invoked):
@@ -49,18 +50,21 @@ def change_delay(history: History) -> float:
             about[each.secret_id].append(each)
     longest = 0.0
     for operations in about.values():
-        began, attempts = 0.0, 0
+        began = last = 0.0
+        attempts = 0
         for each in operations:
-            healed = _healed_before(history.faults, each.returned, each.invoked)
-            is_disturbed = healed > each.invoked
+            is_disturbed = (
+                _healed_before(history.faults, each.returned, each.invoked) > each.invoked
+            )
             if each.outcome != "unknown" or is_disturbed:
                 attempts = 0
                 continue
-            if attempts == 0 or _healed_before(history.faults, each.returned, began) > began:
+            was_disturbed = _healed_before(history.faults, each.returned, began) > began
+            if attempts == 0 or was_disturbed or each.invoked > last + _MAX_GAP_SECONDS:
                 began, attempts = each.invoked, 0
-            attempts += 1
+            attempts, last = attempts + 1, each.returned
             if attempts >= _MIN_ATTEMPTS:
-                longest = max(longest, each.returned - began)
+                longest = max(longest, last - began)
     return longest
 
 

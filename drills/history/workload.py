@@ -168,6 +168,11 @@ class _Client(Thread):
                 self.act()
         except Exception as error:  # noqa: BLE001  `Workload.stop` raises it
             self.error = error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the client's connections."""
 
     def act(self) -> None:
         raise NotImplementedError
@@ -246,6 +251,10 @@ class Caller(_Client):
             self._learn_from(self._call(self._later.popleft()[1]))
             return
         self.random.choices(list(self._verbs), list(self._verbs.values()))[0]()
+
+    def close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
 
     # --- the verbs ---
 
