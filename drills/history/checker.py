@@ -45,6 +45,7 @@ KINDS = (
     "stored differs",
     "two orders",  # the unit's trail and the credential's disagree
     "feed skipped",
+    "feed incomplete",  # it does not go on, however long one waits
     "feed doubled",
     "feed disordered",
     "feed of nobody",
@@ -396,9 +397,14 @@ def _compare(delivered: list[dict[str, Any]], stored: list[Event]) -> Iterator[V
             yield Violation("feed of nobody", f"{key}")
         elif count > 1:
             yield Violation("feed doubled", f"{key}")
-    missing = right.keys() - set(got)
-    if missing:
-        yield Violation("feed skipped", f"{len(missing)} of {len(right)}: {sorted(missing)[:5]}")
+    order, delivered_keys = list(right), set(got)
+    reached = max((n for n, key in enumerate(order, 1) if key in delivered_keys), default=0)
+    missing = right.keys() - delivered_keys
+    skipped = missing.intersection(order[:reached])
+    if skipped:
+        yield Violation("feed skipped", f"{len(skipped)} of {len(right)}: {sorted(skipped)[:5]}")
+    if reached < len(order):
+        yield Violation("feed incomplete", f"it ends after {reached} of {len(right)}")
     once = [key for key in dict.fromkeys(got) if key in right]
     expected = [key for key in right if key not in missing]
     if once != expected:

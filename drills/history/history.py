@@ -38,6 +38,7 @@ class Operation:
     outcome: Outcome
     status: int
     answer: dict[str, Any]
+    port: int = 0  # of the instance; 0 for a command
 
 
 @dataclass(frozen=True)

@@ -494,7 +494,7 @@ def unused_one_kept(site: Site) -> History | None:
 @_noticed_as("feed skipped")
 def feed_skipped(site: Site) -> History | None:
     """A follower misses an event."""
-    return site.put_page(lambda events: events.pop())
+    return site.put_page(lambda events: events.pop(0))
 
 
 @_noticed_as("feed doubled")
@@ -525,7 +525,7 @@ def feed_differs(site: Site) -> History | None:
     return site.put_page(change)
 
 
-@_noticed_as("feed skipped")
+@_noticed_as("feed incomplete")
 def feed_silent(site: Site) -> History | None:
     """A follower gets nothing at all."""
     follower = site.choose({page.follower for page in site.history.pages if page.events})

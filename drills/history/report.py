@@ -19,7 +19,7 @@ _GROUPS = {
     "reads that no order explains": ("stale read", "stored differs"),
     "orders of one trail that disagree": ("two orders",),
     "events skipped, doubled, disordered in feeds": (
-        "feed skipped", "feed doubled", "feed disordered", "feed of nobody",
+        "feed skipped", "feed incomplete", "feed doubled", "feed disordered", "feed of nobody",
     ),
     "replays that differ": ("replay differs",),
     "answers of somebody else, or not allowed": ("foreign answer", "wrong answer"),

@@ -14,7 +14,8 @@ from drills.history.history import History, Recorder, Settings, Stored
 from drills.history.workload import Target, Workload
 from drills.service import OUR_NAME, wait_until
 
-_CATCH_UP_SECONDS = 15.0
+_CATCH_UP_SECONDS = 15.0  # then what lost hosts have left behind is ended
+_SETTLE_SECONDS = 60.0  # a busy machine needs longer
 _MIN_SLACK_SECONDS = 0.02
 
 _EVENTS = """
@@ -87,8 +88,8 @@ def record(
         wait_until(have_all, _CATCH_UP_SECONDS)
         stage.end_lost_sessions()
         with stage.connect() as connection:
-            wait_until(lambda: _is_idle(connection), _CATCH_UP_SECONDS)
-            wait_until(have_all, _CATCH_UP_SECONDS)
+            wait_until(lambda: _is_idle(connection), _SETTLE_SECONDS)
+            wait_until(have_all, _SETTLE_SECONDS)
     finally:
         stopped.set()
         for thread in watching:

@@ -442,6 +442,7 @@ class Caller(_Client):
             outcome=outcome,
             status=status,
             answer=answer,
+            port=connection.port,
         )
         return Reply(outcome, status, body)
 
