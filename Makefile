@@ -19,7 +19,7 @@ DIST := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run env token test test-long coverage check bench bench-page drill cluster cluster-drill lint fmt mutants lighthouse screenshots tools sbom audit lock lock-check clean
+.PHONY: help run env token test test-long coverage check bench bench-page drill soak cluster cluster-drill lint fmt mutants lighthouse screenshots tools sbom audit lock lock-check clean
 
 help: ## Show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-page: $(READY) ## Refresh the tables in docs/benchmarks.md from var/bench.
 
 drill: $(READY) ## Break things on purpose, and write var/drill.json; ROOT=… drills another checkout
 	@$(BIN)/python -m drills $(if $(ROOT),--root $(ROOT))
+
+soak: $(READY) ## Check random operations under faults for MINUTES=60, and what grows; SEED=7 chooses
+	@$(BIN)/python -m drills.history $(if $(MINUTES),--minutes $(MINUTES))
 
 cluster: $(READY) ## Run three Postgres machines and two instances of the service, until Ctrl-C
 	@exec $(BIN)/python -m drills.cluster.run

@@ -19,6 +19,7 @@ from time import monotonic
 from drills import commits, crowds, endings, key_fetches, locks, outages, restarts, signals
 from drills.attempt import attempt
 from drills.bars import Bar, write_bars
+from drills.history.drill import history_under_faults
 from drills.service import Testbed, is_installed, running_testbed
 
 _HERE = Path(__file__).parent
@@ -51,6 +52,7 @@ DRILLS: list[Drill] = [
     signals.stop_with_half_a_request,
     restarts.rolling_restart,
     endings.nothing_works_after_its_end,
+    history_under_faults,
 ]
 
 _NEEDS: dict[Drill, str] = {

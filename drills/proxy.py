@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Postgres' socket that can close its port or drop everything."""
+"""A TCP proxy in front of Postgres' socket: it can refuse, drop traffic, or lose a client's host."""
 
 import socket
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ class Proxy:
         self._last_words: bytes | None = None
         self._lock = Lock()
         self._connections: set[socket.socket] = set()
+        self._lost: set[socket.socket] = set()
         self._listen(0)
 
     def close(self) -> None:
@@ -53,6 +54,23 @@ class Proxy:
         finally:
             self._last_words = None
             self._forwarding.set()
+
+    def lose_client(self) -> None:
+        """Drop everything on the present connections, and leave Postgres' ends open.
+
+        To Postgres, it looks as if the client's host had lost its power.
+        """
+        with self._lock:
+            self._lost |= self._connections
+            self._connections.clear()
+
+    def end_lost(self) -> None:
+        """Cut Postgres' ends of the lost connections, as its keepalives would after a while."""
+        with self._lock:
+            lost, self._lost = self._lost, set()
+        for connection in lost:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _listen(self, port: int) -> None:
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
@@ -91,7 +109,9 @@ class Proxy:
                 self._forwarding.wait()
                 if self._last_words is not None and self._last_words in received:
                     self._forwarding.clear()
-                target.sendall(received)
+                if source not in self._lost:
+                    target.sendall(received)
         self._forwarding.wait()
-        with suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+        if source not in self._lost:
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_WR)

@@ -15,6 +15,7 @@ from pathlib import Path
 from drills.attempt import attempt
 from drills.bars import Bar, write_bars
 from drills.cluster import faults
+from drills.cluster.histories import history_under_failovers
 from drills.cluster.servers import Cluster, running_cluster
 from drills.service import CannotRun
 
@@ -27,6 +28,7 @@ DRILLS: list[Callable[[Cluster], list[Bar]]] = [
     faults.frozen,
     faults.standby_frozen,
     faults.both_lost,
+    history_under_failovers,
 ]
 
 

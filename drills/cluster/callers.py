@@ -126,14 +126,14 @@ class Callers:
         caller.close()
 
     def _verify(self, caller: "_Caller") -> None:
-        caller.verify(random.choice(self.issued).basic)  # noqa: S311  no secret is made
+        caller.verify(random.choice(self.issued).basic)
 
     def _try_what_ended(self, caller: "_Caller") -> None:
         if self.ended:
-            caller.verify(random.choice(self.ended), expected=401)  # noqa: S311  as above
+            caller.verify(random.choice(self.ended), expected=401)
 
     def _rename(self, caller: "_Caller") -> None:
-        caller.rename(random.choice(self.issued))  # noqa: S311  as above
+        caller.rename(random.choice(self.issued))
 
     def _live(self, caller: "_Caller") -> None:
         """Take a credential through its life, as far as the calls succeed."""

@@ -172,6 +172,7 @@ class Cluster:
     service: Client  # nginx, which leads to the instances
     superuser_url: str = field(repr=False)
     patroni_password: str = field(repr=False)
+    settings: dict[str, str] = field(repr=False)  # of the second instance, and of commands
 
     def primary(self, *, besides: Machine | None = None) -> Machine:
         """Wait until a machine other than `besides` is the primary, and return it."""
@@ -278,7 +279,8 @@ class _Builder:
             for port in (pgbouncer_port, haproxy_port)
         ]
         issuer = Issuer()
-        instances = self._instances(urls, issuer)
+        settings = self._settings(issuer)
+        instances = self._instances(urls, settings, issuer)
         (self._directory / "nginx").mkdir()
         self._hand_over(self._directory / "nginx")
         ports = [each.port for each in instances]
@@ -291,6 +293,7 @@ class _Builder:
             Client(proxy.port, issuer),
             self._url("postgres", "SUPERUSER", haproxy_port),
             self._passwords["RESTAPI"],
+            settings | {"DATABASE_URL": urls[-1]},
         )
 
     def _machine(self, name: str, address: str) -> Machine:
@@ -392,10 +395,10 @@ class _Builder:
                 f"ALTER ROLE credentials_service PASSWORD '{self._passwords['SERVICE']}'"
             )
 
-    def _instances(self, urls: list[str], issuer: Issuer) -> list[Client]:
+    def _settings(self, issuer: Issuer) -> dict[str, str]:
         keys = self._directory / "jwks.json"
         keys.write_bytes(issuer.jwks())
-        settings = {
+        return {
             "JWT_PUBLIC_KEY_FILE": str(keys),
             "JWT_ISSUER": ISSUER,
             "JWT_AUDIENCE": AUDIENCE,
@@ -407,6 +410,8 @@ class _Builder:
             "VERIFY_FAILURE_LIMIT": "0",
             "MAX_CREDENTIALS_PER_UNIT": "1000000",
         }
+
+    def _instances(self, urls: list[str], settings: dict[str, str], issuer: Issuer) -> list[Client]:
         instances = []
         for number, url in enumerate(urls):
             port = free_port()
