@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Postgres' socket: it can refuse, drop traffic, or lose a client's host."""
+"""A TCP proxy in front of Postgres: it can refuse or drop traffic, or lose a client's host."""
 
 import socket
 from collections.abc import Iterator
