@@ -14,7 +14,7 @@ from drills.history.history import Fault, Recorder
 from drills.history.report import bars_of
 from drills.history.run import record
 from drills.history.workload import Target
-from tests.server import clean_environment
+from tests.running_server import clean_environment
 
 _QUIET_SECONDS = 4.0
 _CUT_OFF_SECONDS = 3.0

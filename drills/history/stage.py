@@ -15,7 +15,7 @@ import psycopg
 from drills.history.workload import Target
 from drills.proxy import Proxy
 from drills.service import Database, Service, Testbed, new_digest_key, wait_until
-from tests.server import clean_environment, free_port
+from tests.running_server import clean_environment, free_port
 
 QUOTA = 10
 _READY_SECONDS = 30.0
