@@ -283,7 +283,7 @@ class CredentialService:
         their latest uses first. Raises LastUseUnknown if one of them does not.
         """
         if unused_for is not None:
-            with self._connection() as connection:
+            with self.database.connection(self.bulkheads.management.seconds) as connection:
                 self.writer.await_others(connection)
         with self._transaction() as connection:
             credential = _lock(connection, caller, secret_id)
@@ -382,7 +382,7 @@ class CredentialService:
         days = self.max_secret_days
         if requested is None and days is None:
             return None
-        with self._connection() as connection:
+        with self.database.connection(self.bulkheads.management.seconds) as connection:
             now = repository.find_time(connection)
         latest = now + (_TEN_YEARS if days is None else timedelta(days=days))
         if requested is None:

@@ -4,8 +4,7 @@ Only restrictions are applied again: revocations, disabled credentials, ended cl
 withdrawn trust in consent. Credentials that were issued or enabled after the backup are not.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -108,7 +107,7 @@ class Reapply:
         Call it before anything else changes the restored database. Events that this class has added
         do not count.
         """
-        with self._reading() as connection:
+        with self.database.transaction(_READ_SECONDS) as connection:
             newest = repository.find_newest_event_time(connection)
         return None if newest is None else newest - _IN_FLIGHT
 
@@ -141,18 +140,11 @@ class Reapply:
         """Return the keys of the events to skip, and the units of the credentials that exist."""
         units: dict[str, str] = {}
         remaining = iter(secret_ids)
-        with self._reading() as connection:
+        with self.database.transaction(_READ_SECONDS) as connection:
             known = repository.select_event_keys(connection, since=since)
             while chunk := list(islice(remaining, _UNITS_AT_ONCE)):
                 units |= repository.select_units(connection, secret_ids=chunk)
         return known, units
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """Lend a connection whose statements may read a long trail."""
-        with self.database.transaction(_READ_SECONDS) as connection:
-            repository.allow_statements(connection, seconds=_READ_SECONDS)
-            yield connection
 
     def _apply_to(
         self,

@@ -822,12 +822,6 @@ def select_events(
         return cursor.execute(query, parameters).fetchall()
 
 
-def allow_statements(connection: Connection[TupleRow], *, seconds: int) -> None:
-    """Let each statement of this transaction take so long."""
-    query = "SELECT set_config('statement_timeout', %(milliseconds)s, true)"
-    connection.execute(query, {"milliseconds": str(seconds * 1000)})
-
-
 def find_newest_event_time(connection: Connection[TupleRow]) -> datetime | None:
     """Return the time of the newest event, in any unit, that was not reapplied: for operators."""
     query = """

@@ -193,8 +193,12 @@ class Database:
         """
         with self.confirmed(seconds) as connection, connection.transaction():
             if seconds > STATEMENT_SECONDS:
-                limit = f"{seconds - 1:.0f}s"
-                connection.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
+                # nor may a statement of a host that is gone go on for so long
+                connection.execute(
+                    "SELECT set_config('statement_timeout', %s, true), "
+                    "set_config('client_connection_check_interval', '1s', true)",
+                    [f"{seconds - 1:.0f}s"],
+                )
             yield connection
 
     def raise_if_down(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -20,6 +21,7 @@ from app.credentials.model import (
     HashedSecret,
     LockedCredential,
     StoredResponse,
+    TrailPosition,
     Use,
 )
 from app.database.migrations import is_migrated, migrate
@@ -101,6 +103,7 @@ class Case(NamedTuple):
     call: Callable[[ExplainingConnection], Any]
 
 
+WRITER = UUID(int=1)
 PAGE = 1001  # the longest page, and the row that shows that more follow
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -157,6 +160,9 @@ FULL_PAGE = PAGE * 10
 
 CASES = [
     case(repository.lock_unit, 0, unit_id=BIG_UNIT),
+    case(repository.lock_unit_shared, 0, unit_id=BIG_UNIT),
+    case(repository.lock_quota, 0, unit_id=BIG_UNIT),
+    case(repository.find_time, 0),
     case(
         repository.insert_credential, 300, CALLER, secret_id="sec_" + "z" * 20,
         client_id="lv_ci_" + "z" * 20, name="x", secret=SECRET, expires_at=None, detail={},
@@ -180,9 +186,9 @@ CASES = [
     case(repository.find_credential, 30, **ONE),
     case(repository.find_credential, 30, **BUSY_ONE),
     case(repository.find_owner, 10, client_id="lv_ci_" + QUIET[4:]),
-    case(repository.find_unit, 10, secret_id=QUIET),
+    case(repository.select_units, 20, secret_ids=[QUIET, BUSY]),
     case(repository.lock_credential, 10, **ONE),
-    case(repository.find_last_use, 30, **ONE, within_seconds=3600),
+    case(repository.find_recent_use, 30, **ONE, within_seconds=3600, seconds_ago=None),
     case(repository.update_credential, 100, LOCKED),
     case(repository.delete_credential, 20, **ONE),
     case(repository.select_client_secrets, 20, **ONE),
@@ -191,6 +197,10 @@ CASES = [
     case(repository.count_expiring_secrets, 6 * 20_000),
     case(repository.update_digest, 100, client_secret_id=NUMBER_OF_QUIET, digest=b"y" * 40),
     case(repository.update_last_use, 60 * len(THOUSAND_USES), THOUSAND_USES),
+    case(repository.update_ended_last_use, 60 * len(THOUSAND_USES), THOUSAND_USES),
+    case(repository.delete_expired_secrets_of, 100, unit_id=SMALL_UNIT, secret_ids=[QUIET]),
+    # each that it deletes, in the table and its indexes
+    case(repository.delete_expired_secrets, 60 * PAGE, limit=PAGE),
     case(
         repository.update_digests, 60 * len(THOUSAND_USES),
         {each.client_secret_id: b"y" * 40 for each in THOUSAND_USES},
@@ -205,7 +215,11 @@ CASES = [
         for which in (ONE, BUSY_ONE)
         for before in (None, 1000)
     ),
-    case(repository.select_event_keys, 100, **ONE),
+    case(repository.find_newest_event_time, 10),
+    case(repository.select_event_keys, 1000, since=NOW + DAY),
+    case(
+        repository.find_survival, 20, unit_id=BIG_UNIT, position=TrailPosition(1_000_000, 500_000)
+    ),
     case(repository.find_trail_window, 30, unit_id=BIG_UNIT, since=NOW - DAY, until=NOW - DAY),
     *trail(FULL_PAGE),
     *trail(FULL_PAGE, event="updated"),
@@ -233,7 +247,13 @@ CASES = [
     case(repository.try_lock_request, 0, lock_id=1),
     case(repository.find_stored_response, 20, key_hashes=[b"k" * 32, b"l" * 32]),
     case(repository.insert_stored_response, 100, RESPONSE, secret_id=QUIET),
-    case(repository.delete_old_responses, 20),
+    case(repository.delete_old_responses, 20, limit=PAGE),
+    case(repository.find_writer, 10, writer_id=WRITER),
+    case(repository.upsert_writer, 30, writer_id=WRITER),
+    case(repository.update_answered, 10, writer_id=WRITER, answered=1),
+    case(repository.ask_writers, 20, except_for=WRITER),
+    case(repository.count_unanswered, 10, {WRITER: 1}),
+    case(repository.delete_writer, 10, writer_id=WRITER),
     case(is_migrated, 10),
     # last, because the rows that they leave behind are still there for the others
     case(repository.change_unit, 60 * BIG_UNIT_SIZE, caller(BIG_UNIT), "disabled"),
@@ -254,6 +274,8 @@ def big_database():
 @pytest.fixture
 def connection(big_database):
     with closing(ExplainingConnection.connect(big_database)) as connection:
+        # a session compiles its functions once, which reads the catalogue
+        psycopg.Cursor(connection).execute("SELECT trail_horizon(), trail_transaction()")
         yield connection  # nothing is committed
 
 
