@@ -377,7 +377,12 @@ class _Builder:
             ),
         )
         url = self._url("credentials_service", "SERVICE", port)
-        self._run("pgbouncer", ["/usr/sbin/pgbouncer", file], url)
+        # as `Restart=always` does: see docs/cluster.md
+        forever = (
+            "trap 'kill $child; exit' TERM; "
+            'while :; do /usr/sbin/pgbouncer "$0" & child=$!; wait $child; sleep 1; done'
+        )
+        self._run("pgbouncer", ["/bin/sh", "-c", forever, file], url)
         return port
 
     def _make_database(self, superuser_url: str, haproxy_port: int) -> None:
