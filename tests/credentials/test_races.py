@@ -197,7 +197,7 @@ def test_a_credential_is_shown_as_it_was_at_one_moment(service, issued, database
     with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as pool:
         other.execute("LOCK TABLE credential_events")
         reading = pool.submit(service.get, caller(), issued.secret_id)
-        wait_until(lambda: rows(WAITING)[0]["count"] == 1, HANG_SECONDS)
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1)
         other.execute("UPDATE credentials SET disabled_at = now()")
         other.execute("DELETE FROM client_secrets")
         other.commit()
@@ -297,7 +297,7 @@ def test_a_change_to_the_whole_unit_comes_last_in_every_trail_if_it_is_last(
             "SELECT FROM credentials WHERE secret_id = %s FOR UPDATE", [issued.secret_id]
         )
         unit = pool.submit(service.disable_all, caller())
-        wait_until(lambda: rows(WAITING)[0]["count"] == 1, HANG_SECONDS)
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1)
         single = pool.submit(off_and_on)
         wait_until(lambda: single.done() or rows(WAITING)[0]["count"] == 2, HANG_SECONDS)
         holder.rollback()
