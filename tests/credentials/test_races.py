@@ -257,7 +257,7 @@ def in_order(rows, service, secret_id):
         ]
         return len(unit) == len(own)  # another test's transaction may delay the feed
 
-    wait_until(is_complete, HANG_SECONDS)
+    wait_until(is_complete)
     export = rows(
         "SELECT event_id FROM credential_events WHERE secret_id = %(secret_id)s ORDER BY event_id",
         secret_id=secret_id,
@@ -299,7 +299,7 @@ def test_a_change_to_the_whole_unit_comes_last_in_every_trail_if_it_is_last(
         unit = pool.submit(service.disable_all, caller())
         wait_until(lambda: rows(WAITING)[0]["count"] == 1)
         single = pool.submit(off_and_on)
-        wait_until(lambda: single.done() or rows(WAITING)[0]["count"] == 2, HANG_SECONDS)
+        wait_until(lambda: single.done() or rows(WAITING)[0]["count"] == 2)
         holder.rollback()
         assert unit.result() == 2
         single.result()
