@@ -12,7 +12,8 @@ TOOLS_READY := $(TOOLS)/.ready
 
 # `make check` runs these: fast tests that do not start the service.
 UNIT_TESTS := tests/credentials tests/identity tests/api/http tests/packaging \
-  tests/test_settings.py tests/test_logs.py tests/test_equivalent_mutants.py
+  tests/test_settings.py tests/test_logs.py tests/test_equivalent_mutants.py \
+  $(addprefix --ignore=tests/credentials/test_,stateful.py background.py races.py)
 
 # Tests of one file may share an image, or a role of the Postgres server, so one process runs a file.
 DIST := -n 2 --dist loadfile
@@ -43,7 +44,7 @@ coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that no te
 	@$(BIN)/python -m pytest $(DIST) --cov --cov-report=term
 
 check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
-	@$(BIN)/python -m pytest -q -n 2 $(UNIT_TESTS)
+	@$(BIN)/python -m pytest -q -n 2 -m 'not long' $(UNIT_TESTS)
 
 bench: $(READY) ## Measure speed, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all
 	@$(BIN)/python -m bench
