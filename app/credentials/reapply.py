@@ -91,7 +91,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Reapply:
-    """Applies the restrictions in a trail again. To repeat it changes nothing.
+    """Applies the restrictions in a trail again. Idempotent.
 
     `caller` returns the caller to record in the new events of a unit. Each method raises what
     `Database.connection` raises; credentials that were finished by then stay changed.
