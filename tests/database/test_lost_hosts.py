@@ -62,8 +62,9 @@ def running_domain(settings, url):
 
 
 def reapply(domain, by, secret_id):
-    event = TrailEvent(secret_id, "revoked", "alice", datetime.now(UTC), "request", {})
-    Reapply(domain.credentials.database, 2.5, lambda _: by).apply([event])
+    now = datetime.now(UTC)
+    event = TrailEvent(secret_id, "revoked", "alice", now, "request", {})
+    Reapply(domain.credentials.database, 2.5, lambda _: by).apply([event], since=now)
 
 
 CHANGES = {
@@ -101,14 +102,15 @@ def test_a_change_of_a_lost_host_delays_others_only_for_seconds(postgres, settin
             verb: stack.enter_context(running_domain(settings, through(proxy)))
             for verb, proxy in proxies.items()
         }
+        pool = stack.enter_context(ThreadPoolExecutor(len(CHANGES)))
+        holes = stack.enter_context(ExitStack())
         for proxy in proxies.values():
-            stack.enter_context(proxy.black_hole(after=b"INSERT INTO credential_events"))
-        with ThreadPoolExecutor(len(CHANGES)) as pool:
-            changes = [
-                pool.submit(works, change, lost[verb], callers[verb], issued[verb])
-                for verb, change in CHANGES.items()
-            ]
-            assert not any(change.result() for change in changes)
+            holes.enter_context(proxy.black_hole(after=b"INSERT INTO credential_events"))
+        changes = [
+            pool.submit(works, change, lost[verb], callers[verb], issued[verb])
+            for verb, change in CHANGES.items()
+        ]
+        wait_until(lambda: all(proxy.is_silent for proxy in proxies.values()))
 
         issued_later = service.issue(bystander, name="z").secret_id
 
@@ -121,6 +123,8 @@ def test_a_change_of_a_lost_host_delays_others_only_for_seconds(postgres, settin
         for verb, by in callers.items():
             assert works(service.revoke, by, issued[verb])
         assert count_ended(postgres) == ended + len(CHANGES)
+        holes.close()
+        assert not any(change.result() for change in changes)
 
 
 def count_ended(postgres):
