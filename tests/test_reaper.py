@@ -45,6 +45,14 @@ def temporary():
         yield directory
 
 
+@pytest.fixture(autouse=True)
+def _heed_sigint():
+    """Undo what the shell does for a run in the background: its children would ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_process_and_no_file(tmp_path, temporary, number, workers):

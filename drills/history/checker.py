@@ -355,14 +355,24 @@ class _Checker:
                         yield Violation("used one revoked", f"{_text(each)} after {_text(use)}")
                         break
             elif each.answer.get("problem") == "credential-in-use":
-                since = each.invoked - seconds - _RECORDED_ONCE_SECONDS - _RECORDED_SECONDS
-                if not any(
-                    since < use.returned
+                since = each.invoked - seconds - _RECORDED_SECONDS
+                was_tried = any(
+                    since - _RECORDED_ONCE_SECONDS < use.returned
                     and use.invoked < each.returned
                     and use.outcome != "refused"
                     for use in tries
-                ):
+                )
+                if not was_tried and not self._has_new_secret(each, since):
                     yield Violation("unused one kept", _text(each))
+
+    def _has_new_secret(self, operation: Operation, since: float) -> bool:
+        """Tell whether the credential may have got a client secret between then and the answer."""
+        return any(
+            step.operation.verb in {"issue", "rotate"}
+            and since < step.until
+            and step.invoked < operation.returned
+            for step in self._steps.get(operation.secret_id or "", [])
+        )
 
     def _is_disturbed(self, began: float, ended: float) -> bool:
         return any(

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -465,26 +466,34 @@ def used_one_revoked(site: Site) -> History | None:
 
 @_noticed_as("unused one kept")
 def unused_one_kept(site: Site) -> History | None:
-    """A credential is kept as used although nobody has tried it."""
-    tried = {o.secret_id for o in site.history.operations if o.verb == "verify"}
+    """A credential is kept as used although nobody has tried it, and its client secrets are old."""
+    last_secret: dict[str | None, float] = {}
+    for o in site.history.operations:
+        if o.verb in {"issue", "rotate"} and o.outcome != "refused":
+            secret_id = o.secret_id or o.answer.get("secret_id")
+            returned = o.returned if o.outcome == "ok" else inf
+            last_secret[secret_id] = max(returned, last_secret.get(secret_id, 0.0))
     revoke = site.choose(
         o
-        for o in site.operations("revoke", outcome="refused")
-        if "unused_for" in o.asked and o.answer["problem"] == "credential-in-use"
-    )
-    event = site.choose(
-        e for e in site.history.events if e.event == "issued" and e.secret_id not in tried
+        for o in site.operations("revoke")
+        if last_secret.get(o.secret_id, inf) < o.invoked - _LATER_SECONDS - 1
     )
     if revoke is None:
         return None
-    if event is not None:
-        return site.put(revoke, secret_id=event.secret_id)
+    kept = replace(
+        revoke,
+        request_id=f"{revoke.request_id}.kept",
+        outcome="refused",
+        asked={"unused_for": 1},
+        answer={"problem": "credential-in-use"},
+    )
     mutant = copy(site.history)
     mutant.operations = [
         o
         for o in mutant.operations
         if not (o.verb == "verify" and o.secret_id == revoke.secret_id and o.outcome != "refused")
     ]
+    mutant.operations.append(kept)
     return mutant
 
 

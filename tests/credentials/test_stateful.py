@@ -47,6 +47,8 @@ class Modelled:
     enabled: bool = True
     disabled_with_unit: bool = False
     used: bool = False
+    is_old: bool = False
+    young: set[str] = field(default_factory=set)  # client secrets made since it got old
     revoked: bool = False
     events: list[str] = field(default_factory=lambda: ["issued"])
 
@@ -173,18 +175,20 @@ class Credentials(RuleBasedStateMachine):
 
     @rule(unit=UNITS, secret_id=secret_ids, is_old=st.booleans())
     def revoke_unless_used(self, unit, secret_id, is_old):
-        if is_old:
+        known = self.of(unit, secret_id)
+        if known and is_old:
+            known.is_old = True
+            known.young.clear()
             for table in ("credentials", "client_secrets"):
                 self.rows.execute(
-                    f"UPDATE {table} SET created_at = created_at - interval '1 hour' "
+                    f"UPDATE {table} SET created_at = created_at - interval '1 day' "
                     "WHERE secret_id = %(secret_id)s",
                     secret_id=secret_id,
                 )
-        known = self.of(unit, secret_id)
-        if known and (known.used or not is_old):
+        if known and (known.used or not known.is_old or known.young & set(known.live)):
             with pytest.raises(CredentialInUse):
-                self.service.revoke(self.caller(unit), secret_id, unused_for=60)
-        elif self.attempt(unit, secret_id, self.service.revoke, unused_for=60):
+                self.service.revoke(self.caller(unit), secret_id, unused_for=3600)
+        elif self.attempt(unit, secret_id, self.service.revoke, unused_for=3600):
             known.revoke()
 
     @rule(unit=UNITS)
@@ -206,6 +210,7 @@ class Credentials(RuleBasedStateMachine):
                     known.end(previous)
             known.expiring |= set(known.live)
             known.live.append(self.result.client_secret)
+            known.young.add(self.result.client_secret)
             known.events.append("rotated")
 
     @rule(unit=UNITS, secret_id=secret_ids)
