@@ -22,6 +22,8 @@ from tests.helpers import caller
 from tests.postgres import postgres_directory, running_postgres
 from tests.running_server import running_server, wait_until
 
+pytestmark = pytest.mark.long
+
 ENDED = "terminating connection due to idle-in-transaction timeout"
 
 

@@ -20,6 +20,8 @@ from tests.pair import Pair, value
 from tests.postgres import postgres_directory
 from tests.running_server import wait_until
 
+pytestmark = pytest.mark.long
+
 KEY = "0123456789abcdef"
 
 
