@@ -26,7 +26,6 @@ _SECOND = timedelta(seconds=1)
 # Longer than a transaction takes: an event may be older than the newest one in the backup, and
 # committed after it.
 _IN_FLIGHT = timedelta(minutes=1)
-_READ_SECONDS = 60
 _UNITS_AT_ONCE = 10_000
 
 _TRUST = "trust_upstream_consent"
@@ -93,13 +92,15 @@ class Summary:
 class Reapply:
     """Applies the restrictions in a trail again. Idempotent.
 
-    `caller` returns the caller to record in the new events of a unit. Each method raises what
-    `Database.connection` raises; credentials that were finished by then stay changed.
+    `caller` returns the caller to record in the new events of a unit. A change may take `seconds`,
+    and reading the trail `read_seconds`. Each method raises what `Database.connection` raises;
+    credentials that were finished by then stay changed.
     """
 
     database: Database
     seconds: float
     caller: Callable[[str], Caller]
+    read_seconds: float = 60.0
 
     def find_backup_time(self) -> datetime | None:
         """Return a time shortly before the backup, or None if the restored trail is empty.
@@ -107,7 +108,7 @@ class Reapply:
         Call it before anything else changes the restored database. Events that this class has added
         do not count.
         """
-        with self.database.transaction(_READ_SECONDS) as connection:
+        with self.database.transaction(self.read_seconds) as connection:
             newest = repository.find_newest_event_time(connection)
         return None if newest is None else newest - _IN_FLIGHT
 
@@ -140,7 +141,7 @@ class Reapply:
         """Return the keys of the events to skip, and the units of the credentials that exist."""
         units: dict[str, str] = {}
         remaining = iter(secret_ids)
-        with self.database.transaction(_READ_SECONDS) as connection:
+        with self.database.transaction(self.read_seconds) as connection:
             known = repository.select_event_keys(connection, since=since)
             while chunk := list(islice(remaining, _UNITS_AT_ONCE)):
                 units |= repository.select_units(connection, secret_ids=chunk)

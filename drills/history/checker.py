@@ -185,12 +185,17 @@ class _Checker:
             if operation.outcome == "refused":
                 yield Violation("refused change made", f"{secret_id}: {_text(operation)}")
             shown = self._shown(operation)
-            effect = model.apply(version, operation, at=made[-1].at, shown=shown)
-            version = effect.version
-            if version.exists:
-                version = replace(version, client_id=made[0].client_id)
-            if effect.is_refused or not _is_made_by(operation, made, effect, version):
+            # a client secret may expire between the decision and its event
+            for at in (made[-1].at, operation.invoked):
+                effect = model.apply(version, operation, at=at, shown=shown)
+                made_version = effect.version
+                if made_version.exists:
+                    made_version = replace(made_version, client_id=made[0].client_id)
+                if not effect.is_refused and _is_made_by(operation, made, effect, made_version):
+                    break
+            else:
                 yield Violation("wrong event", f"{secret_id}: {_text(operation)} made {made}")
+            version = made_version
             until = self._known_done(operation)
             steps.append(Step(operation.invoked, until, version, operation))
 

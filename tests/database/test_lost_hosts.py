@@ -66,7 +66,9 @@ def running_domain(settings, url):
 def reapply(domain, by, secret_id):
     now = datetime.now(UTC)
     event = TrailEvent(secret_id, "revoked", "alice", now, "request", {})
-    Reapply(domain.credentials.database, 2.5, lambda _: by).apply([event], since=now)
+    Reapply(domain.credentials.database, 2.5, lambda _: by, read_seconds=2.5).apply(
+        [event], since=now
+    )
 
 
 CHANGES = {

@@ -36,7 +36,11 @@ def pair():
 
 def reapply(service, by, secret_id):
     event = TrailEvent(secret_id, "revoked", "alice", datetime.now(UTC), "request", {})
-    return Reapply(service.database, 2.5, lambda _: by).apply([event], since=event.at).revoked
+    return (
+        Reapply(service.database, 2.5, lambda _: by, read_seconds=2.5)
+        .apply([event], since=event.at)
+        .revoked
+    )
 
 
 CHANGES = {
