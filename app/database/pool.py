@@ -200,6 +200,9 @@ class Database:
                     [f"{seconds - 1:.0f}s"],
                 )
             yield connection
+            # however long the work took, its commit and the standby may take as long as usual
+            soon = monotonic() + STATEMENT_SECONDS
+            connection.deadline = min(connection.deadline or soon, soon)
 
     def raise_if_down(self) -> None:
         """Raise DatabaseUnavailable at once if a fresh connection has just failed."""
