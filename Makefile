@@ -44,7 +44,7 @@ coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that no te
 	@$(BIN)/python -m pytest $(DIST) --cov --cov-report=term
 
 check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
-	@$(BIN)/python -m pytest -q -n 2 -m 'not long' $(UNIT_TESTS)
+	@$(BIN)/python -m pytest -q -n 3 -m 'not long' $(UNIT_TESTS)
 
 bench: $(READY) ## Measure speed, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all
 	@$(BIN)/python -m bench
