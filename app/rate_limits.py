@@ -36,6 +36,11 @@ class RateLimit:
         self._counters = counters
         self._unreachable_until = 0.0
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether counting waits for a storage outside this process."""
+        return not (self._is_disabled or self._storage_url.startswith("memory:"))
+
     def count(self, *key: str) -> int | None:
         """Count an event. Return None, or beyond the limit the seconds until the window ends."""
         return self._ask(lambda limiter: limiter.hit(self._item, *self._identifiers(key)), key)

@@ -1,8 +1,8 @@
 """`/verify`: the hot path, called for every event.
 
-There are two entrances. The Flask views below can serve every request. In front of Flask, the WSGI
-middleware in verify_middleware.py serves plain requests itself, because Flask's own work on a
-request costs more than the SELECT (ADR 8). Both get their response from `verification_response`.
+There are three entrances. The Flask views below can serve every request. The WSGI middleware in
+verify_middleware.py (ADR 8) and the loop in app/server/fast_worker.py (ADR 24) serve plain requests
+(plain_verification.py). All get their response from `verification_response`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from app.json_bytes import json_bytes
 from app.times import TIME_PATTERN, format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
-
-    from _typeshed.wsgi import WSGIEnvironment
 
     from app.api.http.access_log import AccessRecord
     from app.api.http.problems import Problem
     from app.metrics.requests import Outcome
-    from app.services import Services
+
+    Verify = Callable[..., Verification]
 
 ROUTE = "/verify"
 
@@ -85,15 +85,14 @@ class VerifyResponse:
 
 
 def verification_response(
-    environ: WSGIEnvironment, services: Services, record: AccessRecord
+    client_id: str, client_secret: str, record: AccessRecord, verify: Verify
 ) -> VerifyResponse:
-    """Verify the pair in the Authorization header, and add its client and unit to the record.
+    """Verify the pair, and add its client and unit to the record.
 
-    Raises what `Verifier.verify` raises.
+    `verify` is `Verifier.verify`, or stands for it. Raises what it raises.
     """
-    client_id, client_secret = basic_credentials(environ.get("HTTP_AUTHORIZATION", ""))
     try:
-        verification = services.verifier.verify(
+        verification = verify(
             client_id=client_id, client_secret=client_secret, address=record.address
         )
     except Exception as error:
@@ -203,7 +202,9 @@ def verify() -> Response:
     wrong, revoked, disabled and expired pairs all get the same response. The fields are in headers
     too, for proxies, and so is the time when the client secret expires.
     """
-    response = verification_response(request.environ, current_app.services, request.record)
+    client_id, client_secret = basic_credentials(request.environ.get("HTTP_AUTHORIZATION", ""))
+    verify_pair = current_app.services.verifier.verify
+    response = verification_response(client_id, client_secret, request.record, verify_pair)
     return Response(response.body, response.status_line, response.headers)
 
 

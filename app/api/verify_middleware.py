@@ -1,14 +1,13 @@
-"""WSGI middleware that serves `/verify` without Flask (ADR 8). `create_app` installs it."""
+"""WSGI middleware that serves `/verify` without Flask. `create_app` installs it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.api.http.access_log import AccessRecord
 from app.api.http.application import address_of, request_id_of
-from app.api.http.errors import problem_of
-from app.api.http.headers import COMMON_HEADERS, is_host
-from app.api.verify import ROUTE, VerifyResponse, verification_response
+from app.api.http.headers import is_host
+from app.api.plain_verification import PlainVerification
+from app.api.verify import ROUTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,10 +18,7 @@ if TYPE_CHECKING:
 
 
 class VerifyMiddleware:
-    """Serves plain requests to `/verify`, and passes all others to Flask.
-
-    A request is plain if it has a valid Host, no body, and a method that `/verify` supports.
-    """
+    """Serves plain requests to `/verify` (see `PlainVerification`), and passes others to Flask."""
 
     def __init__(self, flask: WSGIApplication, services: Services) -> None:
         self._flask = flask
@@ -32,21 +28,15 @@ class VerifyMiddleware:
         if not _is_plain(environ):
             return self._flask(environ, start_response)
         method: str = environ["REQUEST_METHOD"]
-        record = AccessRecord(
-            request_id=request_id_of(environ),
+        verification = PlainVerification(
+            self._services,
             method=method,
+            authorization=environ.get("HTTP_AUTHORIZATION", ""),
+            request_id=request_id_of(environ.get("HTTP_X_REQUEST_ID", "")),
             address=address_of(environ),
-            route=ROUTE,
         )
-        try:
-            response = verification_response(environ, self._services, record)
-        except Exception as error:  # noqa: BLE001  every error has its problem document
-            response = VerifyResponse.of(problem_of(error, request_id=record.request_id))
-        record.finish(response.status, self._services.request_durations)
-        start_response(
-            response.status_line,
-            [*response.headers, ("X-Request-Id", record.request_id), *COMMON_HEADERS],
-        )
+        response = verification.response(self._services.verifier.verify)
+        start_response(response.status_line, response.headers)
         return [] if method == "HEAD" else [response.body]
 
 

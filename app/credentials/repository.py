@@ -11,7 +11,7 @@ locks client secrets or stored responses without the credential's row skips thos
 `update_digest` locks a single row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -402,7 +402,7 @@ def select_client_secrets(
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
 
 
-_STORED_SECRETS = PreparedSelect(f"""
+STORED_SECRETS = PreparedSelect(f"""
     SELECT client_secret_id, secret_hash, digest, extract(epoch FROM expires_at)::float8,
            coalesce(
                client_secrets.last_used_at < now() - interval '{LAST_USE_SECONDS} seconds', true
@@ -424,7 +424,11 @@ def select_stored_secrets(
     returns `expires_at` as a number, because psycopg looks up a time zone for each result with
     times. Raises what `Database.connection` raises.
     """
-    rows = database.select(_STORED_SECRETS, client_id, seconds=seconds)
+    return stored_secrets(database.select(STORED_SECRETS, client_id, seconds=seconds))
+
+
+def stored_secrets(rows: Iterable[TupleRow]) -> list[StoredSecret]:
+    """Return the client secrets in the rows of STORED_SECRETS."""
     return [_stored_secret(*row) for row in rows]
 
 

@@ -1,16 +1,29 @@
 """The verification of a client ID and client secret: the hot path."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from app.bulkheads import Bulkheads
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
 from app.credentials import repository
-from app.credentials.background import BackgroundWriter
-from app.credentials.errors import MalformedPair, Refusal, TooManyFailures, VerificationRefused
+from app.credentials.errors import MalformedPair, MustWait, TooManyFailures, VerificationRefused
 from app.credentials.generator import is_client_id, is_client_secret
-from app.credentials.hashing import Hasher
-from app.credentials.model import StoredSecret, Verification
-from app.database.pool import Database
-from app.rate_limits import RateLimit
+from app.credentials.model import Verification
+from app.database.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    import select
+    from collections.abc import Callable, Sequence
+
+    from app.bulkheads import Bulkheads
+    from app.credentials.background import BackgroundWriter
+    from app.credentials.errors import Refusal
+    from app.credentials.hashing import Hasher
+    from app.credentials.model import StoredSecret
+    from app.database.pool import Database
+    from app.rate_limits import RateLimit
+
+Caller = TypeVar("Caller")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,47 +36,88 @@ class Verifier:
     bulkheads: Bulkheads
     failure_limit: RateLimit  # by client address and client ID
 
-    def verify(self, *, client_id: str, client_secret: str, address: str = "") -> Verification:
+    def verify(
+        self, *, client_id: str, client_secret: str, address: str = "", seconds: float | None = None
+    ) -> Verification:
         """Return the credential that the pair belongs to, as stored at this moment.
 
-        `address` is the client's, or empty. Raises VerificationRefused for an unknown, wrong,
-        expired, disabled or revoked pair, and its subclass MalformedPair if the pair does not have
-        the format of one. Beyond the failure limit, TooManyFailures replaces VerificationRefused; a
-        valid pair gets it only where its hash has to be compared, so that guesses cost little.
-        Raises DatabaseUnavailable, and BulkheadFull if the process is too busy.
+        `address` is the client's, or empty. `seconds` is the time for the database, if it is not
+        the usual one. Raises VerificationRefused for an unknown, wrong, expired, disabled or
+        revoked pair, and its subclass MalformedPair if the pair does not have the format of one.
+        Beyond the failure limit, TooManyFailures replaces VerificationRefused; a valid pair gets it
+        only where its hash has to be compared, so that guesses cost little. Raises
+        DatabaseUnavailable, and BulkheadFull if the process is too busy.
         """
-        if not (is_client_id(client_id) and is_client_secret(client_secret)):
+        if not is_pair(client_id, client_secret):
             raise MalformedPair
-        stored_secrets = self._select_stored_secrets(client_id)
+        work = self.bulkheads.verification
+        with work.bulkhead:
+            stored_secrets = repository.select_stored_secrets(
+                self.database,
+                client_id=client_id,
+                seconds=work.seconds if seconds is None else seconds,
+            )
+        return self.judge(
+            stored_secrets, client_id=client_id, client_secret=client_secret, address=address
+        )
+
+    def judge(
+        self,
+        stored_secrets: Sequence[StoredSecret],
+        *,
+        client_id: str,
+        client_secret: str,
+        address: str,
+        may_wait: bool = True,
+    ) -> Verification:
+        """Compare the client secret with the stored ones of its client ID. Raises as `verify`.
+
+        Unless it `may_wait`, it raises MustWait instead of waiting, and has had no effect then.
+        """
         reason: Refusal = "wrong" if stored_secrets else "unknown"
         for stored in stored_secrets:
             if stored.refusal is not None:
                 if self.hasher.matches_digest(client_secret, stored):
                     reason = stored.refusal
-            elif self._matches(client_secret, stored, address):
+            elif self._matches(client_secret, stored, address, may_wait=may_wait):
                 if stored.last_used_is_stale:
                     self.writer.record_use(stored.client_secret_id, stored.credential.secret_id)
                 return Verification(stored.credential, stored.expires_at)
+        if self.failure_limit.is_remote and not may_wait:
+            raise MustWait
         _raise_if_limited(self.failure_limit.count(address, client_id))
         raise VerificationRefused(reason)
 
-    def _select_stored_secrets(self, client_id: str) -> list[StoredSecret]:
-        work = self.bulkheads.verification
-        with work.bulkhead:
-            return repository.select_stored_secrets(
-                self.database, client_id=client_id, seconds=work.seconds
-            )
-
-    def _matches(self, client_secret: str, stored: StoredSecret, address: str) -> bool:
+    def _matches(
+        self, client_secret: str, stored: StoredSecret, address: str, *, may_wait: bool
+    ) -> bool:
         """Compare digests if one of our keys made the stored one; otherwise compare hashes."""
         matches = self.hasher.matches_digest(client_secret, stored)
         if matches is None:
+            if not may_wait:
+                raise MustWait
             _raise_if_limited(self.failure_limit.check(address, stored.credential.client_id))
             return self._matches_hash(client_secret, stored)
         if matches and not self.hasher.is_current(stored):
             digest = self.hasher.digest(client_secret)
             self.writer.renew_digest(stored.client_secret_id, digest)
         return matches
+
+    def pipeline(
+        self,
+        epoll: select.epoll,
+        *,
+        settle: Callable[[Caller, list[StoredSecret]], None],
+        give_up: Callable[[Caller], None],
+    ) -> Pipeline[Caller]:
+        """Return a pipeline of the SELECT that `judge` needs. Its parameter is the client ID."""
+        return Pipeline(
+            self.database,
+            repository.STORED_SECRETS,
+            epoll,
+            settle=lambda caller, rows: settle(caller, repository.stored_secrets(rows)),
+            give_up=give_up,
+        )
 
     def _matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
         """Compare hashes. If they match, store a digest by the current key."""
@@ -75,6 +129,11 @@ class Verifier:
             return repository.update_digest(
                 connection, client_secret_id=stored.client_secret_id, digest=digest
             )
+
+
+def is_pair(client_id: str, client_secret: str) -> bool:
+    """Tell whether both have the format of one of ours."""
+    return is_client_id(client_id) and is_client_secret(client_secret)
 
 
 def _raise_if_limited(retry_after: int | None) -> None:

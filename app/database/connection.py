@@ -77,7 +77,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._statements: set[bytes] = set()
-        self._may_prepare = True
+        self.may_prepare = True
         self._transformer = Transformer(self)
 
     @classmethod
@@ -98,13 +98,13 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         It calls libpq directly, because psycopg's cursor takes longer than Postgres (ADR 14).
         """
         values = [parameter.encode() for parameter in parameters]
-        if self._may_prepare:
+        if self.may_prepare:
             try:
                 self._prepare(statement)
                 self.pgconn.send_query_prepared(statement.name, values, None, Format.BINARY)
                 return self._rows()
             except _PREPARED_ELSEWHERE:
-                self._may_prepare = False
+                self.may_prepare = False
         self.pgconn.send_query_params(statement.text.encode(), values, result_format=Format.BINARY)
         return self._rows()
 

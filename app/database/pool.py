@@ -102,6 +102,17 @@ class Database:
             except PoolTimeout as error:
                 raise unavailable(error) from None
 
+    def connect(self, *, may_prepare: bool = True) -> Connection:
+        """Make a connection outside the pool. Raises psycopg.Error."""
+        connection = BoundedConnection.connect(**self._parameters)
+        self._admit(connection)
+        connection.may_prepare = may_prepare
+        return connection
+
+    def is_current(self, connection: Connection) -> bool:
+        """Tell whether the connection was made after the last known failover."""
+        return connection.failovers == self._failovers.seen
+
     def check(self) -> None:
         """Connect once. Raises DatabaseUnavailable with the reason if that fails."""
         try:
@@ -244,7 +255,7 @@ class Database:
                 connection = self._pool.getconn(max(0.0, deadline - monotonic()))
                 connection.kept_until = monotonic() + _KEEP_SECONDS
             self._in_use.add(connection)
-            if connection.failovers == self._failovers.seen:
+            if self.is_current(connection):
                 return connection
             self._discard(connection)
 
@@ -310,8 +321,7 @@ class Database:
     def _probe(self) -> bool:
         """Tell whether a new connection works."""
         try:
-            with BoundedConnection.connect(**self._parameters) as connection:
-                self._admit(connection)
+            self.connect().close()
         except psycopg.Error:
             return False
         return True

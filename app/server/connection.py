@@ -6,6 +6,7 @@ import re
 import socket
 from contextlib import suppress
 from functools import cached_property
+from typing import cast
 
 from gunicorn.workers.gthread import TConn
 
@@ -24,16 +25,18 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
     """A client's connection, with the bytes of the next request received so far."""
 
     received = b""
+    is_polled = False
+    is_busy = False  # a verification is under way
 
     @cached_property
-    def client_address(self) -> tuple[str, str]:
-        """The client's host and port, as WSGI wants them."""
-        return self.client[0], str(self.client[1])
+    def descriptor(self) -> int:
+        """The socket's file descriptor."""
+        return cast("int", self.sock.fileno())
 
-    @cached_property
-    def server_address(self) -> tuple[str, str]:
-        """The server's host and port, as WSGI wants them."""
-        return self.server[0], str(self.server[1])
+    @property
+    def peer(self) -> str:
+        """The address from which the client connects, or nothing if it is a Unix socket."""
+        return self.client[0] if self.client else ""
 
     def receive(self) -> bool:
         """Receive what is there, without waiting. Return False if no more will come."""

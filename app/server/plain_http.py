@@ -1,4 +1,4 @@
-"""Parse plain requests and write plain responses. Nearly every verification is such a request.
+"""Parse plain requests to `/verify`, and write their responses.
 
 A request is plain if gunicorn would read it in the same way: only visible ASCII, single spaces, no
 body, no repeated header, and no header that gunicorn treats specially. One regular expression
@@ -8,23 +8,20 @@ decides this; gunicorn handles everything that it does not match.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from time import time
 from typing import TYPE_CHECKING
 
 from gunicorn import SERVER, util
-from gunicorn.http import wsgi
+
+from app.api.http.headers import is_host
+from app.api.verify import ROUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
-    from _typeshed import OptExcInfo
-    from _typeshed.wsgi import WSGIEnvironment
-    from gunicorn.config import Config
-
-    from app.server.connection import Connection
+    from app.api.verify import VerifyResponse
 
 # Below gunicorn's limits of a request line (4094) and of the number of headers (100).
 _MAX_BYTES = 4000
@@ -32,125 +29,66 @@ _MAX_HEADERS = 64
 
 # The quantifiers are possessive, so that a request that does not match fails in linear time.
 _REQUEST = re.compile(
-    r"(GET|HEAD|POST) (/(?!/)[A-Za-z0-9/_.~-]*+) HTTP/1\.1\r\n"
+    rf"(GET|HEAD|POST) {ROUTE} HTTP/1\.1\r\n"
     rf"((?:[A-Za-z0-9-]++: [!-~]++(?: ++[!-~]++)*+\r\n){{1,{_MAX_HEADERS}}}+)\r\n"
 )
 _HEADER = re.compile(r"([^:]+): ([^\r]+)\r\n")
 
-# Headers that frame the message, change the connection, or have their own name in WSGI.
+# Headers that frame the message or change the connection.
 _SPECIAL_HEADERS = frozenset(
-    ("content-length", "content-type", "transfer-encoding", "expect", "upgrade", "script_name")
+    ("content-length", "content-type", "transfer-encoding", "expect", "upgrade")
 )
 _CONNECTION_OPTIONS = frozenset(("keep-alive", "close"))
 
-# Statuses of responses that have a body.
-_STATUS = re.compile(r"(?!1|204|304)[1-9]\d\d [ -~]+")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-
-class PlainRequests:
-    """Turns plain requests into WSGI environs, under gunicorn's settings."""
-
-    def __init__(self, cfg: Config) -> None:
-        self._base: WSGIEnvironment = wsgi.base_environ(cfg) | {
-            "wsgi.multithread": True,
-            "wsgi.url_scheme": "http",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "SCRIPT_NAME": "",
-            "QUERY_STRING": "",
-        }
-        configured = {name.lower() for name in (*cfg.secure_scheme_headers, *cfg.forwarder_headers)}
-        self._special_headers = _SPECIAL_HEADERS | configured
-        self._variable = lru_cache(maxsize=256)(self._variable_of)
-
-    def environ(self, connection: Connection) -> WSGIEnvironment | None:
-        """Return the environ of the request that the connection has received; None if not plain."""
-        head = connection.received
-        if len(head) > _MAX_BYTES:
-            return None
-        request = _REQUEST.fullmatch(head.decode("latin-1"))
-        if request is None:
-            return None
-        method, path, headers = request.groups()
-        environ = self._base.copy()
-        for name, value in _HEADER.findall(headers):
-            variable = self._variable(name)
-            if variable is None or variable in environ:
-                return None
-            environ[variable] = value
-        if environ.get("HTTP_CONNECTION", "close").lower() not in _CONNECTION_OPTIONS:
-            return None
-        environ["REQUEST_METHOD"] = method
-        environ["RAW_URI"] = environ["PATH_INFO"] = path
-        environ["wsgi.input"] = BytesIO()
-        environ["gunicorn.socket"] = connection.sock
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.client_address
-        environ["SERVER_NAME"], environ["SERVER_PORT"] = connection.server_address
-        return environ
-
-    def _variable_of(self, header: str) -> str | None:
-        """Return the header's name in the environ, or None if gunicorn treats it specially."""
-        name = header.lower()
-        return None if name in self._special_headers else "HTTP_" + name.upper().replace("-", "_")
-
-
-@dataclass(slots=True)
-class PlainResponse:
-    """The application's response to a plain request, and the HTTP message for it."""
+@dataclass(frozen=True, slots=True)
+class PlainRequest:
+    """A plain request: its method, and its headers by their names in lower case."""
 
     method: str
-    closes: bool
-    status: str = ""
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    written: list[bytes] = field(default_factory=list)
+    headers: Mapping[str, str]
 
-    version = (1, 1)
+    @property
+    def closes(self) -> bool:
+        """Whether the client wants the connection to be closed after the response."""
+        return self.headers.get("connection", "").lower() == "close"
 
-    def start_response(
-        self,
-        status: str,
-        headers: list[tuple[str, str]],
-        exc_info: OptExcInfo | None = None,  # noqa: ARG002  nothing is sent before the end
-    ) -> Callable[[bytes], object]:
-        """Store the status and the headers (PEP 3333)."""
-        self.status, self.headers = status, headers
-        return self.written.append
 
-    def should_close(self) -> bool:
-        """Tell gunicorn's own response whether to close the connection."""
-        return self.closes
-
-    def message(self, body: bytes) -> bytes | None:
-        """Return the message as gunicorn would send it, or None if gunicorn has to write it.
-
-        It does if a header is malformed or hop-by-hop, or if the length of the body is unknown.
-        """
-        is_head = self.method == "HEAD"
-        names, values = zip(*self.headers, strict=True) if self.headers else ((), ())
-        position = _length_position(names)
-        if position is None or not (is_head or values[position] == str(len(body))):
-            return None
-        text = "".join(values)
-        block = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
-        if not (text.isascii() and text.isprintable() and _STATUS.fullmatch(self.status)):
-            return None
-        if ":  " in block or " \r\n" in block:  # gunicorn would strip the value
-            return None
-        connection = "close" if self.closes else "keep-alive"
-        head = (
-            f"HTTP/1.1 {self.status}\r\nServer: {SERVER}\r\nDate: {_date(int(time()))}\r\n"
-            f"Connection: {connection}\r\n{block}\r\n"
-        ).encode("latin-1")
-        return head if is_head else head + body
+def parse_request(message: bytes) -> PlainRequest | None:
+    """Return the request, or None if it is not plain."""
+    if len(message) > _MAX_BYTES:
+        return None
+    request = _REQUEST.fullmatch(message.decode("latin-1"))
+    if request is None:
+        return None
+    names, values = zip(*_HEADER.findall(request[2]), strict=True)
+    lower = _lower(names)
+    if lower is None:
+        return None
+    headers = dict(zip(lower, values, strict=True))
+    if headers.get("connection", "close").lower() not in _CONNECTION_OPTIONS:
+        return None
+    if not is_host(headers.get("host", " ")):
+        return None
+    return PlainRequest(request[1], headers)
 
 
 @lru_cache(maxsize=256)
-def _length_position(names: tuple[str, ...]) -> int | None:
-    """Return the index of Content-Length, or None if gunicorn has to write these headers."""
-    lower = [name.lower() for name in names]
-    if not all(map(_TOKEN.fullmatch, names)) or not util.hop_headers.isdisjoint(lower):
-        return None
-    return lower.index("content-length") if lower.count("content-length") == 1 else None
+def _lower(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the names in lower case, or None if a request with them is not plain."""
+    lower = tuple(name.lower() for name in names)
+    is_plain = len(set(lower)) == len(lower) and _SPECIAL_HEADERS.isdisjoint(lower)
+    return lower if is_plain else None
+
+
+def write_response(response: VerifyResponse, *, is_head: bool, closes: bool) -> bytes:
+    """Return the message as gunicorn would send it."""
+    block = "".join([f"{name}: {value}\r\n" for name, value in response.headers])
+    head = (
+        f"HTTP/1.1 {response.status_line}\r\nServer: {SERVER}\r\nDate: {_date(int(time()))}\r\n"
+        f"Connection: {'close' if closes else 'keep-alive'}\r\n{block}\r\n"
+    ).encode("latin-1")
+    return head if is_head else head + response.body
 
 
 @lru_cache(maxsize=1)

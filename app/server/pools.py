@@ -44,6 +44,10 @@ class Pools:
         head = _peek(connection)
         return self._pool_for(head).submit(handle, connection)
 
+    def verify(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        """Let a thread run a part of a verification."""
+        return self._verification.submit(function, *arguments)
+
     def _pool_for(self, head: bytes) -> ThreadPoolExecutor:
         if _PROBE.match(head):
             return self._probes

@@ -34,8 +34,13 @@ class AccessRecord:
     outcome: Outcome | None = None
     started_at: float = field(default_factory=perf_counter)
 
-    def finish(self, status: int, durations: Histogram[RequestKind]) -> None:
-        """Write the log line and count the request, once the response is known."""
+    def finish(
+        self, status: int, durations: Histogram[RequestKind], lines: list[bytes] | None = None
+    ) -> None:
+        """Write the log line and count the request, once the response is known.
+
+        If `lines` are given, the log line is added to them (see `log_fields`).
+        """
         seconds = perf_counter() - self.started_at
         method = self.method if self.method in _METHODS else _OTHER_METHOD
         durations.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)
@@ -50,4 +55,4 @@ class AccessRecord:
             "unit": self.unit_id,
             "client_id": self.client_id,
         }
-        log_fields(_logger, "request", fields)
+        log_fields(_logger, "request", fields, lines)

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import flask
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import UnicodeConverter
 from werkzeug.utils import cached_property
 
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     from app.services import Services
 
 
-def request_id_of(environ: WSGIEnvironment) -> str:
+def request_id_of(offered: str) -> str:
     """Return the caller's own X-Request-Id if it is valid, else a new one."""
-    offered: str = environ.get("HTTP_X_REQUEST_ID", "")
     return offered if is_request_id(offered) else new_request_id()
 
 
@@ -40,12 +40,17 @@ def address_of(environ: WSGIEnvironment) -> str:
     return address
 
 
+def trusting(proxies: int, wsgi_app: Any) -> Any:
+    """Return the application behind so many proxies, whose X-Forwarded-For it believes."""
+    return ProxyFix(wsgi_app, x_for=proxies, x_proto=0, x_host=0) if proxies else wsgi_app
+
+
 class Request(flask.Request):
     """A request that knows its ID and its log record, and reads its body once, within limits."""
 
     def __init__(self, environ: WSGIEnvironment, *args: Any, **kwargs: Any) -> None:
         super().__init__(environ, *args, **kwargs)
-        self.id = request_id_of(environ)
+        self.id = request_id_of(environ.get("HTTP_X_REQUEST_ID", ""))
         # for the log and the metrics; authentication adds the caller
         self.record = AccessRecord(
             request_id=self.id, method=self.method, address=address_of(environ)
@@ -91,12 +96,18 @@ class Application(flask.Flask):
     request_class = Request
     json_provider_class = _JsonProvider
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, trusted_proxies: int) -> None:
         super().__init__("app", static_folder=None)
         self.url_map.converters["default"] = _PathVariable
         self.services = services
+        self._address_of: Any = trusting(trusted_proxies, lambda environ, _: address_of(environ))
         # returns a token for the docs page, or None; `make run` replaces it
         self.development_token: Callable[[], str | None] = lambda: None
+
+    def client_address(self, peer: str, forwarded_for: str) -> str:
+        """Return the client's address, given its peer's and X-Forwarded-For."""
+        environ = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded_for}
+        return cast("str", self._address_of(environ, None))
 
     def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
         """Match a request by its method and path alone.
