@@ -8,7 +8,7 @@ from app.api.http.access_log import AccessRecord
 from app.api.http.errors import problem_of
 from app.api.http.headers import COMMON_HEADERS
 from app.api.verify import ROUTE, VerifyResponse, basic_credentials, verification_response
-from app.credentials.errors import MustWait
+from app.credentials.verification import MustWait
 
 if TYPE_CHECKING:
     from app.api.verify import Verify

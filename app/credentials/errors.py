@@ -38,10 +38,6 @@ class MalformedPair(VerificationRefused):
         super().__init__("malformed")
 
 
-class MustWait(Exception):
-    """The judgement needs a comparison of hashes, or a counter outside this process."""
-
-
 class LimitExceeded(Exception):
     """Something was tried too often in this minute. `retry_after` is in seconds."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from app.credentials import repository
-from app.credentials.errors import MalformedPair, MustWait, TooManyFailures, VerificationRefused
+from app.credentials.errors import MalformedPair, TooManyFailures, VerificationRefused
 from app.credentials.generator import is_client_id, is_client_secret
 from app.credentials.model import Verification
 from app.database.pipeline import Pipeline
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from app.rate_limits import RateLimit
 
 Caller = TypeVar("Caller")
+
+
+class MustWait(Exception):
+    """The judgement needs a comparison of hashes, or a counter outside this process."""
 
 
 @dataclass(frozen=True, slots=True)

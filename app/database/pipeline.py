@@ -122,6 +122,8 @@ class Pipeline(Generic[Query]):
 
     def check(self, now: float) -> None:
         """Give up if the server has not answered for too long."""
+        if now > self.overdue_at:
+            self.receive()  # this process may be what was slow
         if now > self.overdue_at and self._connection is not None:
             self._connection.gave_up = True
             self._break("no answer")
@@ -209,10 +211,7 @@ class Pipeline(Generic[Query]):
     def _keep_connecting(self) -> None:
         self._connect()
         while (lost := self._lost.get()) is not None:
-            if lost.gave_up:
-                lost.abandon()
-            else:
-                lost.close()
+            _discard(lost)
             self._connect()
 
     def _connect(self) -> None:
@@ -225,10 +224,17 @@ class Pipeline(Generic[Query]):
                     connection.select(self._statement, "")
                     connection.pgconn.enter_pipeline_mode()
                 except psycopg.Error:
-                    connection.abandon()
+                    _discard(connection)
                     raise
             except (psycopg.Error, DatabaseUnavailable):
                 sleep(_PAUSE_SECONDS)
             else:
                 self._next = connection
                 return
+
+
+def _discard(connection: BoundedConnection) -> None:
+    if connection.gave_up:
+        connection.abandon()
+    else:
+        connection.close()

@@ -12,8 +12,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from app.api.http.application import request_id_of
 from app.api.plain_verification import PlainVerification
-from app.credentials.errors import MustWait
-from app.credentials.verification import is_pair
+from app.credentials.verification import MustWait, is_pair
 from app.logs import write_lines
 from app.server.connection import Connection
 from app.server.plain_http import parse_request, write_response

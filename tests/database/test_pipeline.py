@@ -1,0 +1,216 @@
+"""The pipeline, polled as the server does, on a real Postgres."""
+
+import select
+from contextlib import contextmanager
+from time import monotonic
+
+import psycopg
+import pytest
+
+from app.database.connection import PreparedSelect
+from app.database.pipeline import Pipeline
+from app.database.pool import Database
+from tests.conftest import execute
+from tests.postgres import postgres_directory, running_postgres
+from tests.running_server import wait_until
+
+SELECT = PreparedSelect("SELECT $1 || it FROM known")
+
+
+class Driver:
+    """Takes the part of the server: it polls, and remembers what became of each query."""
+
+    def __init__(self, url):
+        self.database = Database(url, connections=1)
+        self.epoll = select.epoll()
+        self.settled = []
+        self.given_up = []
+        self.pipeline = Pipeline(
+            self.database,
+            SELECT,
+            self.epoll,
+            settle=lambda query, rows: self.settled.append((query, rows)),
+            give_up=self.given_up.append,
+        )
+
+    def send(self, *queries):
+        for query in queries:
+            self.pipeline.add(query, f"{query}-")
+        self.pipeline.flush(monotonic())
+
+    def turn(self):
+        """Wait for what happens next, and handle it."""
+        if self.epoll.poll(max(0, min(5, self.pipeline.overdue_at - monotonic()))):
+            self.pipeline.receive()
+        self.pipeline.check(monotonic())
+
+    def ask(self, *queries):
+        """Send the queries, and return what settled them; None for each that was given up."""
+        self.settled.clear()
+        self.given_up.clear()
+        self.send(*queries)
+        while len(self.settled) + len(self.given_up) < len(queries):
+            self.turn()
+        return [dict(self.settled).get(query) for query in queries]
+
+    def connect(self):
+        wait_until(lambda: self.ask("x") == [[("x-here",)]], 15)
+
+
+def rows(*queries):
+    return [[(f"{query}-here",)] for query in queries]
+
+
+@contextmanager
+def driving(url):
+    driver = Driver(url)
+    try:
+        yield driver
+    finally:
+        driver.pipeline.close()
+        driver.epoll.close()
+
+
+@pytest.fixture
+def url(empty_database):
+    execute(empty_database, "CREATE TABLE known AS SELECT 'here' AS it")
+    return empty_database
+
+
+@pytest.fixture
+def driver(url):
+    with driving(url) as driver:
+        driver.connect()
+        yield driver
+
+
+@pytest.fixture
+def observer(url):
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+def kill_others(observer):
+    observer.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+def test_each_query_gets_its_own_rows(driver):
+    for _ in range(3):
+        queries = [f"q{number}" for number in range(200)]
+        assert driver.ask(*queries) == rows(*queries)
+
+
+def test_queries_of_later_turns_may_be_sent_before_the_rows_of_earlier_ones(driver):
+    driver.settled.clear()
+    for turn in range(20):
+        driver.send(*(f"{turn}.{number}" for number in range(10)))
+    while len(driver.settled) < 200:
+        driver.turn()
+    queries = [f"{turn}.{number}" for turn in range(20) for number in range(10)]
+    assert driver.settled == list(zip(queries, rows(*queries), strict=True))
+
+
+def test_more_is_sent_than_the_socket_takes_at_once(driver):
+    long = "x" * 500_000
+    assert driver.ask(*(f"{number}{long}" for number in range(8))) == rows(
+        *(f"{number}{long}" for number in range(8))
+    )
+
+
+def test_a_query_sees_what_was_committed_before_it_was_added(driver, observer):
+    for number in range(50):
+        observer.execute("UPDATE known SET it = %s", [str(number)])
+        assert driver.ask("q") == [[(f"q-{number}",)]]
+
+
+def test_while_there_is_no_connection_queries_are_given_up_at_once():
+    with driving("postgresql://postgres@127.0.0.1:1/x") as driver:
+        driver.send("a", "b")
+        assert driver.given_up == ["a", "b"]
+
+
+def test_queries_on_a_connection_that_is_lost_are_given_up(driver, observer):
+    with observer.transaction():
+        observer.execute("LOCK TABLE known IN ACCESS EXCLUSIVE MODE")
+        driver.send("a", "b")
+        kill_others(observer)
+        while len(driver.given_up) < 2:
+            driver.turn()
+    assert driver.given_up == ["a", "b"]
+    driver.connect()
+
+
+def test_a_connection_that_was_lost_while_idle_is_replaced(driver, observer):
+    kill_others(observer)
+    assert driver.ask("a") in ([None], rows("a"))
+    driver.connect()
+
+
+def test_what_a_server_does_not_answer_is_given_up_and_cancelled(driver, observer):
+    driver.settled.clear()
+    with observer.transaction():
+        observer.execute("LOCK TABLE known IN ACCESS EXCLUSIVE MODE")
+        driver.send("a", "b")
+        while len(driver.given_up) < 2:
+            driver.turn()
+        assert driver.settled == []
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE query = %s AND wait_event = 'tuple'"
+        wait_until(lambda: observer.execute(waiting, [SELECT.text]).fetchone() == (0,), 5)
+    driver.connect()
+
+
+def test_a_new_connection_is_used_once_the_statement_works_on_it(driver, observer):
+    """Otherwise all queries would wait for the lock again and again."""
+    with observer.transaction():
+        observer.execute("LOCK TABLE known IN ACCESS EXCLUSIVE MODE")
+        driver.ask("a")
+        locked = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+        wait_until(lambda: observer.execute(locked).fetchone()[0], 5)  # the new connection waits
+        started = monotonic()
+        assert driver.ask(*range(100)) == [None] * 100
+        assert driver.pipeline.descriptor == -1
+        assert monotonic() - started < 5
+    driver.connect()
+
+
+def test_nothing_is_sent_on_a_connection_from_before_a_failover(driver):
+    driver.database._failovers.seen += 1
+    assert driver.ask("a") == [None]
+    driver.connect()
+
+
+def test_behind_a_pooler_nothing_prepared_is_run_after_a_statement_was_missing(driver, observer):
+    """The pooler has lent the connection to a client that discards all statements."""
+    connection = driver.pipeline._connection
+    connection.pgconn.exit_pipeline_mode()
+    connection.deadline = monotonic() + 10
+    connection.execute("DEALLOCATE ALL")
+    connection.pgconn.enter_pipeline_mode()
+    assert driver.ask("a", "b") == [None, None]
+    driver.connect()
+    assert driver.ask("a", "b") == rows("a", "b")
+    replaced = driver.pipeline._connection
+    assert not replaced.may_prepare
+
+
+def test_a_migration_may_change_the_type_of_a_column(driver, observer):
+    observer.execute("ALTER TABLE known ADD also integer, ALTER it TYPE char(4)")
+    wait_until(lambda: driver.ask("a") == rows("a"), 10)
+    observer.execute("DROP TABLE known")
+    assert driver.ask("a") == [None]
+    observer.execute("CREATE TABLE known AS SELECT 'here' AS it")
+    driver.connect()
+
+
+def test_after_a_frozen_server_it_connects_again():
+    with postgres_directory() as directory, running_postgres(directory / "data") as postgres:
+        execute(postgres.uri, "CREATE TABLE known AS SELECT 'here' AS it")
+        with driving(postgres.uri) as driver:
+            driver.connect()
+            with postgres.frozen():
+                assert driver.ask("a", "b", "c") == [None] * 3
+                assert driver.ask("d") == [None]
+            driver.connect()
