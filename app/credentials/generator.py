@@ -21,6 +21,8 @@ CLIENT_ID_PATTERN = f"lv_ci_[0-9a-z]{{{_IDENTIFIER_LENGTH}}}"
 CLIENT_SECRET_PATTERN = f"lv_cs_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}"
 HINT_PATTERN = f"[0-9A-Za-z]{{{HINT_LENGTH}}}"
 
+_PAIRS = [high + low for high in BASE62 for low in BASE62]  # of base62 digits
+
 _CLIENT_ID = re.compile(CLIENT_ID_PATTERN)
 _CLIENT_SECRET = re.compile(CLIENT_SECRET_PATTERN)
 
@@ -56,12 +58,9 @@ def is_client_secret(text: str) -> bool:
 
 def checksum(body: str) -> str:
     """Return the CRC-32 of the ASCII text, as six base62 digits, most significant first."""
-    remainder = zlib.crc32(body.encode("ascii"))
-    digits = ""
-    for _ in range(_CHECKSUM_LENGTH):
-        remainder, digit = divmod(remainder, len(BASE62))
-        digits = BASE62[digit] + digits
-    return digits
+    remainder, last = divmod(zlib.crc32(body.encode("ascii")), len(_PAIRS))
+    first, middle = divmod(remainder, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def hint_of(client_secret: str) -> str:

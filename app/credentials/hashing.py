@@ -1,6 +1,5 @@
 """Hash client secrets with bcrypt, and digest them with HMAC-SHA-256 (ADR 1 and 2)."""
 
-import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +36,7 @@ class Hasher:
     def __init__(self, rounds: int, digest_keys: Sequence[bytes], bulkheads: Bulkheads) -> None:
         self._rounds = rounds
         self.runs: Counter[BcryptRun] = Counter()
-        self._keys = {_key_id(key): key for key in digest_keys}
+        self._macs = {_key_id(key): _mac(key) for key in digest_keys}
         self._key_id = _key_id(digest_keys[0])
         self._bulkheads = bulkheads
         # bcrypt keeps a core busy for long, a verification only for a moment; so bcrypt yields
@@ -58,17 +57,17 @@ class Hasher:
 
     def digest(self, client_secret: str) -> bytes:
         """Return the digest key's identifier (8 bytes), then the HMAC-SHA-256 (32 bytes)."""
-        return self._key_id + _hmac(self._keys[self._key_id], client_secret)
+        return self._key_id + _digest(self._macs[self._key_id], client_secret)
 
     def matches_digest(self, client_secret: str, stored: StoredSecret) -> bool | None:
         """Compare digests in constant time. None if there is no stored one by any of our keys."""
         if stored.digest is None:
             return None
         key_id = stored.digest[:_KEY_ID_LENGTH]
-        key = self._keys.get(key_id)
-        if key is None:
+        mac = self._macs.get(key_id)
+        if mac is None:
             return None
-        return hmac.compare_digest(key_id + _hmac(key, client_secret), stored.digest)
+        return hmac.compare_digest(key_id + _digest(mac, client_secret), stored.digest)
 
     def is_current(self, stored: StoredSecret) -> bool:
         """Tell whether the stored digest was made with the current key."""
@@ -111,8 +110,15 @@ def _lower_priority() -> None:
 
 
 def _key_id(digest_key: bytes) -> bytes:
-    return _hmac(digest_key, "key id")[:_KEY_ID_LENGTH]
+    return _digest(_mac(digest_key), "key id")[:_KEY_ID_LENGTH]
 
 
-def _hmac(key: bytes, message: str) -> bytes:
-    return hmac.digest(key, message.encode(), hashlib.sha256)
+def _mac(key: bytes) -> hmac.HMAC:
+    """Return HMAC-SHA-256 with the key, to be copied: setting it up takes as long as using it."""
+    return hmac.new(key, digestmod="sha256")
+
+
+def _digest(mac: hmac.HMAC, message: str) -> bytes:
+    copy = mac.copy()
+    copy.update(message.encode())
+    return copy.digest()
