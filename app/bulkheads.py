@@ -11,7 +11,7 @@ from typing import Self
 _MANAGEMENT_SLOTS = 2
 _MANAGEMENT_MAX_WAITING = 14
 
-VERIFICATION_MAX_WAIT_SECONDS = 0.05
+_VERIFICATION_MAX_WAIT_SECONDS = 0.05
 _BACKGROUND_MAX_WAIT_SECONDS = 4.0
 
 _MIN_WAIT_SECONDS = 0.005
@@ -139,7 +139,9 @@ class Bulkheads:
         """
         return cls(
             verification=WorkClass(
-                Bulkhead(verifiers, max_wait=VERIFICATION_MAX_WAIT_SECONDS, max_waiting=_UNLIMITED),
+                Bulkhead(
+                    verifiers, max_wait=_VERIFICATION_MAX_WAIT_SECONDS, max_waiting=_UNLIMITED
+                ),
                 seconds=0.8,
             ),
             # with two runs of bcrypt at 13 rounds, the wait and the database take five seconds

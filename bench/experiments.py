@@ -54,7 +54,7 @@ def verification(stage: Stage, plan: Plan) -> Iterator[Targets]:
         Contender("flask_our_worker", stage.on_our_worker("flask_view", database.url), lookup),
         Contender("raw_wsgi_our_worker", stage.on_our_worker("raw_wsgi", database.url), lookup),
         Contender("hello_stock", stage.on_stock_worker("hello", database.url), hello),
-        Contender("hello_our_worker", stage.on_our_worker("hello", database.url), hello),
+        Contender("hello_our_worker", stage.hello_in_our_loop(database.url), hello),
     ]
     if plan.is_whole:
         contenders += _peers(stage)

@@ -9,6 +9,7 @@ _QUICK = frozenset(
     for name, connections in [
         ("verify", 8), ("wrong", 8), ("hello_stock", 8), ("flask_stock", 8),
         ("flask_our_worker", 8), ("raw_wsgi_our_worker", 8), ("verify", 64), ("flask_stock", 64),
+        ("verify", 256), ("flask_stock", 256),
         ("verify_1k", 8), ("verify_1m", 8), ("list_1000", 8), ("json_agg_1000", 8),
     ]
 )  # fmt: skip
@@ -45,7 +46,7 @@ class Plan:
                 rounds=5,
                 seconds=1,
                 work_seconds=2,
-                connections=(8, 64),
+                connections=(8, 64, 256),
                 sizes={"1k": 1_000, "1m": 1_000_000},
                 lists=(1_000,),
                 only=_QUICK,
@@ -57,7 +58,7 @@ class Plan:
             rounds=5,
             seconds=2,
             work_seconds=5,
-            connections=(1, 8, 64),
+            connections=(1, 8, 64, 256),
             sizes={"1k": 1_000, "100k": 100_000, "1m": 1_000_000} | ten_million,
             lists=(10, 100, 1_000),
             only=None,

@@ -11,6 +11,7 @@ RATIOS = {
     "verify_1_vs_baseline": Ratio("verify@1", "flask_stock@1"),
     "verify_64_vs_baseline": Ratio("verify@64", "flask_stock@64"),
     "verify_64_p99_vs_baseline": Ratio("verify@64", "flask_stock@64", _P99),
+    "verify_256_vs_baseline": Ratio("verify@256", "flask_stock@256"),
     # against other floors
     "verify_vs_baseline_same_worker": Ratio("verify@8", "flask_our_worker@8"),
     "verify_64_vs_baseline_same_worker": Ratio("verify@64", "flask_our_worker@64"),

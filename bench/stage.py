@@ -57,10 +57,23 @@ class Stage:
         )
 
     def on_our_worker(self, target: str, database_url: str) -> Command:
-        """Return the command that starts a floor under the service's worker and settings."""
+        """Return the command that starts a floor under the service's threads and settings.
+
+        The loop of the fast path serves nothing but verifications.
+        """
         return Command(
             name=f"{target}-our-worker-1",
             arguments=_gunicorn(f"bench.targets.{target}:app", "--threads=4"),
+            environment=self._environment(database_url, processes=1) | {"WORKER_CLASS": "gthread"},
+        )
+
+    def hello_in_our_loop(self, database_url: str) -> Command:
+        """Return the command that starts the service with a fixed response to `/verify`."""
+        return Command(
+            name="hello-our-worker-1",
+            arguments=_gunicorn(
+                "wsgi:app", "--worker-class=bench.targets.hello_worker.HelloWorker"
+            ),
             environment=self._environment(database_url, processes=1),
         )
 

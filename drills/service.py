@@ -29,8 +29,8 @@ from tests.running_server import Answer, ask, clean_environment, free_port
 
 PROCESSES = 2
 THREADS = 4
-# connections of a process; one more while it probes Postgres
-POOL = Bulkheads.for_verifiers(THREADS).connections
+# connections of a process: its pool's, and the pipeline's; one more while it probes Postgres
+POOL = Bulkheads.for_verifiers(THREADS).connections + 1
 ROLE = "service"
 OUR_NAME = "drill"  # the application_name of the drill's own connections
 

@@ -177,10 +177,6 @@ class Pipeline(Generic[Query]):
         connection, self._next = self._next, None
         if connection is None:
             return False
-        self._use(connection)
-        return True
-
-    def _use(self, connection: BoundedConnection) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._is_prepared = connection.may_prepare
@@ -190,6 +186,7 @@ class Pipeline(Generic[Query]):
         self._renew_at = monotonic() + _RENEW_SECONDS
         self.descriptor = self._pgconn.socket
         self._epoll.register(self.descriptor, EPOLLIN)
+        return True
 
     def _break(self, reason: str) -> None:
         """Leave the connection to the thread, and give up all queries."""

@@ -30,14 +30,6 @@ if TYPE_CHECKING:
     from app.services import Services
 
 
-class UnderWay(NamedTuple):
-    """A verification that is under way, and the request and connection that wait for it."""
-
-    connection: Connection
-    request: PlainRequest
-    verification: PlainVerification
-
-
 _TICK_SECONDS = 0.5
 _EVENTS = 64  # in a turn
 _ACCEPTS = 16  # in a turn
@@ -45,6 +37,14 @@ _ACCEPTS = 16  # in a turn
 # A thread that runs Python makes the loop wait for so long after each of its system calls. Python's
 # own 5 ms would be several times as long as a turn.
 _SWITCH_SECONDS = 0.0002
+
+
+class UnderWay(NamedTuple):
+    """A verification that is under way, and the request and connection that wait for it."""
+
+    connection: Connection
+    request: PlainRequest
+    verification: PlainVerification
 
 
 class FastWorker(Worker):
@@ -114,9 +114,11 @@ class FastWorker(Worker):
             return
         connection.take_back()
         connection.sock.settimeout(0)
-        self._await_request(connection, self.cfg.keepalive)
         if connection.received:
+            self._await_request(connection, CLIENT_SECONDS)
             self._serve(connection, is_open=True)
+        else:
+            self._await_request(connection, self.cfg.keepalive)
 
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002  gunicorn's
         super().murder_keepalived(force=force)
@@ -199,16 +201,13 @@ class FastWorker(Worker):
                 self._begin(connection, request)
             elif not (is_open and connection.awaits_more()):
                 self._release(connection)
-                self._hand_over(connection)
+                if connection.received:
+                    connection.unread()
+                    ThreadWorker.enqueue_req(self, connection)
+                else:
+                    self.leave(connection)
         except Exception as error:  # noqa: BLE001  as gunicorn does for its own threads
             self._fail(connection, error)
-
-    def _hand_over(self, connection: Connection) -> None:
-        if connection.received:
-            connection.unread()
-            ThreadWorker.enqueue_req(self, connection)
-        else:
-            self.leave(connection)
 
     def _fail(self, connection: Connection, error: Exception) -> None:
         self.handle_error(None, connection.sock, connection.client, error)

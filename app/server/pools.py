@@ -11,7 +11,7 @@ from gunicorn.workers.gthread import TConn
 from app.bulkheads import Bulkheads
 
 _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
-VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
+_VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
 # Whole and without a body, so that no thread waits for the client.
 _PROBE = re.compile(
     rb"(GET|HEAD) /healthz HTTP/1\.[01]\r\n"
@@ -53,7 +53,7 @@ class Pools:
             return self._probes
         if b"\r\n\r\n" not in head or _LONG_BODY.search(head):
             return self._others
-        if VERIFICATION.match(head):
+        if _VERIFICATION.match(head):
             return self._verification
         if _MANAGEMENT.match(head):
             return self._management
