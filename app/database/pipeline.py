@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from app.database.connection import BoundedConnection, PreparedSelect
     from app.database.pool import Database
 
-PATIENCE_SECONDS = 0.25  # then something is wrong with the connection
+_PATIENCE_SECONDS = 0.25  # then something is wrong with the connection
 _CONNECT_SECONDS = 2.0
-_RENEW_SECONDS = 3600.0  # as the pool does
 _PAUSE_SECONDS = 0.1
 
 # Behind a pooler, other clients' statements are on the same server connections.
@@ -92,8 +91,6 @@ class Pipeline(Generic[Query]):
             return
         if not self._database.is_current(self._connection):
             self._break("a failover")
-        elif now > self._renew_at and not self._in_flight:
-            self._break("its age")
         else:
             try:
                 self._send(now)
@@ -118,7 +115,7 @@ class Pipeline(Generic[Query]):
     @property
     def overdue_at(self) -> float:
         """When to call `check`."""
-        return self._in_flight[0][1] + PATIENCE_SECONDS if self._in_flight else inf
+        return self._in_flight[0][1] + _PATIENCE_SECONDS if self._in_flight else inf
 
     def check(self, now: float) -> None:
         """Give up if the server has not answered for too long."""
@@ -183,7 +180,6 @@ class Pipeline(Generic[Query]):
         self._is_writing = False
         self._transformer = Transformer(connection)
         self._has_loaders = False
-        self._renew_at = monotonic() + _RENEW_SECONDS
         self.descriptor = self._pgconn.socket
         self._epoll.register(self.descriptor, EPOLLIN)
         return True

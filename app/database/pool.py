@@ -161,6 +161,8 @@ class Database:
         It does not check first that the connection is alive: if it died while idle, the SELECT runs
         again on another one.
         """
+        if seconds <= 0:
+            raise DatabaseUnavailable("no time left")
         self.raise_if_down()
         deadline = monotonic() + seconds
         had_died = False

@@ -175,3 +175,16 @@ def test_a_session_that_cannot_write_is_replaced(database):
         with pytest.raises(DatabaseUnavailable, match="ReadOnlySqlTransaction"):
             write()
     write()
+
+
+def test_a_select_without_time_left_costs_no_connection(database, rows):
+    def sessions():
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s"
+        return {row["pid"] for row in rows(query, name=NAME)}
+
+    before = sessions()
+    for seconds in (0, -1):
+        with pytest.raises(DatabaseUnavailable):
+            database.select(ONE, "a", seconds=seconds)
+    assert database.select(ONE, "a", seconds=5) == [("a",)]
+    assert sessions() == before

@@ -1,0 +1,57 @@
+"""The judgement of a pair, where it must not wait."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.credentials import repository
+from app.credentials.errors import VerificationRefused
+from app.credentials.verification import MustWait
+from app.rate_limits import RateLimit
+from tests.helpers import typo_of
+
+
+@pytest.fixture
+def judge(verifier, issued):
+    """Return a function that judges the issued pair, or one with another client secret."""
+
+    def judge(client_secret=issued.client_secret, **changes):
+        stored = repository.select_stored_secrets(
+            verifier.database, client_id=issued.client_id, seconds=5
+        )
+        return replace(verifier, **changes).judge(
+            stored,
+            client_id=issued.client_id,
+            client_secret=client_secret,
+            address="",
+            may_wait=False,
+        )
+
+    return judge
+
+
+def test_digests_are_compared_at_once(judge, issued):
+    assert judge().credential.client_id == issued.client_id
+    with pytest.raises(VerificationRefused):
+        judge(typo_of(issued.client_secret))
+
+
+def test_a_comparison_of_hashes_has_to_wait(judge, rows):
+    rows.execute("UPDATE client_secrets SET digest = NULL")
+    with pytest.raises(MustWait):
+        judge()
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "storage_url", "expected"),
+    [
+        (1, "memory://", VerificationRefused),
+        (0, "redis://127.0.0.1:1", VerificationRefused),
+        (1, "redis://127.0.0.1:1", MustWait),
+    ],
+)
+def test_only_a_counter_elsewhere_has_to_wait(judge, issued, per_minute, storage_url, expected):
+    limit = RateLimit("x", per_minute, storage_url)
+    with pytest.raises(expected):
+        judge(typo_of(issued.client_secret), failure_limit=limit)
+    assert judge(failure_limit=limit).credential.client_id == issued.client_id
