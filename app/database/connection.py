@@ -12,7 +12,7 @@ from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.generators import execute
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import ExecStatus, Format
 from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 2
@@ -71,7 +71,6 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     deadline: float | None = None
     gave_up = False
-    kept_until: float  # monotonic time
     failovers = 0  # the process had seen so many when it connected
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -139,10 +138,6 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         Call it outside of a transaction (ADR 22).
         """
         self.execute(_AWAIT_STANDBY)
-
-    def is_healthy(self) -> bool:
-        """Tell whether the connection can be lent again: open, and in no transaction."""
-        return self.pgconn.transaction_status == TransactionStatus.IDLE and not self.gave_up
 
     def is_stale(self) -> bool:
         """Tell whether the idle connection is dead, without a round trip.

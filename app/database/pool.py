@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock, Thread
 from time import monotonic, sleep
@@ -29,7 +29,6 @@ from app.database.errors import (
 from app.database.failovers import Failovers, SupersededPrimary
 
 DOWN_SECONDS = 1.0
-_KEEP_SECONDS = 60.0  # then a connection goes back to the pool, which checks its age
 _PROBE_PAUSE_SECONDS = 0.2
 
 # Sent when connecting, and not with SET: a transaction pooler such as PgBouncer would lend the
@@ -73,10 +72,6 @@ class Database:
         self.is_down = False  # from a failed probe until one succeeds
         self._in_use: set[BoundedConnection] = set()
         self._failovers = Failovers()
-        # Idle connections in front of the pool: `getconn` costs more than the rest of a
-        # verification before its SELECT. No caller waits for one here, because the slots
-        # (app/bulkheads.py) are no more than the connections.
-        self._idle: list[BoundedConnection] = []
         self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
             kwargs={
                 **self._parameters,
@@ -122,7 +117,6 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        self._return_idle()
         self._pool.close()
 
     @contextmanager
@@ -251,11 +245,7 @@ class Database:
     def _checkout(self, deadline: float) -> BoundedConnection:
         """Take a connection that was made after the last known failover."""
         while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._pool.getconn(max(0.0, deadline - monotonic()))
-                connection.kept_until = monotonic() + _KEEP_SECONDS
+            connection = self._pool.getconn(max(0.0, deadline - monotonic()))
             self._in_use.add(connection)
             if self.is_current(connection):
                 return connection
@@ -271,20 +261,12 @@ class Database:
         # autocommit mode, and a verification need not wait for an empty commit
         connection.deadline = None
         self._in_use.discard(connection)
-        if connection.is_healthy() and monotonic() < connection.kept_until:
-            self._idle.append(connection)
-            return
         try:
             if connection.gave_up:
                 # before the pool makes another one, so that the server never has too many
                 connection.abandon()
         finally:
             self._pool.putconn(connection)
-
-    def _return_idle(self) -> None:
-        with suppress(IndexError):
-            while True:
-                self._pool.putconn(self._idle.pop())
 
     def _admit(self, connection: BoundedConnection) -> None:
         """Close a new connection that leads to a primary from before a failover, and raise."""
@@ -314,7 +296,6 @@ class Database:
                 sleep(_PROBE_PAUSE_SECONDS)
             if was_down:
                 self._pool.drain()  # connections from before the outage may be dead
-                self._return_idle()
             self._down_until = 0.0
         finally:
             self.is_down = False
