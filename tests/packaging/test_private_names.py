@@ -43,8 +43,6 @@ PRIVATE = {
             "gunicorn.http.wsgi:Response": "req sock cfg",
             "gunicorn.http.wsgi:Response.force_close": "self",
             "gunicorn.http.wsgi:Response.process_headers": "self headers",
-            "gunicorn.http.wsgi:Response.should_close": "self",
-            "gunicorn.http.wsgi:base_environ": "cfg",
             "gunicorn.util:http_date": "timestamp",
             "gunicorn.util:write_error": "sock status_int reason mesg",
             "gunicorn.util:write_nonblock": "sock data chunked",
@@ -82,7 +80,7 @@ PRIVATE = {
         },
     ),
     "psycopg": (
-        "app/database/connection.py",
+        "app/database",
         {
             "psycopg:Connection.wait": "self gen interval timeout",
             "psycopg.adapt:Transformer.load_rows": "self row0 row1 make_row",
@@ -146,8 +144,9 @@ def worker():
 def test_gunicorns_objects_have_the_attributes_that_the_worker_uses(worker, sockets):
     connection = TConn(worker.cfg, sockets[0], ("127.0.0.1", 1), ("127.0.0.1", 2))
     used = {
-        worker: "alive cfg max_requests method_queue nr nr_conns pending_conns poller",
-        connection: "client data_ready initialized parser server sock timeout",
+        worker: "_accepting alive cfg max_requests method_queue nr nr_conns pending_conns poller "
+        "tpool worker_connections",
+        connection: "client data_ready initialized parser sock timeout",
     }
     missing = [
         name for each, names in used.items() for name in names.split() if not hasattr(each, name)
