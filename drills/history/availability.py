@@ -43,10 +43,12 @@ def change_delay(history: History) -> float:
     """Return how long, at most, changes of one credential got no answer without a fault.
 
     Only six and more attempts count, without a long gap and without an answer to any of them.
+    Conditional revocations do not count: after a process was killed, they get 503 for up to 80 s
+    (ADR 23).
     """
     about = defaultdict(list)
     for each in sorted(history.operations, key=lambda each: each.invoked):
-        if each.verb in _CHANGES:
+        if each.verb in _CHANGES and "unused_for" not in each.asked:
             about[each.secret_id].append(each)
     longest = 0.0
     for operations in about.values():

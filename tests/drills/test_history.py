@@ -3,6 +3,7 @@
 The recorded history is a real one, without faults: `record` of drills/history with six clients.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_changes_that_stand_still_are_seen_unless_a_fault_explains_them(clean):
     ]
     assert change_delay(History(operations=stuck)) == 37
     assert change_delay(History(operations=stuck, faults=[Fault("cut_network", 1, 50)])) == 0
+    conditional = [replace(each, asked={"unused_for": 60}) for each in stuck]
+    assert change_delay(History(operations=conditional)) == 0
 
 
 def test_a_history_is_read_as_it_was_written(clean, tmp_path):
