@@ -1,6 +1,8 @@
-"""Times as callers see them: RFC 3339, UTC, whole seconds, `Z`.
+"""Times as callers see them.
 
-The pattern means the same in Python and in JSON Schema (ECMAScript). Use it with `fullmatch`.
+The service writes RFC 3339 in UTC, with whole seconds and `Z`. It reads any RFC 3339 date-time.
+TIME_PATTERN is what it writes. The pattern means the same in Python and in JSON Schema
+(ECMAScript). Use it with `fullmatch`.
 """
 
 import re
@@ -9,7 +11,23 @@ from datetime import UTC, datetime
 TIME_RULE = "a time such as 2027-01-31T00:00:00Z"
 TIME_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
-_TIME = re.compile(TIME_PATTERN)
+_HOUR = "(?:[01][0-9]|2[0-3])"
+_TIME = re.compile(
+    f"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})[Tt]({_HOUR}:[0-5][0-9]):([0-5][0-9]|60)"
+    rf"(?:\.[0-9]+)?([Zz]|[+-]{_HOUR}:[0-5][0-9])"
+)
+
+# Each ended with 23:59:60 UTC (IERS Bulletin C).
+_DAYS_WITH_LEAP_SECOND = frozenset(
+    f"{year}-{day}"
+    for day, years in {
+        "06-30": (1972, 1981, 1982, 1983, 1985, 1992, 1993, 1994, 1997, 2012, 2015),
+        "12-31": (
+            *range(1972, 1980), 1987, 1989, 1990, 1995, 1998, 2005, 2008, 2016,
+        ),
+    }.items()
+    for year in years
+)  # fmt: skip
 
 
 def format_time(time: datetime) -> str:
@@ -18,7 +36,27 @@ def format_time(time: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Return the time. Raises ValueError for any other format and for dates that do not exist."""
-    if not _TIME.fullmatch(text):
+    """Return the RFC 3339 date-time in UTC, without its fraction of a second.
+
+    A leap second counts as the second before it. Raises ValueError for any other format, for times
+    that do not exist, and for those that are not in the years 1-9999 in UTC.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
         raise ValueError("not a time")
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    day, minute, second, offset = match.groups()
+    is_leap_second = second == "60"
+    try:
+        time = datetime.fromisoformat(
+            f"{day}T{minute}:{'59' if is_leap_second else second}{offset.upper()}"
+        ).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not a time of the years 1-9999") from None
+    if is_leap_second and not _ends_with_leap_second(time):
+        raise ValueError("not a leap second")
+    return time
+
+
+def _ends_with_leap_second(time: datetime) -> bool:
+    day, _, rest = time.isoformat().partition("T")
+    return day in _DAYS_WITH_LEAP_SECOND and rest.startswith("23:59:")

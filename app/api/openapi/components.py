@@ -15,7 +15,7 @@ from app.api.http.problems import (
     too_many_issues,
 )
 from app.api.openapi import examples
-from app.api.openapi.converter import TIMESTAMP
+from app.api.openapi.converter import REQUEST_TIME, TIMESTAMP
 from app.api.schemas.problems import ProblemSchema
 from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
 from app.identifiers import FORBIDDEN_CHARACTERS, IDENTIFIER_MAX_LENGTH, REQUEST_ID_PATTERN
@@ -162,6 +162,7 @@ _RESPONSES: Mapping[str, dict[str, Any]] = {
 def add_components(components: Any) -> None:
     """Add the components that operations refer to by name."""
     components.schema("Timestamp", TIMESTAMP)
+    components.schema("RequestTime", REQUEST_TIME)
     components.header(
         "RequestId",
         header(

@@ -16,6 +16,12 @@ TIMESTAMP = {
     "format": "date-time",
     "pattern": f"^{TIME_PATTERN}$",
 }
+# It has no pattern: JSON Schema's `date-time` is what the service accepts.
+REQUEST_TIME = {
+    "type": "string",
+    "description": "A time: RFC 3339, with any offset. A fraction of a second is dropped.",
+    "format": "date-time",
+}
 
 
 class _Converter(OpenAPIConverter):
@@ -44,11 +50,14 @@ class _Converter(OpenAPIConverter):
         return {"allOf": parts}
 
     def field2property(self, field: Field[Any]) -> dict[str, Any]:
-        """Return the field's JSON Schema. Every time refers to Timestamp."""
+        """Return the field's JSON Schema. Every time refers to Timestamp or RequestTime."""
         described: dict[str, Any] = super().field2property(field)
         if "const" in field.metadata:  # apispec does not know it
             described["const"] = field.metadata["const"]
-        if isinstance(field, TimestampField | RequestTimeField):
+        if isinstance(field, RequestTimeField):
+            time = self.spec.components.get_ref("schema", "RequestTime")
+            return {"description": field.metadata["description"], **time}
+        if isinstance(field, TimestampField):
             timestamp = self.spec.components.get_ref("schema", "Timestamp")
             if field.allow_none:
                 timestamp = {"anyOf": [timestamp, {"type": "null"}]}

@@ -27,8 +27,8 @@ People manage credentials with a bearer token (**Credentials**). Services that r
 the pair that came with each event (**Verification**).
 
 Every error is a problem document (RFC 9457). Any operation may answer 500, if the service itself is
-at fault. Every response carries `X-Request-Id`, which repeats yours if you sent one. All times are
-UTC. A `secret_id` identifies a credential and is not secret.
+at fault. Every response carries `X-Request-Id`, which repeats yours if you sent one. All times in
+responses are UTC. A `secret_id` identifies a credential and is not secret.
 """
 
 # The docs page shows it too.

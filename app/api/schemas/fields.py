@@ -152,7 +152,7 @@ class TimestampField(fields.String):
 
 
 class RequestTimeField(fields.String):
-    """A time in a request: RFC 3339, UTC, whole seconds."""
+    """A time in a request: any RFC 3339 date-time."""
 
     error_detail = f"{{name}} must be {TIME_RULE}"
 
@@ -165,6 +165,14 @@ class RequestTimeField(fields.String):
             return parse_time(text)
         except ValueError:
             raise ValidationError(f"Must be {TIME_RULE}") from None
+
+
+class QueryTimeField(RequestTimeField):
+    """A time in a query, where the `+` of its offset need not be encoded."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        # A URI may have a plain "+" (RFC 3986, 3.4), but Werkzeug decodes a form (WHATWG URL, 5.1).
+        return super()._deserialize(value.replace(" ", "+"), attr, data, **kwargs)
 
 
 class QueryPatternField(fields.String):

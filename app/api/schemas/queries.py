@@ -20,7 +20,7 @@ from app.api.schemas.fields import (
     QueryIdentifierField,
     QueryIntegerField,
     QueryPatternField,
-    RequestTimeField,
+    QueryTimeField,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, SECRET_ID_PATTERN
 from app.credentials.management import MAX_ITEMS
@@ -85,10 +85,10 @@ class CredentialPageSchema(_PageSchema):
         description="Only credentials with this text in their name, in upper or lower case."
     )
     enabled = QueryBooleanField("Only credentials that are enabled (`true`) or disabled (`false`).")
-    expiring_before = RequestTimeField(
+    expiring_before = QueryTimeField(
         "Only credentials that will have no live client secret by this time, or have none now."
     )
-    unused_since = RequestTimeField(
+    unused_since = QueryTimeField(
         "Only credentials that were last used before this time, or never, and whose client secrets "
         "were all created before it. `last_used_at` is exact to a minute."
     )
@@ -113,5 +113,5 @@ class UnitEventPageSchema(_PageSchema):
     event = QueryChoiceField("Only events of this kind.", EVENT_NAMES)
     actor = QueryIdentifierField("Only what this actor did.")
     secret_id = QueryPatternField("Only what happened to this credential.", SECRET_ID_PATTERN)
-    since = RequestTimeField("Only events from this time on.")
-    until = RequestTimeField("Only events before this time.")
+    since = QueryTimeField("Only events from this time on.")
+    until = QueryTimeField("Only events before this time.")

@@ -156,7 +156,7 @@ def test_every_string_has_a_pattern_and_every_number_its_limits(document):
             kinds = each.get("type", [])
             kinds = [kinds] if isinstance(kinds, str) else kinds
             if "string" in kinds:
-                assert {"pattern", "enum", "const"} & set(each), each
+                assert {"pattern", "enum", "const", "format"} & set(each), each
             if "integer" in kinds:
                 assert {"minimum", "maximum"} <= set(each), each
 
@@ -218,8 +218,14 @@ def test_a_field_that_schemas_share_is_described_once(document):
         assert set(own["properties"]) == set(expected) - set(FIELDS)
 
 
-def test_every_time_refers_to_one_timestamp(document):
-    del document["components"]["schemas"]["Timestamp"]
+def test_every_time_refers_to_the_schema_of_requests_or_of_answers(document):
+    schemas = document["components"]["schemas"]
+    requests, answers = requests_and_answers(document)
+    parameters = [each["parameters"] for _, each in operations(document)]
+    assert set(references_within([requests, parameters])) == {"RequestTime"}
+    assert "RequestTime" not in references_within(answers)
+    assert "pattern" in schemas.pop("Timestamp")
+    assert "pattern" not in schemas.pop("RequestTime")
     assert "date-time" not in json.dumps(document)
 
 

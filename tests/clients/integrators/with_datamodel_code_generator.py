@@ -5,6 +5,7 @@ The arguments are the address and a token.
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TypeVar
 from uuid import uuid4
 
@@ -17,10 +18,13 @@ from leadvibe_models import (
     DisabledUnitEvent,
     IssuedCredential,
     IssuedEvent,
+    IssuedUnitEvent,
     NewCredential,
     Problem,
+    RequestTime,
     RevokedEvent,
     RotatedEvent,
+    RotatedUnitEvent,
     Rotation,
     SecretEndedEvent,
     UnitEvent,
@@ -79,6 +83,28 @@ while link:
     names += [each.name for each in credentials.validate_json(page.content)]
     link = page.links.get("next", {}).get("url", "")
 assert names == ["CRM backend", "Shop"]
+
+# Times as a program has them: to the microsecond, to the second, and of another time zone.
+soon = datetime.now(UTC) + timedelta(days=90)
+whole = soon.replace(microsecond=0)
+for time in (soon, whole, soon.astimezone(timezone(timedelta(hours=5, minutes=30)))):
+    body = NewCredential(name="x", expires_at=RequestTime(time))
+    answer = send("POST", "/secrets", body)
+    expiring = f"/secrets/{IssuedCredential.model_validate_json(answer.content).secret_id}"
+    rotation = Rotation(overlap_seconds=0, expires_at=RequestTime(time))
+    assert send("POST", f"{expiring}/rotate", rotation).status_code == 200
+    shown = DetailedCredential.model_validate_json(client.get(expiring).content)
+    assert [each.expires_at and each.expires_at.root for each in shown.secrets] == [whole]
+    later = (time + timedelta(days=1)).isoformat()
+    answer = client.get("/secrets", params={"expiring_before": later, "unused_since": later})
+    assert len(credentials.validate_json(answer.content)) == 1
+    window = {"since": (time - timedelta(days=91)).isoformat(), "until": time.isoformat()}
+    answer = client.get("/secrets/events", params={**window, "secret_id": shown.secret_id})
+    happened = [each.root for each in TypeAdapter(list[UnitEvent]).validate_json(answer.content)]
+    for event in (find(happened, IssuedUnitEvent), find(happened, RotatedUnitEvent)):
+        assert event.detail.expires_at
+        assert event.detail.expires_at.root == whole
+    assert client.delete(expiring).status_code == 204
 
 renamed = CredentialUpdate(trust_upstream_consent=True, name="CRM backend (EMEA)", enabled=False)
 assert send("PUT", path, renamed).status_code == 204

@@ -7,6 +7,7 @@ import re
 import sys
 from base64 import b64encode
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -31,6 +32,7 @@ from leadvibe_client.models import (
     DisabledUnitEvent,
     IssuedCredential,
     IssuedEvent,
+    IssuedUnitEvent,
     ListUnitEventsEvent,
     ListUnitEventsOrder,
     NameChange,
@@ -38,6 +40,7 @@ from leadvibe_client.models import (
     Problem,
     RevokedEvent,
     RotatedEvent,
+    RotatedUnitEvent,
     Rotation,
     SecretEndedEvent,
     UpdatedEvent,
@@ -93,6 +96,34 @@ while cursor or not names:
     names += [credential.name for credential in page.parsed]
     cursor = next_cursor(page.headers.get("Link", ""))
 assert names == ["CRM backend", "Shop"]
+
+# Times as a program has them: to the microsecond, to the second, and of another time zone.
+soon = datetime.now(UTC) + timedelta(days=90)
+whole = soon.replace(microsecond=0)
+for time in (soon, whole, soon.astimezone(timezone(timedelta(hours=5, minutes=30)))):
+    expiring = issue_credential.sync(client=client, body=NewCredential("x", expires_at=time))
+    assert isinstance(expiring, IssuedCredential)
+    rotation = Rotation(overlap_seconds=0, expires_at=time)
+    assert isinstance(
+        rotate_credential.sync(expiring.secret_id, client=client, body=rotation), IssuedCredential
+    )
+    shown = get_credential.sync(expiring.secret_id, client=client)
+    assert isinstance(shown, DetailedCredential)
+    assert [secret.expires_at for secret in shown.secrets] == [whole]
+    later = time + timedelta(days=1)
+    found = list_credentials.sync(client=client, expiring_before=later, unused_since=later)
+    assert isinstance(found, list)
+    assert [each.secret_id for each in found] == [expiring.secret_id]
+    happened = list_unit_events.sync(
+        client=client,
+        secret_id=expiring.secret_id,
+        since=time - timedelta(days=91),
+        until=time,
+    )
+    assert isinstance(happened, list)
+    assert find(happened, IssuedUnitEvent).detail.expires_at == whole
+    assert find(happened, RotatedUnitEvent).detail.expires_at == whole
+    revoke_credential.sync_detailed(expiring.secret_id, client=client)
 
 renamed = CredentialUpdate(trust_upstream_consent=True, name="CRM backend (EMEA)", enabled=False)
 enabled = CredentialUpdate(trust_upstream_consent=True, enabled=True)

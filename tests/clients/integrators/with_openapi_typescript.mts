@@ -61,6 +61,49 @@ do {
 } while (cursor);
 assert.deepEqual(names, ["CRM backend", "Shop"]);
 
+// Times as a program has them: of `toISOString`, to the second, and of another time zone.
+const day = 24 * 60 * 60 * 1000;
+const soon = Math.floor(Date.now() / 1000) * 1000 + 90 * day + 500;
+const whole = toSecond(soon);
+const spellings = [iso, toSecond, inIndia];
+
+function iso(time: number) {
+  return new Date(time).toISOString();
+}
+
+function toSecond(time: number) {
+  return iso(time).replace(/\.\d+/, "");
+}
+
+function inIndia(time: number) {
+  return iso(time + 5.5 * 60 * 60 * 1000).replace("Z", "+05:30");
+}
+
+for (const write of spellings) {
+  const expires_at = write(soon);
+  const { data: expiring } = await client.POST("/secrets", { body: { name: "x", expires_at } });
+  assert(expiring);
+  const path = { secret_id: expiring.secret_id };
+  const rotated = await client.POST("/secrets/{secret_id}/rotate", {
+    params: { path },
+    body: { overlap_seconds: 0, expires_at },
+  });
+  assert.equal(rotated.response.status, 200);
+  const { data: shown } = await client.GET("/secrets/{secret_id}", { params: { path } });
+  assert.deepEqual(shown?.secrets.map(({ expires_at }) => expires_at), [whole]);
+  const later = write(soon + day);
+  const found = await client.GET("/secrets", {
+    params: { query: { expiring_before: later, unused_since: later } },
+  });
+  assert.deepEqual(found.data?.map(({ secret_id }) => secret_id), [expiring.secret_id]);
+  const { data: happened } = await client.GET("/secrets/events", {
+    params: { query: { ...path, since: write(soon - 91 * day), until: write(soon) } },
+  });
+  assert.equal(find(happened, "issued")?.detail.expires_at, whole);
+  assert.equal(find(happened, "rotated")?.detail.expires_at, whole);
+  await client.DELETE("/secrets/{secret_id}", { params: { path } });
+}
+
 const disabled = await client.PUT("/secrets/{secret_id}", {
   params,
   body: { trust_upstream_consent: true, name: "CRM backend (EMEA)", enabled: false },
