@@ -24,6 +24,7 @@ from app.api.openapi.components import (
     problem_response,
 )
 from app.api.schemas.credentials import (
+    CredentialPatchSchema,
     CredentialSchema,
     CredentialUpdateSchema,
     DetailedCredentialSchema,
@@ -82,6 +83,10 @@ _INVALID_UNUSED_FOR = problem_response(
 )
 _INVALID_UPDATE = problem_response(
     bad_consent=invalid_member(CredentialUpdateSchema(), "trust_upstream_consent")
+)
+_INVALID_PATCH = problem_response(
+    bad_enabled=invalid_member(CredentialPatchSchema(), "enabled"),
+    bad_name=invalid_member(CredentialPatchSchema(), "name"),
 )
 _INVALID_ROTATION = problem_response(
     bad_overlap=invalid_member(RotationSchema(), "overlap_seconds"),
@@ -183,6 +188,30 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
     return _credentials().get(caller, secret_id)
 
 
+@blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["PATCH"])
+@manager_auth
+@blueprint.doc(
+    operationId="patchCredential",
+    responses={
+        400: _INVALID_PATCH,
+        **_NOT_FOUND,
+        413: "ContentTooLarge",
+        415: "UnsupportedPatch",
+    },
+)
+@blueprint.arguments(CredentialPatchSchema, required=False, example=examples.CREDENTIAL_PATCH)
+@blueprint.response(204)
+def patch_credential(caller: Caller, patch: dict[str, Any], secret_id: str) -> None:
+    """Change a credential
+
+    Renames, disables or enables a credential, or changes whether its consent flags are trusted.
+    What the body leaves out stays as it is, so two people can change different fields at the same
+    time. Once you have the response to a request that disables the credential, no instance verifies
+    it. A request that changes nothing is not recorded in the audit trail.
+    """
+    _credentials().update(caller, secret_id, CredentialChanges(**patch))
+
+
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["PUT"])
 @manager_auth
 @blueprint.doc(
@@ -194,9 +223,8 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 def update_credential(caller: Caller, update: dict[str, Any], secret_id: str) -> None:
     """Update a credential
 
-    Sets the fields in the body. Once you have the response to a request that disables the
-    credential, no instance verifies it. A request that changes nothing is not recorded in the audit
-    trail.
+    Like `PATCH`, but always sets `trust_upstream_consent`. A value that you have read before may
+    undo what somebody else has changed since, so use `PATCH` to change anything else.
     """
     _credentials().update(caller, secret_id, CredentialChanges(**update))
 

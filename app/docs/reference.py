@@ -9,7 +9,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from app.api.http.problems import MEDIA_TYPE
 
-_METHODS = ("get", "post", "put", "delete")
+_METHODS = ("get", "post", "patch", "put", "delete")
 _AUTHENTICATION = {"bearerAuth": "bearer token", "basicAuth": "client ID and client secret"}
 _COMMON_HEADER = "X-Request-Id"  # the guide explains it once, for every call
 

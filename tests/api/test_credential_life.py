@@ -365,7 +365,7 @@ def test_a_credential_of_another_unit_looks_like_one_that_does_not_exist(app, is
             assert other.status_code == 404, (method, rule.rule)
             assert (other.data, other.headers) == (absent.data, absent.headers)
             tried += 1
-    assert tried == 6
+    assert tried == 7
     after = rows(
         "SELECT c::text, s::text FROM credentials c JOIN client_secrets s USING (secret_id)"
     )

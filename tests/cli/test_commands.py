@@ -323,6 +323,25 @@ def test_update_changes_the_name_and_the_consent_flag(run, issued_json, member):
     assert member.get(f"/secrets/{secret_id}").json["trust_upstream_consent"] is False
 
 
+def test_a_command_changes_only_what_it_names(run, issued_json, member):
+    secret_id = issued_json["secret_id"]
+    run("update", secret_id, *UNIT, "--trust-upstream-consent")
+    for command in (
+        ("update", secret_id, "--name", "New"),
+        ("disable", secret_id),
+        ("enable", secret_id),
+        ("rotate", secret_id),
+    ):
+        assert run(*command, *UNIT).returncode == 0, command
+    shown = member.get(f"/secrets/{secret_id}").json
+    assert (shown["name"], shown["trust_upstream_consent"]) == ("New", True)
+    assert shown["disabled_at"] is None
+    run("update", secret_id, *UNIT, "--distrust-upstream-consent")
+    run("update", secret_id, *UNIT, "--name", "Newer")
+    shown = member.get(f"/secrets/{secret_id}").json
+    assert (shown["name"], shown["trust_upstream_consent"]) == ("Newer", False)
+
+
 def test_list_takes_the_filters_of_the_api(run, issued_json):
     run("issue", "Web shop", *UNIT, "--expires-at", time_in(days=1))
 

@@ -34,7 +34,7 @@ def later_version(service: Server) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815  http.server's names
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815  http.server's names
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
         thread = Thread(target=proxy.serve_forever)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from app.api.http.pagination import next_link
-from app.credentials.model import TrailPosition
+from app.credentials.model import CredentialChanges, TrailPosition
 from tests.docs.guide import block
 from tests.helpers import basic, caller, is_live, time_in
 
@@ -51,9 +51,17 @@ def warn(sample, headers):
     exec(imports + sample, {"answer": SimpleNamespace(headers=headers)})  # noqa: S102  our own page
 
 
-def test_pausing_works(code, token, issued, rows):
-    output(["sh", "-c", code("Pause")], token | {"SECRET_ID": issued.secret_id})
-    assert not is_live(rows, issued.client_secret)
+@pytest.mark.parametrize("trust", [True, False])
+def test_pausing_and_going_on_works_and_changes_nothing_else(
+    code, token, issued, rows, service, trust
+):
+    service.update(caller(), issued.secret_id, CredentialChanges(trust_upstream_consent=trust))
+    for number, is_enabled in enumerate((False, True)):
+        sample = code("Pause", number=number)
+        output(["sh", "-c", sample], token | {"SECRET_ID": issued.secret_id})
+        assert is_live(rows, issued.client_secret) is is_enabled
+    shown = service.get(caller(), issued.secret_id)
+    assert (shown.trust_upstream_consent, shown.name) == (trust, issued.name)
 
 
 def test_ending_the_previous_secret_works(code, token, issued, service, rows):

@@ -13,7 +13,8 @@ from tests.helpers import require
 
 LIFE = (
     "getHealth", "getReadiness", "getMetrics", "listCredentials", "issueCredential",
-    "getCredential", "verify", "updateCredential", "rotateCredential", "verifyByPost",
+    "getCredential", "verify", "patchCredential", "updateCredential", "rotateCredential",
+    "verifyByPost",
     "endClientSecret", "listEvents", "listUnitEvents", "revokeCredential",
 )  # fmt: skip
 
@@ -89,7 +90,7 @@ def test_the_samples_take_a_credential_through_its_life(run, issuer, member):
     assert answers["verifyByPost"]["name"] == "CRM backend (EMEA)"
     assert answers["verifyByPost"]["trust_upstream_consent"] is True
     events = [each["event"] for each in answers["listUnitEvents"]]
-    assert events == ["secret_ended", "rotated", "updated", "issued"]
+    assert events == ["secret_ended", "rotated", "updated", "updated", "issued"]
     assert member.get("/secrets").json == []
 
     failed = run("listCredentials", {"TOKEN": "x"})

@@ -1,12 +1,20 @@
 """Rules for a request body: its size, its media type, its JSON."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import flask
 
 from app.api.http import problems
-from app.api.http.problems import MAX_BODY_BYTES, HTTPProblem
+from app.api.http.problems import (
+    JSON_MEDIA_TYPE,
+    MAX_BODY_BYTES,
+    PATCH_MEDIA_TYPES,
+    HTTPProblem,
+    Problem,
+    unsupported_patch,
+)
 
 
 def read_body(request: flask.Request) -> bytes:
@@ -34,13 +42,22 @@ def read_body(request: flask.Request) -> bytes:
 
 
 def require_plain_json(request: flask.Request) -> None:
-    """Raise HTTPProblem (415) unless the body is declared as JSON in UTF-8, without an encoding."""
-    if request.mimetype != "application/json":
-        raise HTTPProblem(problems.MEDIA_TYPE_NOT_JSON)
+    """Raise HTTPProblem (415) unless the body is declared as JSON in UTF-8, without an encoding.
+
+    The body of a PATCH is a JSON Merge Patch (RFC 7396), and may say so.
+    """
+    is_patch = request.method == "PATCH"
+    problem = _media_type_problem(request, PATCH_MEDIA_TYPES if is_patch else (JSON_MEDIA_TYPE,))
+    if problem is not None:
+        raise HTTPProblem(unsupported_patch(problem) if is_patch else problem)
+
+
+def _media_type_problem(request: flask.Request, media_types: Sequence[str]) -> Problem | None:
+    if request.mimetype not in media_types:
+        return problems.MEDIA_TYPE_NOT_JSON
     if request.mimetype_params.get("charset", "utf-8").lower() != "utf-8":
-        raise HTTPProblem(problems.CHARSET_NOT_UTF_8)
-    if "Content-Encoding" in request.headers:
-        raise HTTPProblem(problems.BODY_ENCODED)
+        return problems.CHARSET_NOT_UTF_8
+    return problems.BODY_ENCODED if "Content-Encoding" in request.headers else None
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:

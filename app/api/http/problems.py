@@ -19,6 +19,8 @@ from app.json_bytes import json_bytes
 from app.times import format_time
 
 MEDIA_TYPE = "application/problem+json"
+JSON_MEDIA_TYPE = "application/json"
+PATCH_MEDIA_TYPES = (JSON_MEDIA_TYPE, "application/merge-patch+json")  # RFC 7396
 ERRORS_PATH = "/docs/errors"
 RETRY_AFTER_SECONDS = 1
 MAX_BODY_BYTES = 16 * 1024
@@ -232,12 +234,19 @@ BODY_TOO_LARGE = _problem(
 _UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type",
     415,
-    "The body is not `application/json` in UTF-8, or has a Content-Encoding.",
+    "The body is not `application/json` in UTF-8, or has a Content-Encoding. A `PATCH` may also be "
+    "`application/merge-patch+json`.",
     "Send `Content-Type: application/json` and no Content-Encoding.",
 )
 MEDIA_TYPE_NOT_JSON = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must be application/json")
 CHARSET_NOT_UTF_8 = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must be UTF-8")
 BODY_ENCODED = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must not have a Content-Encoding")
+
+
+def unsupported_patch(problem: Problem) -> Problem:
+    """Return the problem with the media types that a PATCH may have (RFC 5789, 2.2)."""
+    return replace(problem, headers={"Accept-Patch": ", ".join(PATCH_MEDIA_TYPES)})
+
 
 NOT_FOUND = _problem(
     "not-found",

@@ -13,6 +13,7 @@ from app.api.http.problems import (
     Problem,
     too_many_failures,
     too_many_issues,
+    unsupported_patch,
 )
 from app.api.openapi import examples
 from app.api.openapi.converter import REQUEST_TIME, TIMESTAMP
@@ -78,6 +79,7 @@ HINT_PARAMETER = [
 
 # The description and the schema of each header that a problem may have.
 _PROBLEM_HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "Accept-Patch": ("The media types that a PATCH may have (RFC 5789).", {"type": "string"}),
     "Link": ("Where to go on (RFC 8288).", _LINK_SCHEMA),
     "Retry-After": ("Seconds to wait.", {"type": "string", "pattern": "^[0-9]{1,5}$"}),
     "WWW-Authenticate": ("The authentication challenge.", {"type": "string"}),
@@ -153,6 +155,7 @@ _RESPONSES: Mapping[str, dict[str, Any]] = {
     ),
     "ContentTooLarge": problem_response(too_large=problems.BODY_TOO_LARGE),
     "UnsupportedMediaType": problem_response(not_json=problems.MEDIA_TYPE_NOT_JSON),
+    "UnsupportedPatch": problem_response(not_json=unsupported_patch(problems.MEDIA_TYPE_NOT_JSON)),
     "TooManyRequests": problem_response(too_many=too_many_failures(42)),
     "TooManyIssues": problem_response(too_many=too_many_issues(42)),
     "ServiceUnavailable": problem_response(unavailable=problems.UNAVAILABLE),

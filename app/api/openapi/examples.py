@@ -53,6 +53,7 @@ _issued = IssuedCredential(
 POSITION = CredentialPosition(_credential.created_at, _credential.secret_id)
 
 NEW_CREDENTIAL = {"name": _credential.name}
+CREDENTIAL_PATCH = {"name": "CRM backend (EMEA)"}
 CREDENTIAL_UPDATE = {"trust_upstream_consent": True, "name": "CRM backend (EMEA)"}
 ROTATION = {"overlap_seconds": 86400}
 

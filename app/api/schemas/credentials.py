@@ -139,20 +139,26 @@ class NewCredentialSchema(RequestSchema):
     expires_at = RequestTimeField(_EXPIRES_AT)
 
 
-class CredentialUpdateSchema(RequestSchema):
-    """The fields of a credential that can be changed."""
+class CredentialPatchSchema(RequestSchema):
+    """The fields of a credential to change. What is left out stays as it is."""
 
     class Meta(RequestSchema.Meta):
         fields = CHANGEABLE_FIELDS
 
-    trust_upstream_consent = StrictBooleanField(required=True, metadata={"description": _CONSENT})
-    name = NameField(required=False)
+    trust_upstream_consent = StrictBooleanField(metadata={"description": _CONSENT})
+    name = NameField()
     enabled = StrictBooleanField(
         metadata={
             "description": "Whether the credential can be verified. Left out: no change. While "
             "disabled, it is refused like an unknown one; enabled again, it works as before."
         }
     )
+
+
+class CredentialUpdateSchema(CredentialPatchSchema):
+    """The fields of a credential to set: always `trust_upstream_consent`, and any of the others."""
+
+    trust_upstream_consent = StrictBooleanField(required=True, metadata={"description": _CONSENT})
 
 
 class RevocationSchema(Schema):

@@ -186,7 +186,7 @@ def test_every_parameter_has_a_description_and_a_valid_example(document):
 
 def test_requests_are_closed_and_answers_may_gain_members(document):
     requests, answers = requests_and_answers(document)
-    assert set(requests) == {"NewCredential", "CredentialUpdate", "Rotation"}
+    assert set(requests) == {"NewCredential", "CredentialPatch", "CredentialUpdate", "Rotation"}
     for name, schema in requests.items():
         assert schema["additionalProperties"] is False, name
     for name, schema in answers.items():
@@ -232,10 +232,11 @@ def test_every_time_refers_to_the_schema_of_requests_or_of_answers(document):
 def test_every_response_documents_its_headers(document):
     needed = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
     for name, operation in operations(document):
+        of_patch = {415: "Accept-Patch"} if name.startswith("patch ") else {}
         for status, response in responses(document, operation):
             assert "X-Request-Id" in response["headers"], (name, status)
-            if status in needed:
-                assert needed[status] in response["headers"], (name, status)
+            for header in filter(None, (needed.get(status), of_patch.get(status))):
+                assert header in response["headers"], (name, status)
         if any(each.get("name") == "cursor" for each in operation["parameters"]):
             assert "Link" in operation["responses"]["200"]["headers"]
 
@@ -259,6 +260,7 @@ def test_every_error_is_a_problem_document_with_examples(document):
         ("listCredentials", {200, 400, 401, 403, 503}),
         ("issueCredential", {200, 400, 401, 403, 409, 413, 415, 422, 429, 503}),
         ("getCredential", {200, 400, 401, 403, 404, 503}),
+        ("patchCredential", {204, 400, 401, 403, 404, 413, 415, 503}),
         ("updateCredential", {204, 400, 401, 403, 404, 413, 415, 503}),
         ("revokeCredential", {204, 400, 401, 403, 404, 409, 503}),
         ("endClientSecret", {204, 400, 401, 403, 404, 409, 503}),
@@ -282,11 +284,13 @@ def real_answers(member):
     """The service's answers to all operations, with requests like the examples."""
     issued = member.post("/secrets", json={"name": "CRM backend"})
     path = f"/secrets/{issued.json['secret_id']}"
+    patched = member.patch(path, json={"name": "y"})
     updated = member.put(path, json={"trust_upstream_consent": True, "name": "x"})
     rotated = member.post(f"{path}/rotate", json={"overlap_seconds": 86400})
     pair = basic(rotated.json["client_id"], rotated.json["client_secret"])
     return {
         "issueCredential": issued,
+        "patchCredential": patched,
         "updateCredential": updated,
         "rotateCredential": rotated,
         "verify": member.get("/verify", headers=pair),
@@ -375,7 +379,7 @@ def test_every_example_of_a_request_is_accepted(document, member):
             )
             assert answer.status_code in (200, 204), name
             tried += 1
-    assert tried == 3
+    assert tried == 4
 
 
 @pytest.mark.parametrize(

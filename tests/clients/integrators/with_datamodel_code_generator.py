@@ -13,6 +13,7 @@ import httpx
 from leadvibe_models import (
     AuditEvent,
     Credential,
+    CredentialPatch,
     CredentialUpdate,
     DetailedCredential,
     DisabledUnitEvent,
@@ -109,8 +110,7 @@ for time in (soon, whole, soon.astimezone(timezone(timedelta(hours=5, minutes=30
 renamed = CredentialUpdate(trust_upstream_consent=True, name="CRM backend (EMEA)", enabled=False)
 assert send("PUT", path, renamed).status_code == 204
 assert verify(issued).status_code == 401
-enabled = CredentialUpdate(trust_upstream_consent=True, enabled=True)
-assert send("PUT", path, enabled).status_code == 204
+assert send("PATCH", path, CredentialPatch(enabled=True)).status_code == 204
 
 rotated = IssuedCredential.model_validate_json(
     send("POST", f"{path}/rotate", Rotation(overlap_seconds=60)).content

@@ -10,6 +10,7 @@ import {
   listCredentials,
   listEvents,
   listUnitEvents,
+  patchCredential,
   revokeCredential,
   rotateCredential,
   updateCredential,
@@ -109,10 +110,7 @@ const disabled = await updateCredential({
 });
 assert.equal(disabled.response?.status, 204);
 assert.equal((await verifyPair(issued)).response?.status, 401);
-const enabled = await updateCredential({
-  path,
-  body: { trust_upstream_consent: true, enabled: true },
-});
+const enabled = await patchCredential({ path, body: { enabled: true } });
 assert.equal(enabled.response?.status, 204);
 
 const { data: rotated } = await rotateCredential({ path, body: { overlap_seconds: 60 } });

@@ -21,12 +21,14 @@ from leadvibe_client.api.credentials import (
     list_credentials,
     list_events,
     list_unit_events,
+    patch_credential,
     revoke_credential,
     rotate_credential,
     update_credential,
 )
 from leadvibe_client.api.verification import verify
 from leadvibe_client.models import (
+    CredentialPatch,
     CredentialUpdate,
     DetailedCredential,
     DisabledUnitEvent,
@@ -126,12 +128,12 @@ for time in (soon, whole, soon.astimezone(timezone(timedelta(hours=5, minutes=30
     revoke_credential.sync_detailed(expiring.secret_id, client=client)
 
 renamed = CredentialUpdate(trust_upstream_consent=True, name="CRM backend (EMEA)", enabled=False)
-enabled = CredentialUpdate(trust_upstream_consent=True, enabled=True)
 updated = update_credential.sync_detailed(issued.secret_id, client=client, body=renamed)
 assert updated.status_code == HTTPStatus.NO_CONTENT
 assert isinstance(verify.sync(client=sender(issued)), Problem)
-updated = update_credential.sync_detailed(issued.secret_id, client=client, body=enabled)
-assert updated.status_code == HTTPStatus.NO_CONTENT
+enabled = CredentialPatch(enabled=True)
+patched = patch_credential.sync_detailed(issued.secret_id, client=client, body=enabled)
+assert patched.status_code == HTTPStatus.NO_CONTENT
 
 rotated = rotate_credential.sync(issued.secret_id, client=client, body=Rotation(overlap_seconds=60))
 assert isinstance(rotated, IssuedCredential)

@@ -110,10 +110,7 @@ const disabled = await client.PUT("/secrets/{secret_id}", {
 });
 assert.equal(disabled.response.status, 204);
 assert.equal((await verify(issued)).response.status, 401);
-const enabled = await client.PUT("/secrets/{secret_id}", {
-  params,
-  body: { trust_upstream_consent: true, enabled: true },
-});
+const enabled = await client.PATCH("/secrets/{secret_id}", { params, body: { enabled: true } });
 assert.equal(enabled.response.status, 204);
 
 const { data: rotated } = await client.POST("/secrets/{secret_id}/rotate", {
