@@ -10,8 +10,8 @@ from werkzeug.sansio.http import parse_cookie
 
 from app.api.http import problems
 from app.api.http.application import Request, current_app, request
-from app.api.http.input import Blueprint
-from app.api.http.problems import HTTPProblem
+from app.api.http.input import Blueprint, query_parameters_of, reject_unknown_parameters
+from app.api.http.problems import HTTPProblem, Problem
 from app.api.openapi.components import ACTIVE_UNIT_COOKIE, problem_response
 from app.credentials.model import Caller
 from app.identifiers import is_identifier
@@ -38,23 +38,35 @@ def bearer_auth(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def manager_auth(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Authenticate as `bearer_auth` does, and require a role that may change credentials."""
+    """Authenticate as `bearer_auth` does, and require a role that may change credentials.
+
+    A query parameter that the view does not have is rejected: a change must not be made although
+    its condition is misspelt.
+    """
+    known = query_parameters_of(view)
 
     @wraps(view)
     def authenticated_view(*args: Any, **kwargs: Any) -> Any:
         caller, claims = _authenticate(request)
         if not current_app.services.may_change(claims):
             raise HTTPProblem(problems.ROLE_MISSING)
+        reject_unknown_parameters(request, known)
         return view(caller, *args, **kwargs)
 
-    return _documented(authenticated_view, forbidden="ChangeForbidden")
+    return _documented(
+        authenticated_view,
+        forbidden="ChangeForbidden",
+        unknown_parameter=problems.unknown_parameter("unused_fro"),
+    )
 
 
-def _documented(view: Callable[..., Any], *, forbidden: str) -> Callable[..., Any]:
+def _documented(
+    view: Callable[..., Any], *, forbidden: str, **rejected: Problem
+) -> Callable[..., Any]:
     document: Callable[..., Callable[..., Any]] = Blueprint.doc(
         security=[{"bearerAuth": []}],
         responses={
-            400: problem_response(no_active_unit=problems.NO_ACTIVE_UNIT),
+            400: problem_response(no_active_unit=problems.NO_ACTIVE_UNIT, **rejected),
             401: problem_response(refused=problems.INVALID_TOKEN, expired=problems.TOKEN_EXPIRED),
             403: forbidden,
             503: "ServiceUnavailable",

@@ -88,6 +88,7 @@ def test_the_role_is_checked_before_anything_else(viewer, with_roles):
     missing = "/secrets/sec_" + "0" * 20
     assert refusal(viewer.delete(missing)) == FORBIDDEN
     assert refusal(viewer.post(f"{missing}/rotate", json={"overlap_seconds": -1})) == FORBIDDEN
+    assert refusal(viewer.delete(f"{missing}?unused_fro=1")) == FORBIDDEN
     # the refused requests did not count against the limit of one issue
     assert with_roles("manager").post("/secrets", json={"name": "x"}).status_code == 200
 

@@ -76,8 +76,9 @@ def test_a_frozen_database_means_503(postgres, member):
 
 @pytest.mark.parametrize(
     ("method", "suffix", "body"),
-    [("PUT", "", {"trust_upstream_consent": True}), ("POST", "/rotate", {}), ("DELETE", "", None)],
-)
+    [("PUT", "", {"trust_upstream_consent": True}), ("PATCH", "", {"trust_upstream_consent": True}),
+     ("POST", "/rotate", {}), ("DELETE", "", None)],
+)  # fmt: skip
 def test_a_change_in_a_frozen_database_means_503_and_is_not_half_stored(
     postgres, member, method, suffix, body
 ):

@@ -1,6 +1,6 @@
 """flask-smorest's blueprint, with input checked as strictly as the contract says."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -10,7 +10,14 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
 from app.api.http.bodies import parse_json_object, require_plain_json
-from app.api.http.problems import HTTPProblem, InputError, Problem, invalid_input, invalid_parameter
+from app.api.http.problems import (
+    HTTPProblem,
+    InputError,
+    Problem,
+    invalid_input,
+    invalid_parameter,
+    unknown_parameter,
+)
 
 _INVALID_BODY = "The request body is not valid"
 
@@ -28,10 +35,7 @@ class _StrictParser(FlaskParser):
 
     def load_querystring(self, req: Request, schema: Schema) -> Any:
         """Return the query's parameters. Each parameter of the schema may be given only once."""
-        try:
-            unquote_to_bytes(req.query_string).decode("utf-8")
-        except UnicodeDecodeError:  # Werkzeug would replace the invalid bytes
-            raise HTTPProblem(invalid_parameter("The query must be UTF-8")) from None
+        _require_utf_8_query(req)
         for name in schema.fields:
             if len(req.args.getlist(name)) > 1:
                 raise HTTPProblem(invalid_parameter(f"{name} must be given at most once"))
@@ -67,6 +71,42 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
     """A blueprint whose `arguments` reject everything that the contract does not allow."""
 
     ARGUMENTS_PARSER = _StrictParser()
+
+    def arguments(
+        self, schema: type[Schema] | Schema, *, location: str = "json", **options: Any
+    ) -> Callable[[Any], Any]:
+        """Read the schema's fields from the location, and remember the names of parameters."""
+        decorate = super().arguments(schema, location=location, **options)
+
+        def decorator(view: Any) -> Any:
+            decorated = decorate(view)
+            if location == "query":
+                fields = (schema() if isinstance(schema, type) else schema).fields
+                decorated.query_parameters = query_parameters_of(view) | fields.keys()
+            return decorated
+
+        return decorator
+
+
+def query_parameters_of(view: Any) -> frozenset[str]:
+    """Return the names of the query parameters that the view's `arguments` read."""
+    names: frozenset[str] = getattr(view, "query_parameters", frozenset())
+    return names
+
+
+def reject_unknown_parameters(request: Request, known: frozenset[str]) -> None:
+    """Raise HTTPProblem if the query has any other parameter than those."""
+    _require_utf_8_query(request)
+    for name in request.args:
+        if name not in known:
+            raise HTTPProblem(unknown_parameter(name))
+
+
+def _require_utf_8_query(request: Request) -> None:
+    try:
+        unquote_to_bytes(request.query_string).decode("utf-8")
+    except UnicodeDecodeError:  # Werkzeug would replace the invalid bytes
+        raise HTTPProblem(invalid_parameter("The query must be UTF-8")) from None
 
 
 def _detail_of(schema: Schema, name: str) -> str | None:

@@ -14,6 +14,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from app.bulkheads import BulkheadFull
 from app.credentials import errors
 from app.database.errors import DatabaseUnavailable
+from app.identifiers import is_identifier
 from app.identity.key_sources import KeysUnavailable
 from app.json_bytes import json_bytes
 from app.times import format_time
@@ -211,8 +212,8 @@ def invalid_expiry(error: errors.InvalidExpiry) -> Problem:
 _INVALID_PARAMETER = ProblemType(
     "invalid-parameter",
     400,
-    "A query parameter or a header has a value that is not allowed, or was given twice. Or a "
-    "cursor belongs to another list.",
+    "A query parameter or a header has a value that is not allowed, or was given twice. A change "
+    "has a query parameter that its operation does not have. Or a cursor belongs to another list.",
     "Correct the parameter that `detail` names. Start a list again without `cursor`.",
 )
 
@@ -220,6 +221,12 @@ _INVALID_PARAMETER = ProblemType(
 def invalid_parameter(detail: str) -> Problem:
     """Return the problem of a query parameter or header that breaks the contract's rules."""
     return Problem(_INVALID_PARAMETER, detail)
+
+
+def unknown_parameter(name: str) -> Problem:
+    """Return the problem of a query parameter that the operation does not have."""
+    shown = name if is_identifier(name) else "A parameter in the query"
+    return invalid_parameter(f"{shown} is not a parameter of this operation")
 
 
 BODY_TOO_LARGE = _problem(

@@ -40,7 +40,8 @@ valid request becomes invalid. This holds for 0.x too.
 **Additions** may come with any version: operations, optional parameters, optional members of
 requests, members of answers, response headers, kinds of events, types of problems, and values of
 members marked `x-extensible-enum`. Ignore what you do not know, and treat an unknown type of
-problem by its HTTP status. Requests stay strict: an undocumented member is rejected.
+problem by its HTTP status. Requests stay strict: an undocumented member of a body is rejected, and
+so is an undocumented query parameter of a call that changes something.
 
 **Deprecation.** Anything that a major version will remove is marked `deprecated` here at least six
 months earlier. Until then, the answers of a deprecated operation carry the headers `Deprecation`
