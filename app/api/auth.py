@@ -10,7 +10,7 @@ from werkzeug.sansio.http import parse_cookie
 
 from app.api.http import problems
 from app.api.http.application import Request, current_app, request
-from app.api.http.input import Blueprint, query_parameters_of, reject_unknown_parameters
+from app.api.http.input import Blueprint, inputs_of, reject_unknown_input
 from app.api.http.problems import HTTPProblem, Problem
 from app.api.openapi.components import ACTIVE_UNIT_COOKIE, problem_response
 from app.credentials.model import Caller
@@ -40,17 +40,17 @@ def bearer_auth(view: Callable[..., Any]) -> Callable[..., Any]:
 def manager_auth(view: Callable[..., Any]) -> Callable[..., Any]:
     """Authenticate as `bearer_auth` does, and require a role that may change credentials.
 
-    A query parameter that the view does not have is rejected: a change must not be made although
-    its condition is misspelt.
+    A query parameter or a body that the view does not read is rejected: a change must not be made
+    although its condition is misspelt or misplaced.
     """
-    known = query_parameters_of(view)
+    inputs = inputs_of(view)
 
     @wraps(view)
     def authenticated_view(*args: Any, **kwargs: Any) -> Any:
         caller, claims = _authenticate(request)
         if not current_app.services.may_change(claims):
             raise HTTPProblem(problems.ROLE_MISSING)
-        reject_unknown_parameters(request, known)
+        reject_unknown_input(request, inputs)
         return view(caller, *args, **kwargs)
 
     return _documented(

@@ -107,6 +107,33 @@ def test_a_condition_that_is_ambiguous_revokes_nothing(member, issued, stored, q
     assert stored() == before
 
 
+@pytest.mark.parametrize(
+    ("body", "media_type", "problem"),
+    [
+        (b'{"unused_for":86400}', "application/json", "invalid-input"),
+        (b'{"unused_for":86400}', "text/plain", "invalid-input"),
+        (b"unused_for=86400", "application/x-www-form-urlencoded", "malformed-json"),
+        (b"[]", "application/json", "malformed-json"),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?unused_for=60"])
+def test_a_condition_in_a_body_that_nothing_reads_revokes_nothing(
+    member, issued, stored, query, body, media_type, problem
+):
+    before = stored()
+    address = f"/secrets/{issued.secret_id}"
+    for path in (f"{address}{query}", f"{address}/secrets/{issued.client_secret[-4:]}"):
+        answer = member.delete(path, data=body, content_type=media_type)
+        assert (answer.status_code, answer.json["type"]) == (400, f"/docs/errors#{problem}")
+        pointers = [each["pointer"] for each in answer.json.get("errors", [])]
+        assert pointers == (["/unused_for"] if problem == "invalid-input" else [])
+    assert stored() == before
+
+
+def test_an_empty_object_is_like_no_body(member, issued):
+    assert member.delete(f"/secrets/{issued.secret_id}", json={}).status_code == 204
+
+
 @pytest.mark.parametrize("query", ["", "?", "?&&", "?unused_for=60", "?%75nused_for=60&"])
 def test_a_parameter_of_the_operation_is_known_however_it_is_encoded(member, issued, rows, query):
     for table in ("credentials", "client_secrets"):

@@ -769,6 +769,7 @@ def test_the_exit_status_is_3_if_the_unit_has_no_such_credential(run, issued_jso
         ("revoke", "sec_x", "--all", *UNIT),
         ("revoke", "--all", "--unused-for", "60", *UNIT),
         ("revoke", "sec_x", "--unused-for", "59", *UNIT),
+        ("revoke", "sec_x", "--unused-fro", "60", *UNIT, "--yes"),
         ("disable", *UNIT),
         ("enable", "sec_x", "--all", *UNIT),
         ("update", "sec_x", *UNIT),

@@ -75,31 +75,37 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
     def arguments(
         self, schema: type[Schema] | Schema, *, location: str = "json", **options: Any
     ) -> Callable[[Any], Any]:
-        """Read the schema's fields from the location, and remember the names of parameters."""
+        """Read the schema's fields from the location. `inputs_of` tells which."""
         decorate = super().arguments(schema, location=location, **options)
 
         def decorator(view: Any) -> Any:
             decorated = decorate(view)
-            if location == "query":
-                fields = (schema() if isinstance(schema, type) else schema).fields
-                decorated.query_parameters = query_parameters_of(view) | fields.keys()
+            fields = (schema() if isinstance(schema, type) else schema).fields
+            decorated.inputs = {**inputs_of(view), location: frozenset(fields)}
             return decorated
 
         return decorator
 
 
-def query_parameters_of(view: Any) -> frozenset[str]:
-    """Return the names of the query parameters that the view's `arguments` read."""
-    names: frozenset[str] = getattr(view, "query_parameters", frozenset())
-    return names
+def inputs_of(view: Any) -> Mapping[str, frozenset[str]]:
+    """Return the names of the fields that the view's `arguments` read, by their location."""
+    inputs: Mapping[str, frozenset[str]] = getattr(view, "inputs", {})
+    return inputs
 
 
-def reject_unknown_parameters(request: Request, known: frozenset[str]) -> None:
-    """Raise HTTPProblem if the query has any other parameter than those."""
+def reject_unknown_input(request: Request, inputs: Mapping[str, frozenset[str]]) -> None:
+    """Raise HTTPProblem if the query or the body has anything that the view does not read.
+
+    If the view reads the body, its `arguments` will judge the members.
+    """
     _require_utf_8_query(request)
     for name in request.args:
-        if name not in known:
+        if name not in inputs.get("query", ()):
             raise HTTPProblem(unknown_parameter(name))
+    if "json" not in inputs and (body := request.get_data()):
+        unknown = {name: ["Unknown field"] for name in parse_json_object(body)}
+        if unknown:
+            raise HTTPProblem(invalid_input(_INVALID_BODY, _input_errors(unknown)))
 
 
 def _require_utf_8_query(request: Request) -> None:
