@@ -145,7 +145,7 @@ def service_role() -> str:
         DO $$ BEGIN CREATE ROLE credentials_service LOGIN;
         EXCEPTION WHEN duplicate_object THEN NULL; END $$;
     """
-    return make + script[script.index("GRANT") :]
+    return make + script[script.index("REVOKE") :]
 
 
 def known_settings() -> set[str]:

@@ -363,11 +363,10 @@ def change_unit(connection: Connection[TupleRow], caller: Caller, event: UnitCha
             {change} RETURNING secret_id, unit_id, client_id, name
         )
         INSERT INTO credential_events (
-            secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id, detail,
-            transaction_id  -- the column's default would run once for each row
+            secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id, detail
         )
         SELECT secret_id, unit_id, client_id, name, %(event)s, %(actor)s, %(via)s, %(address)s,
-               clock_timestamp(), %(request_id)s, %(detail)s, (SELECT trail_transaction())
+               clock_timestamp(), %(request_id)s, %(detail)s
         FROM changed
         RETURNING secret_id
     """).format(change=_UNIT_CHANGES[event])

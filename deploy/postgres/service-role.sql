@@ -20,18 +20,34 @@ SET log_min_duration_statement = -1;
 \endif
 ALTER ROLE credentials_service PASSWORD :'password';
 
-GRANT SELECT, INSERT, DELETE,
+-- Postgres before 15 lets every role create tables there.
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
+-- Granted column by column: INSERT on a whole table would also cover the numbers that Postgres
+-- assigns. With these, the role could hide events of the trail, or let every change fail. What an
+-- earlier version of this file granted and this one does not is revoked.
+BEGIN;
+REVOKE ALL ON credentials, client_secrets, credential_events, sealed_answers, answered_requests,
+              writers, _yoyo_migration, trail_histories
+    FROM credentials_service;
+GRANT SELECT, DELETE,
+      INSERT (secret_id, unit_id, client_id, name),
       UPDATE (name, trust_upstream_consent, updated_at, ended_secrets_last_used_at,
               disabled_at, disabled_with_unit)
     ON credentials TO credentials_service;
-GRANT SELECT, INSERT, DELETE,
+GRANT SELECT, DELETE,
+      INSERT (secret_id, secret_hash, digest, hint, created_at, expires_at),
       UPDATE (digest, last_used_at, expires_at)
     ON client_secrets TO credentials_service;
-GRANT SELECT, INSERT ON credential_events TO credentials_service;
+GRANT SELECT,
+      INSERT (secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id,
+              detail)
+    ON credential_events TO credentials_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_answers, answered_requests TO credentials_service;
 GRANT SELECT, INSERT (writer_id), DELETE, UPDATE (asked, answered, seen_at)
     ON writers TO credentials_service;
 GRANT SELECT ON _yoyo_migration, trail_histories TO credentials_service;
+COMMIT;
 
 -- The service asks for these limits itself, but a pooler such as PgBouncer may drop its request.
 ALTER ROLE credentials_service SET statement_timeout = '3s';
