@@ -6,7 +6,8 @@ import signal
 import socket
 import ssl
 import subprocess
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPSConnection
 
@@ -17,9 +18,18 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from drills.nginx import nginx
 from tests.conftest import environment
 from tests.helpers import require
-from tests.running_server import HANG_SECONDS, ROOT, ask, free_port, running_server, wait_until
+from tests.running_server import (
+    HANG_SECONDS,
+    ROOT,
+    Server,
+    ask,
+    free_port,
+    running_server,
+    wait_until,
+)
 
 pytestmark = pytest.mark.long
 
@@ -198,3 +208,75 @@ def test_tls_older_than_1_2_is_refused(client):
     client.tls.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
         client.request("GET", "/docs")
+
+
+class Dying:
+    """An instance that reads each request and closes the connection instead of answering."""
+
+    def __init__(self, received):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, args=[received])
+        self._thread.start()
+
+    def _serve(self, received):
+        with suppress(OSError):  # the listener was closed
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    received.append(connection.recv(65536).split(b" ")[0].decode())
+
+    def stop(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def dying():
+    """Two instances that die, and the methods of the requests that they have received."""
+    received = []
+    both = Dying(received), Dying(received)
+    yield *both, received
+    for each in both:
+        each.stop()
+
+
+@contextmanager
+def people(directory, first, second):
+    """Run nginx with deploy/nginx, and yield a function that sends a request through it."""
+    make_certificate(directory)
+    port = free_port()
+    with running_nginx(directory, {80: free_port(), 443: port, 8001: first, 8002: second}):
+        yield Client(port, directory).request
+
+
+@contextmanager
+def receivers(directory, first, second):
+    """Run nginx with deploy/cluster, and yield a function that sends a request through it."""
+    require("nginx", install="apt-get install nginx-light")
+    with nginx(directory, [first, second]) as running:
+        yield Server(running.port, None, None).request
+
+
+@pytest.mark.parametrize(
+    ("method", "times"), [("GET", 2), ("POST", 1), ("PUT", 1), ("PATCH", 1), ("DELETE", 1)]
+)
+@pytest.mark.parametrize("through", [people, receivers])
+def test_a_change_is_never_sent_twice(tmp_path, dying, through, method, times):
+    first, second, received = dying
+    with through(tmp_path, first.port, second.port) as request:
+        assert request(method, "/secrets", b"{}").status in (502, 503)
+    assert received == [method] * times
+
+
+@pytest.mark.parametrize("through", [people, receivers])
+def test_a_change_goes_to_the_other_instance_if_one_is_unreachable(tmp_path, settings, through):
+    with (
+        running_server(environment(settings)) as instance,
+        through(tmp_path, free_port(), instance.port) as request,
+    ):
+        methods = [method for method in ("POST", "PUT", "PATCH", "DELETE") for _ in range(3)]
+        # without a token; 405 where /secrets does not support the method
+        statuses = {request(method, "/secrets", b"{}").status for method in methods}
+    assert statuses == {401, 405}
