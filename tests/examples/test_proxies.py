@@ -92,6 +92,46 @@ def test_a_forged_header_in_broken_syntax_never_reaches_ingestion(send_past, ing
         ]
 
 
+ALL_VERIFIED = ", ".join(VERIFIED)
+UPGRADE = {"Upgrade": "websocket"}
+
+
+@pytest.mark.parametrize(
+    ("connection", "others"),
+    [
+        (ALL_VERIFIED, {}),
+        (ALL_VERIFIED.lower(), {}),
+        (ALL_VERIFIED.replace(" ", ""), {}),
+        (f"close, {ALL_VERIFIED}", {}),
+        (f"keep-alive, {ALL_VERIFIED}", {}),
+        (f"Upgrade, {ALL_VERIFIED}", UPGRADE),
+        (f"{ALL_VERIFIED}, upgrade", UPGRADE),
+        (f"X-Forwarded-For, X-Request-Id, {ALL_VERIFIED}", {}),
+        *((name, {}) for name in VERIFIED),
+    ],
+)
+def test_a_header_that_the_sender_nominates_reaches_ingestion(
+    proxy, send_past, verify, ingestion, connection, others
+):
+    """A proxy drops what Connection names (RFC 9110, 7.6.1), but not what it has set itself."""
+    status = send_past("x", "y", headers={"Connection": connection, **others}).status
+    if proxy is ENVOY and (others or "X-Forwarded-For" in connection):  # it refuses these itself
+        assert (status, ingestion.received) == (403 if others else 400, [])
+        return
+    (question,), (event,) = verify.received, ingestion.received
+    assert status == 202
+    assert {name: event.headers.get(name.lower()) for name in VERIFIED} == VERIFIED
+    addresses = [each.strip() for each in question.headers["x-forwarded-for"].split(",")]
+    assert addresses[-proxy.trusted_proxies] == send_past.address
+
+
+def test_headers_that_are_nominated_on_several_lines_reach_ingestion(send_past, ingestion):
+    lines = [f"Connection: {name}".encode() for name in VERIFIED]
+    assert send_past.send_lines(basic_line("x", "y"), *lines) == 202
+    (event,) = ingestion.received
+    assert {name: event.headers.get(name.lower()) for name in VERIFIED} == VERIFIED
+
+
 def basic_line(client_id, client_secret):
     return f"Authorization: {basic(client_id, client_secret)['Authorization']}".encode()
 
