@@ -5,7 +5,7 @@ import logging.config
 from app import logs
 from app.api import health, secrets, verify
 from app.api.http import errors, hooks
-from app.api.http.application import Application, trusting
+from app.api.http.application import Application
 from app.api.openapi import document
 from app.api.verify_middleware import VerifyMiddleware
 from app.docs.views import docs_blueprint
@@ -33,6 +33,6 @@ def create_app(settings: Settings | None = None) -> Application:
 
     hooks.init_app(app)
     errors.init_app(app)
-    wsgi_app = trusting(settings.trusted_proxies, VerifyMiddleware(app.wsgi_app, app.services))
+    wsgi_app = VerifyMiddleware(app.wsgi_app, app.services)
     app.wsgi_app = wsgi_app  # type: ignore[method-assign]  # Flask's idiom
     return app

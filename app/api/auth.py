@@ -14,7 +14,6 @@ from app.api.http.input import Blueprint, inputs_of, reject_unknown_input
 from app.api.http.problems import HTTPProblem, Problem
 from app.api.openapi.components import ACTIVE_UNIT_COOKIE, problem_response
 from app.credentials.model import Caller
-from app.identifiers import is_identifier
 from app.identity.tokens import Claims, InvalidToken, TokenExpired
 
 # gunicorn joins several Cookie headers with a comma, so a second activeOu cookie ends up inside the
@@ -84,13 +83,12 @@ def _authenticate(request: Request) -> tuple[Caller, Claims]:
     request.record.actor = claims.subject
     unit_id = _active_unit(request, claims)
     request.record.unit_id = unit_id
-    address = request.record.address
     caller = Caller(
         actor=claims.subject,
         unit_id=unit_id,
         request_id=request.id,
         via="api",
-        address=address if is_identifier(address) else None,  # a proxy may have sent any text
+        address=request.record.address,
     )
     return caller, claims
 

@@ -19,7 +19,13 @@ class PlainVerification:
     """A plain request to `/verify`: it has a valid Host, no body, and a method of `/verify`."""
 
     def __init__(
-        self, services: Services, *, method: str, authorization: str, request_id: str, address: str
+        self,
+        services: Services,
+        *,
+        method: str,
+        authorization: str,
+        request_id: str,
+        address: str | None,
     ) -> None:
         self._services = services
         self.record = AccessRecord(

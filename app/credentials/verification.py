@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from app.addresses import limit_key
 from app.credentials import repository
 from app.credentials.errors import MalformedPair, TooManyFailures, VerificationRefused
 from app.credentials.generator import is_client_id, is_client_secret
@@ -41,12 +42,17 @@ class Verifier:
     failure_limit: RateLimit  # by client address and client ID
 
     def verify(
-        self, *, client_id: str, client_secret: str, address: str = "", seconds: float | None = None
+        self,
+        *,
+        client_id: str,
+        client_secret: str,
+        address: str | None = None,
+        seconds: float | None = None,
     ) -> Verification:
         """Return the credential that the pair belongs to, as stored at this moment.
 
-        `address` is the client's, or empty. `seconds` is the time for the database, if it is not
-        the usual one. Raises VerificationRefused for an unknown, wrong, expired, disabled or
+        `address` is the client's, if it is known. `seconds` is the time for the database, if it is
+        not the usual one. Raises VerificationRefused for an unknown, wrong, expired, disabled or
         revoked pair, and its subclass MalformedPair if the pair does not have the format of one.
         Beyond the failure limit, TooManyFailures replaces VerificationRefused; a valid pair gets it
         only where its hash has to be compared, so that guesses cost little. Raises
@@ -71,7 +77,7 @@ class Verifier:
         *,
         client_id: str,
         client_secret: str,
-        address: str,
+        address: str | None,
         may_wait: bool = True,
     ) -> Verification:
         """Compare the client secret with the stored ones of its client ID. Raises as `verify`.
@@ -89,18 +95,19 @@ class Verifier:
                 return Verification(stored.credential, stored.expires_at)
         if self.failure_limit.is_remote and not may_wait:
             raise MustWait
-        _raise_if_limited(self.failure_limit.count(address, client_id))
+        _raise_if_limited(self.failure_limit.count(limit_key(address), client_id))
         raise VerificationRefused(reason)
 
     def _matches(
-        self, client_secret: str, stored: StoredSecret, address: str, *, may_wait: bool
+        self, client_secret: str, stored: StoredSecret, address: str | None, *, may_wait: bool
     ) -> bool:
         """Compare digests if one of our keys made the stored one; otherwise compare hashes."""
         matches = self.hasher.matches_digest(client_secret, stored)
         if matches is None:
             if not may_wait:
                 raise MustWait
-            _raise_if_limited(self.failure_limit.check(address, stored.credential.client_id))
+            client_id = stored.credential.client_id
+            _raise_if_limited(self.failure_limit.check(limit_key(address), client_id))
             return self._matches_hash(client_secret, stored)
         if matches and not self.hasher.is_current(stored):
             digest = self.hasher.digest(client_secret)

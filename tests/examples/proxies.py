@@ -154,7 +154,9 @@ class Sender:
             b"POST /events HTTP/1.1", b"Host: events.example.com", b"Content-Length: 2",
             b"Connection: close", *lines,
         ]  # fmt: skip
-        with socket.create_connection(("127.0.0.1", self.port), timeout=HANG_SECONDS) as connection:
+        with socket.create_connection(
+            ("127.0.0.1", self.port), timeout=HANG_SECONDS, source_address=(self.address, 0)
+        ) as connection:
             connection.sendall(b"\r\n".join(head) + b"\r\n\r\n{}")
             return int(connection.makefile("rb").readline().split()[1])
 

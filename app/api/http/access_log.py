@@ -20,13 +20,13 @@ class AccessRecord:
     """What the log and the metrics record about a request, through either entrance.
 
     `route` is the pattern of the path, never the path itself, which may contain a secret. `address`
-    is the client's. `client_id` is the one to be verified. The `outcome` of a verification is for
-    the metrics only.
+    is the client's, or None if it is unknown. `client_id` is the one to be verified. The `outcome`
+    of a verification is for the metrics only.
     """
 
     request_id: str
     method: str
-    address: str
+    address: str | None
     route: str | None = None
     actor: str | None = None
     unit_id: str | None = None

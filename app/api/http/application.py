@@ -5,16 +5,18 @@ Import `current_app` and `request` from here: they are Flask's own proxies, with
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from io import BytesIO
+from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import flask
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import UnicodeConverter
 from werkzeug.utils import cached_property
 
+from app.addresses import client_address
 from app.api.http.access_log import AccessRecord
 from app.api.http.bodies import read_body
 from app.identifiers import is_request_id, new_request_id
@@ -23,10 +25,15 @@ from app.json_bytes import json_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from werkzeug.routing import Map, MapAdapter
 
     from app.services import Services
+
+
+_WARNING_SECONDS = 60
+
+_logger = logging.getLogger(__name__)
 
 
 def request_id_of(offered: str) -> str:
@@ -34,15 +41,9 @@ def request_id_of(offered: str) -> str:
     return offered if is_request_id(offered) else new_request_id()
 
 
-def address_of(environ: WSGIEnvironment) -> str:
-    """Return the client's address. ProxyFix has set it if there are TRUSTED_PROXIES."""
-    address: str = environ.get("REMOTE_ADDR", "")
-    return address
-
-
-def trusting(proxies: int, wsgi_app: Any) -> Any:
-    """Return the application behind so many proxies, whose X-Forwarded-For it believes."""
-    return ProxyFix(wsgi_app, x_for=proxies, x_proto=0, x_host=0) if proxies else wsgi_app
+def address_of(environ: WSGIEnvironment) -> str | None:
+    """Return the client's address, which the application has set; None if it is unknown."""
+    return environ.get("REMOTE_ADDR") or None
 
 
 class Request(flask.Request):
@@ -100,14 +101,28 @@ class Application(flask.Flask):
         super().__init__("app", static_folder=None)
         self.url_map.converters["default"] = _PathVariable
         self.services = services
-        self._address_of: Any = trusting(trusted_proxies, lambda environ, _: address_of(environ))
+        self._trusted_proxies = trusted_proxies
+        self._warns_again_at = 0.0  # monotonic time
         # returns a token for the docs page, or None; `make run` replaces it
         self.development_token: Callable[[], str | None] = lambda: None
 
-    def client_address(self, peer: str, forwarded_for: str) -> str:
-        """Return the client's address, given its peer's and X-Forwarded-For."""
-        environ = {"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": forwarded_for}
-        return cast("str", self._address_of(environ, None))
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        """Serve a request, with its client's address instead of its peer's."""
+        peer, forwarded = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", "")
+        environ["REMOTE_ADDR"] = self.client_address(peer, forwarded) or ""
+        return super().__call__(environ, start_response)
+
+    def client_address(self, peer: str, forwarded: str) -> str | None:
+        """Return the client's address, given its peer's and X-Forwarded-For (see `addresses`).
+
+        If the header does not have it, log that, at most once a minute. Requests that come past the
+        proxies, such as probes, have no such header.
+        """
+        address = client_address(peer, forwarded, proxies=self._trusted_proxies)
+        if address is None and forwarded and monotonic() >= self._warns_again_at:
+            self._warns_again_at = monotonic() + _WARNING_SECONDS
+            _logger.warning("client address unknown: is TRUSTED_PROXIES right?")
+        return address
 
     def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
         """Match a request by its method and path alone.

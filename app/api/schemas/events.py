@@ -130,8 +130,8 @@ class UnitEventMembersSchema(ResponseSchema):
         },
     )
     address = identifier_field(
-        "The client address of the request; null for the command line, and in events from before "
-        "this was recorded.",
+        "The client address of the request; null if it is unknown, for the command line, and in "
+        "events from before this was recorded.",
         allow_none=True,
     )
 
