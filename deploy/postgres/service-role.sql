@@ -1,9 +1,9 @@
 -- The role of the service, with no more rights than it needs. Run this file after each migration,
 -- as the owner of the tables with CREATEROLE, or as a superuser. Running it again does no harm. The
 -- password comes from the environment, because anybody on the machine can read the arguments of a
--- process:
+-- process. docs/operations.md, "Postgres", says how psql finds the owner's:
 --
---   SERVICE_PASSWORD=… psql --set ON_ERROR_STOP=1 --file service-role.sql "$OWNERS_DATABASE_URL"
+--   SERVICE_PASSWORD=… PGSERVICE=credentials-owner psql --set ON_ERROR_STOP=1 --file service-role.sql
 
 \getenv password SERVICE_PASSWORD
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from app.credentials.errors import VerificationRefused
 from app.credentials.model import CredentialChanges
@@ -59,6 +60,11 @@ def new_database(postgres_uri):
     execute(postgres_uri, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def service_entry(name, url):
+    lines = [f"{key}={value}" for key, value in conninfo_to_dict(url).items()]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
 @pytest.fixture
 def shell(settings, tmp_path, postgres_uri, database_url):
     """Return a function that runs a command of the guide as the owner of the tables.
@@ -73,10 +79,18 @@ def shell(settings, tmp_path, postgres_uri, database_url):
         "USER": "grace",
     }
 
+    services = tmp_path / "pg_service.conf"
+    variables["PGSERVICEFILE"] = str(services)
+
     def shell(command, **changes):
+        given = variables | changes
+        services.write_text(
+            service_entry("credentials-owner", given["DATABASE_URL"])
+            + service_entry("credentials-restored", given["RESTORED_URL"])
+        )
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
-            env=variables | changes,
+            env=given,
             capture_output=True,
             text=True,
             check=False,
