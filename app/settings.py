@@ -1,8 +1,9 @@
-"""The settings, from environment variables. Nothing else reads the environment."""
+"""The settings, from environment variables and files that they name. Nothing else reads either."""
 
 import base64
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cache
 from itertools import combinations
@@ -29,8 +30,16 @@ WORKER_CLASSES = {  # each value of WORKER_CLASS, with its class for gunicorn
     "gthread": "app.server.worker.Worker",
 }
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+# Each secret variable, with the one that may name a file with its value instead: others may see the
+# environment of a process, for example in what its supervisor reports.
+SECRET_FILES = {
+    "DATABASE_URL": "DATABASE_URL_FILE",
+    "DIGEST_KEY": "DIGEST_KEY_FILE",
+    "RATELIMIT_STORAGE_URL": "RATELIMIT_STORAGE_URL_FILE",
+}
 
 _DIGEST_KEY_MIN_BYTES = 32
+_SECRET_MAX_BYTES = 16 * 1024
 _NOT_EMPTY = Length(min=1, error="Must not be empty.")
 
 
@@ -135,8 +144,8 @@ class Settings(CredentialSettings):
             verify_failure_limit=env.int("VERIFY_FAILURE_LIMIT", 60, validate=Range(0, 1_000_000)),
             issue_limit=env.int("ISSUE_LIMIT", 60, validate=Range(0, 1_000_000)),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 100)),
-            ratelimit_storage_url=env.str(
-                "RATELIMIT_STORAGE_URL", "memory://", validate=_check_storage_url
+            ratelimit_storage_url=_secret(
+                env, "RATELIMIT_STORAGE_URL", _parse_storage_url, default="memory://"
             ),
             log_level=env.log_level_name("LOG_LEVEL", "info"),
         )
@@ -163,14 +172,15 @@ def process_settings() -> Settings:
 def database_url_from_environment() -> str:
     """Read DATABASE_URL, the only variable that a migration needs. Raises SettingsError."""
     env = _environment()
-    url = env.str("DATABASE_URL", validate=_check_database_url)
+    url: str = _secret(env, "DATABASE_URL", _parse_database_url)
     _raise_problems(env, {})
     return url
 
 
 def _environment() -> environs.Env:
     env = environs.Env(eager=False)  # collects problems until `seal` is called
-    env.add_parser("digest_keys", _parse_digest_keys)
+    env.add_parser("secret", _parse_secret)
+    env.add_parser("secret_file", _parse_secret_file)
     env.add_parser("claim", _parse_claim)
     env.add_parser("log_level_name", _parse_log_level)
     return env
@@ -178,14 +188,49 @@ def _environment() -> environs.Env:
 
 def _domain_values(env: environs.Env) -> dict[str, Any]:
     return {
-        "database_url": env.str("DATABASE_URL", validate=_check_database_url),
-        "digest_keys": env.digest_keys("DIGEST_KEY"),
+        "database_url": _secret(env, "DATABASE_URL", _parse_database_url),
+        "digest_keys": _secret(env, "DIGEST_KEY", _parse_digest_keys),
         "bcrypt_rounds": env.int("BCRYPT_ROUNDS", 10, validate=Range(10, 16)),
         "max_credentials_per_unit": env.int(
             "MAX_CREDENTIALS_PER_UNIT", 1000, validate=Range(1, 1_000_000)
         ),
         "max_secret_days": env.int("MAX_SECRET_DAYS", None, validate=_check_days),
     }
+
+
+def _secret(env: environs.Env, name: str, parse: Callable[[str], Any], default: Any = ...) -> Any:
+    """Read the variable, or the file that its other variable names."""
+    file = SECRET_FILES[name]
+    if env.str(file, None) is None:
+        return env.secret(name, default, parse=parse)
+    rival = name if env.str(name, None) is not None else None
+    return env.secret_file(file, rival=rival, parse=parse)
+
+
+def _parse_secret(text: str, *, parse: Callable[[str], Any]) -> Any:
+    return parse(text)
+
+
+def _parse_secret_file(path: str, *, rival: str | None, parse: Callable[[str], Any]) -> Any:
+    """Parse the content of the file, without the newline at its end."""
+    if rival is not None:
+        raise ValidationError(f"Must not be set together with {rival}.")
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(_SECRET_MAX_BYTES + 1)
+        text = content.decode()
+    except OSError as error:
+        raise ValidationError(f"Cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ValidationError("The file must be UTF-8 text.") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ValidationError("The file is empty.")
+    if "\0" in text or len(content) > _SECRET_MAX_BYTES:
+        raise ValidationError(
+            f"The file must be at most {_SECRET_MAX_BYTES} bytes, and contain no NUL."
+        )
+    return parse(text)
 
 
 def _raise_problems(env: environs.Env, more: dict[str, list[str]]) -> None:
@@ -232,9 +277,10 @@ def _claim_problems(claims: ClaimPaths) -> dict[str, list[str]]:
     }
 
 
-def _check_database_url(url: str) -> None:
+def _parse_database_url(url: str) -> str:
     if not is_connection_uri(url):
         raise ValidationError("Must be a libpq connection URI (postgresql://…).")
+    return url
 
 
 def _check_each_given(texts: list[str] | None) -> None:
@@ -252,9 +298,10 @@ def _check_http_url(url: str | None) -> None:
         raise ValidationError("Must be an http or https URL.")
 
 
-def _check_storage_url(url: str) -> None:
+def _parse_storage_url(url: str) -> str:
     if url != "memory://" and not _is_url(url, "redis", "rediss"):
         raise ValidationError("Must be memory:// or a redis:// URL.")
+    return url
 
 
 def _is_url(text: str, *schemes: str) -> bool:

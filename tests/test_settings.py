@@ -3,7 +3,12 @@ from base64 import b64encode
 
 import pytest
 
-from app.settings import Settings, SettingsError, database_url_from_environment
+from app.settings import (
+    CredentialSettings,
+    Settings,
+    SettingsError,
+    database_url_from_environment,
+)
 from tests.helpers import claims_named
 
 KEY = b64encode(b"k" * 32).decode()
@@ -281,3 +286,92 @@ def test_the_longest_life_of_a_secret_is_not_limited_by_default(environment):
 def test_an_invalid_longest_life_is_rejected(environment, value):
     environment.setenv("MAX_SECRET_DAYS", value)
     assert problems().startswith("MAX_SECRET_DAYS: ")
+
+
+SECRETS = {
+    "DATABASE_URL": "postgresql://app:s3cret@db/credentials",
+    "DIGEST_KEY": f"{KEY},{KEY}",
+    "RATELIMIT_STORAGE_URL": "rediss://:s3cret@cache/0",
+}
+
+
+@pytest.fixture
+def from_file(environment, tmp_path):
+    """Return a function that puts a secret into a file, and names it in the environment."""
+
+    def from_file(name, content):
+        file = tmp_path / name
+        file.write_bytes(content)
+        environment.delenv(name, raising=False)
+        environment.setenv(f"{name}_FILE", str(file))
+        return file
+
+    return from_file
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_may_be_in_a_file(from_file, end):
+    for name, value in SECRETS.items():
+        from_file(name, f"{value}{end}".encode())
+    settings = Settings.from_environment()
+    assert settings.database_url == SECRETS["DATABASE_URL"]
+    assert settings.digest_keys == (b"k" * 32,) * 2
+    assert settings.ratelimit_storage_url == SECRETS["RATELIMIT_STORAGE_URL"]
+    assert CredentialSettings.from_environment().database_url == SECRETS["DATABASE_URL"]
+    assert database_url_from_environment() == SECRETS["DATABASE_URL"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_given_once(environment, from_file, name):
+    from_file(name, SECRETS[name].encode())
+    environment.setenv(name, SECRETS[name])
+    assert problems() == f"{name}_FILE: Must not be set together with {name}."
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "The file is empty."),
+        (b"\n", "The file is empty."),
+        (b"\r\n", "The file is empty."),
+        (b"s3cret\0", "The file must be at most 16384 bytes, and contain no NUL."),
+        (b"s3cret" * 10_000, "The file must be at most 16384 bytes, and contain no NUL."),
+        (b"s3cret\xff", "The file must be UTF-8 text."),
+        ("s3cret".encode("utf-16"), "The file must be UTF-8 text."),
+        (b"s3cret", "Must be "),
+        (b"s3cret\ns3cret\n", "Must be "),
+    ],
+)
+def test_an_unusable_file_is_named_but_not_quoted(from_file, name, content, problem):
+    from_file(name, content)
+    (line,) = problems().splitlines()
+    assert line.startswith(f"{name}_FILE: {problem}")
+    assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/nonexistent", "No such file or directory"),
+        ("/etc", "Is a directory"),
+        ("", "Is a directory"),
+        ("x" * 5000, "File name too long"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_reported(environment, name, path, reason):
+    environment.delenv(name, raising=False)
+    environment.setenv(f"{name}_FILE", path)
+    assert problems() == f"{name}_FILE: Cannot be read: {reason}."
+
+
+def test_a_file_without_permission_is_reported(from_file):
+    from_file("DIGEST_KEY", KEY.encode()).chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may read any file
+    try:
+        assert problems().splitlines()[0] == "DIGEST_KEY_FILE: Cannot be read: Permission denied."
+    finally:
+        os.seteuid(user)

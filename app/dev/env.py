@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
-from app.settings import CREDENTIAL_VARIABLES
+from app.settings import CREDENTIAL_VARIABLES, SECRET_FILES
 
+_READ = CREDENTIAL_VARIABLES | set(SECRET_FILES.values())
 _PREFIX = "JWT_"  # `credentials token check` reads these too
 
 
@@ -47,7 +48,7 @@ def _commands() -> str:
     given = {
         name: value
         for name, value in sorted(os.environ.items())
-        if name in CREDENTIAL_VARIABLES or name.startswith(_PREFIX)
+        if name in _READ or name.startswith(_PREFIX)
     }
     lines = [f"export {name}={quote(value)}\n" for name, value in given.items()]
     programs = quote(str(Path(sys.executable).parent))

@@ -28,7 +28,7 @@ from app.dev.keys import (
     unit_from_environment,
 )
 from app.dev.postgres import PostgresFailed, admit_server, embedded_postgres, postgres_uri
-from app.settings import Settings, SettingsError
+from app.settings import SECRET_FILES, Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,8 +130,10 @@ def _complete_environment(var: Path) -> None:
         os.environ.setdefault("JWT_PUBLIC_KEY_FILE", str(keys.public_key_file))
     os.environ.setdefault("JWT_ISSUER", ISSUER)
     os.environ.setdefault("JWT_AUDIENCE", AUDIENCE)
-    os.environ.setdefault("DIGEST_KEY", keys.digest_key)
-    os.environ.setdefault("DATABASE_URL", postgres_uri(var / "postgres"))
+    if SECRET_FILES["DIGEST_KEY"] not in os.environ:
+        os.environ.setdefault("DIGEST_KEY", keys.digest_key)
+    if SECRET_FILES["DATABASE_URL"] not in os.environ:
+        os.environ.setdefault("DATABASE_URL", postgres_uri(var / "postgres"))
 
 
 @contextmanager
