@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.api.http.application import address_of, request_id_of
 from app.api.http.headers import is_host
+from app.api.http.problems import MAX_BODY_BYTES
 from app.api.plain_verification import PlainVerification
 from app.api.verify import ROUTE
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class VerifyMiddleware:
-    """Serves plain requests to `/verify` (see `PlainVerification`), and passes others to Flask."""
+    """Serves plain requests to `/verify` (see `PlainVerification`), and passes others to Flask.
+
+    A body is ignored, and not waited for: a proxy may pass on the event's Content-Length without
+    its body. So the connection is closed after the response.
+    """
 
     def __init__(self, flask: WSGIApplication, services: Services) -> None:
         self._flask = flask
@@ -36,6 +41,8 @@ class VerifyMiddleware:
             address=address_of(environ),
         )
         response = verification.response(self._services.verifier.verify)
+        if _length(environ):
+            response.headers.append(("Connection", "close"))
         start_response(response.status_line, response.headers)
         return [] if method == "HEAD" else [response.body]
 
@@ -44,8 +51,12 @@ def _is_plain(environ: WSGIEnvironment) -> bool:
     return (
         environ["PATH_INFO"] == ROUTE
         and environ["REQUEST_METHOD"] in ("GET", "HEAD", "POST")
-        and environ.get("CONTENT_LENGTH", "") in ("", "0")
+        and _length(environ) <= MAX_BODY_BYTES
         and "HTTP_TRANSFER_ENCODING" not in environ
         and "HTTP_HOST" in environ
         and is_host(environ["HTTP_HOST"])
     )
+
+
+def _length(environ: WSGIEnvironment) -> int:
+    return int(environ.get("CONTENT_LENGTH") or 0)

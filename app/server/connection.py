@@ -18,6 +18,7 @@ _CONTENT_LENGTH = re.compile(
     rb"\A(?!.*\r\nexpect:).*\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n",
     re.DOTALL | re.IGNORECASE,
 )
+_VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify[ ?]")
 _REQUEST_LINE = re.compile(rb"(?:\r\n)?[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 
 
@@ -53,6 +54,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         """Tell whether the request is incomplete, but valid so far."""
         head, ended, body = self.received.partition(b"\r\n\r\n")
         if ended:
+            if _VERIFICATION.match(head):  # its body is ignored
+                return False
             length = _CONTENT_LENGTH.search(head + b"\r\n")
             return length is not None and len(body) < int(length[1]) <= MAX_BODY_BYTES
         if len(head) >= _RECEIVE_BYTES or head.count(b"\n") != head.count(b"\r\n"):
@@ -75,6 +78,15 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         except OSError:
             return False
         return sent == len(message)
+
+    def awaits_body(self) -> bool:
+        """Tell whether the head of the request is there."""
+        return b"\r\n\r\n" in self.received
+
+    def end_input(self) -> None:
+        """Let the rest of the request's body be missing, for whoever reads it."""
+        with suppress(OSError):  # the client is gone
+            self.sock.shutdown(socket.SHUT_RD)
 
     def unread(self) -> None:
         """Hand the received bytes to gunicorn's parser, which reads the rest."""

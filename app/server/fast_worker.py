@@ -127,7 +127,11 @@ class FastWorker(Worker):
             is_late = connection.timeout < now and not connection.is_busy
             if force or (is_late and not connection.has_unread()):
                 self._release(connection)
-                self._close(connection)
+                if connection.awaits_body() and not force:
+                    connection.end_input()  # so that its pool answers at once that it is too short
+                    self._hand_to_pool(connection)
+                else:
+                    self._close(connection)
 
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(deadline)
@@ -202,12 +206,15 @@ class FastWorker(Worker):
             elif not (is_open and connection.awaits_more()):
                 self._release(connection)
                 if connection.received:
-                    connection.unread()
-                    ThreadWorker.enqueue_req(self, connection)
+                    self._hand_to_pool(connection)
                 else:
                     self.leave(connection)
         except Exception as error:  # noqa: BLE001  as gunicorn does for its own threads
             self._fail(connection, error)
+
+    def _hand_to_pool(self, connection: Connection) -> None:
+        connection.unread()
+        ThreadWorker.enqueue_req(self, connection)
 
     def _fail(self, connection: Connection, error: Exception) -> None:
         self.handle_error(None, connection.sock, connection.client, error)

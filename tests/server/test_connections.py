@@ -134,12 +134,53 @@ def test_half_sent_heads_are_closed_after_five_seconds(fast, service):
         assert monotonic() - started >= 5
 
 
-def test_a_body_that_stops_is_answered_after_five_seconds(server):
+def test_a_body_that_stops_is_answered_after_five_seconds_and_logged(server):
+    length = b"Content-Length: 40\r\n\r\n"
+    requests = {
+        "chunked": ("/secrets", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"),
+        "nothing": ("/secrets", length),
+        "begun": ("/secrets", length + b"{"),
+        "long": ("/secrets", b"Content-Length: 12000\r\n\r\n{"),
+        "expected": ("/secrets", b"Expect: 100-continue\r\n" + length),
+        "probe": ("/healthz", length),
+        "page": ("/docs", length + b"{"),
+        "unknown": ("/nothing", length),
+    }
+    with ExitStack() as stack:
+        clients = {name: stack.enter_context(connect(server)) for name in requests}
+        for name, (path, rest) in requests.items():
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: stops-{name}\r\n"
+            clients[name].sendall(head.encode() + rest)
+        for client in clients.values():
+            answers = stack.enter_context(client.makefile("rb")).read()
+            answer = answers.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            assert b"\r\nConnection: close\r\n" in answer
+            assert b"\r\nContent-Type: application/problem+json\r\n" in answer
+            assert answer.count(b"HTTP/1.1 ") == 1
+    for name in requests:
+        (line,) = [each for each in server.log() if each.get("request_id") == f"stops-{name}"]
+        assert (line["message"], line["status"]) == ("request", 400)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 77\r\n\r\n",
+        b"Content-Length: 77\r\n\r\n{",
+        b"content-length: 12000\r\n\r\n{",
+        b"Connection: keep-alive\r\nContent-Length: 1\r\n\r\n",
+        b"Content-Length: 5\r\n\r\nwhole",
+    ],
+)
+@pytest.mark.parametrize("start", [b"GET /verify", b"POST /verify", b"POST /verify?x"])
+def test_a_verification_does_not_wait_for_its_body(server, service, start, rest):
+    message = verification(service.issue(caller(), name="x")).replace(b"GET /verify", start)
     with connect(server) as client:
-        client.sendall(
-            b"POST /secrets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"
-        )
-        assert receive(client).status == 400
+        client.sendall(message[:-2] + rest)  # and nothing else, so only the answer can end this
+        client.settimeout(HANG_SECONDS)
+        answer = receive(client)
+        assert (answer.status, answer.getheader("Connection")) == (200, "close")
         assert receive(client) is None
 
 

@@ -42,9 +42,10 @@ def read_body(request: flask.Request) -> bytes:
 
 
 def require_plain_json(request: flask.Request) -> None:
-    """Raise HTTPProblem (415) unless the body is declared as JSON in UTF-8, without an encoding.
+    """Raise HTTPProblem (415) unless the body is declared as JSON, without an encoding.
 
-    The body of a PATCH is a JSON Merge Patch (RFC 7396), and may say so.
+    The body of a PATCH is a JSON Merge Patch (RFC 7396), and may say so. A charset means nothing
+    for JSON (RFC 8259, 11): the body must be UTF-8, whatever it says.
     """
     is_patch = request.method == "PATCH"
     problem = _media_type_problem(request, PATCH_MEDIA_TYPES if is_patch else (JSON_MEDIA_TYPE,))
@@ -55,8 +56,6 @@ def require_plain_json(request: flask.Request) -> None:
 def _media_type_problem(request: flask.Request, media_types: Sequence[str]) -> Problem | None:
     if request.mimetype not in media_types:
         return problems.MEDIA_TYPE_NOT_JSON
-    if request.mimetype_params.get("charset", "utf-8").lower() != "utf-8":
-        return problems.CHARSET_NOT_UTF_8
     return problems.BODY_ENCODED if "Content-Encoding" in request.headers else None
 
 

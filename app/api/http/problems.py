@@ -246,7 +246,6 @@ _UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "Send `Content-Type: application/json` and no Content-Encoding.",
 )
 MEDIA_TYPE_NOT_JSON = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must be application/json")
-CHARSET_NOT_UTF_8 = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must be UTF-8")
 BODY_ENCODED = Problem(_UNSUPPORTED_MEDIA_TYPE, "The request body must not have a Content-Encoding")
 
 
