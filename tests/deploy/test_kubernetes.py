@@ -122,6 +122,13 @@ def test_every_selector_matches_the_pods(resources, deployment):
     assert service["metadata"]["labels"][monitor["jobLabel"]] == "leadvibe-credentials"
 
 
+def test_no_pod_admits_itself_by_a_label(resources):
+    policy = resources["NetworkPolicy", "credentials"]["spec"]
+    peers = [peer for rule in policy["ingress"] for peer in rule["from"]]
+    peers += [peer for rule in policy["egress"] for peer in rule["to"] if "ipBlock" not in peer]
+    assert all(peer["namespaceSelector"].get("matchLabels") for peer in peers)
+
+
 def test_every_pod_is_under_the_network_policy(resources, deployment):
     policy = resources["NetworkPolicy", "credentials"]["spec"]
     (expression,) = policy["podSelector"]["matchExpressions"]
