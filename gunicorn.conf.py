@@ -1,6 +1,7 @@
 """gunicorn's configuration, made from the service's settings. `gunicorn wsgi:app` reads it here."""
 
 import gc
+import resource
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ try:
 except SettingsError as error:
     print(error, file=sys.stderr)  # noqa: T201  logging is not set up yet
     sys.exit(2)
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would have keys and pairs in it
 
 bind = settings.bind
 workers = settings.web_concurrency

@@ -117,9 +117,12 @@ class _QuotedInputFilter(logging.Filter):
     """Removes requests that gunicorn quotes: a header or a URL may contain a secret.
 
     app/server/malformed_http.py writes a line for a malformed request itself, with its request ID.
+    Below INFO, gunicorn also quotes what clients have sent before they left.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return False
         if str(record.msg).startswith("Error handling request"):  # it has the traceback
             record.msg, record.args = "request not handled", None
         return not str(record.msg).startswith("Invalid request from ip=")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from app.settings import WORKER_CLASSES
@@ -82,3 +83,29 @@ def test_gunicorns_log_is_json_from_the_first_line_to_the_last(settings, worker_
         server.process.terminate()
         server.process.wait(HANG_SECONDS)
         assert all({"level", "logger", "message", "time"} <= set(line) for line in server.log())
+
+
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_a_client_that_leaves_is_not_quoted_at_any_level(settings, worker_class):
+    given = environment(settings, worker_class=worker_class, log_level="debug")
+    given["GUNICORN_CMD_ARGS"] = "--log-level debug"
+    halves = [
+        b"GET /verify HTTP/1.1\r\nHost: x\r\nAuthorization: Basic c2VjcmV0",
+        b"GET /secrets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer c2VjcmV0\r\n",
+        b"POST /secrets HTTP/1.1\r\nHost: x\r\nX: c2VjcmV0\r\nContent-Length: 9\r\n\r\nc2VjcmV0",
+    ]
+    with running_server(given) as server:
+        for half in halves * 3:
+            server.send(half)
+        server.process.terminate()
+        server.process.wait(HANG_SECONDS)
+        assert "c2VjcmV0" not in server.output.read_text()
+        levels = {line["level"] for line in server.log() if line["logger"] == "gunicorn.error"}
+        assert "DEBUG" not in levels
+
+
+def test_no_process_leaves_a_core_file(settings):
+    with running_server(environment(settings)) as server:
+        master = psutil.Process(server.process.pid)
+        for process in (master, *master.children()):
+            assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
