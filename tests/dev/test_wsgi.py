@@ -15,7 +15,8 @@ SHOW_PAGE = """
 import sys
 from app.dev.wsgi import app
 
-page = app.test_client().get("/docs", headers={"Host": sys.argv[1]})
+headers = {"Host": sys.argv[1], **dict.fromkeys(sys.argv[2:], "x")}
+page = app.test_client().get("/docs", headers=headers)
 print(page.headers["Cache-Control"], page.headers.get("ETag"), page.text)
 """
 
@@ -24,9 +25,9 @@ print(page.headers["Cache-Control"], page.headers.get("ETag"), page.text)
 def shown(settings):
     """Return a function that renders the page with the given environment variables."""
 
-    def shown(host_name="localhost:8000", **variables):
+    def shown(host_name="localhost:8000", *headers, **variables):
         return subprocess.check_output(
-            [sys.executable, "-c", SHOW_PAGE, host_name],
+            [sys.executable, "-c", SHOW_PAGE, host_name, *headers],
             cwd=ROOT,
             env=clean_environment() | environment(settings) | variables,
             text=True,
@@ -91,3 +92,15 @@ def test_the_token_has_the_claims_that_the_service_reads(shown, tmp_path):
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["https://example.com/unit"] == "unit_demo"
     assert claims["realm_access"] == {"roles": "owner"}
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"],
+)
+def test_no_token_is_offered_through_a_proxy(shown, tmp_path, header):
+    """A tunnel may rewrite the Host."""
+    keys = development_keys(tmp_path)
+    given = {"HOST": "127.0.0.1", "JWT_PUBLIC_KEY_FILE": str(keys.public_key_file)}
+    assert "development-token" in shown("localhost:8000", "X-Other", **given)
+    assert "development-token" not in shown("localhost:8000", header, **given)
