@@ -6,6 +6,7 @@ from time import time
 from typing import Any
 
 import jwt
+from jwt.utils import base64url_decode
 
 from app.identifiers import is_identifier
 from app.identity.claim_paths import ClaimPaths
@@ -105,6 +106,7 @@ class TokenVerifier:
     def _decode(self, token: str) -> dict[str, Any]:
         """Return the payload. PyJWT has checked everything but the times."""
         try:
+            _require_utf_8(token)
             header = jwt.get_unverified_header(token)
             algorithm = self._check_header(header)
             key = self._keys.find(key_id=header.get("kid"), algorithm=algorithm)
@@ -137,6 +139,19 @@ class TokenVerifier:
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
             raise InvalidToken("unexpected typ")
         return algorithm
+
+
+def _require_utf_8(token: str) -> None:
+    """Raise DecodeError unless header and payload are UTF-8 (RFC 7519, 3), without a BOM.
+
+    PyJWT would read UTF-16 and UTF-32 too, as `json` does. They have NULs, which JSON has not.
+    """
+    try:
+        texts = [base64url_decode(part).decode("utf-8") for part in token.split(".")[:2]]
+    except ValueError:
+        raise jwt.DecodeError from None
+    if any("\0" in text or text.startswith("\ufeff") for text in texts):
+        raise jwt.DecodeError
 
 
 def _reason(error: Exception) -> str:

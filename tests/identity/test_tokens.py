@@ -5,6 +5,7 @@ from time import time
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.utils import base64url_encode
 
 from app.identity.key_sources import KeyFile
 from app.identity.tokens import Claims, InvalidToken, TokenExpired, TokenVerifier
@@ -312,6 +313,28 @@ def test_a_payload_that_is_not_a_json_object_is_rejected(verifier, issuer, paylo
     token = jwt.PyJWS().encode(payload, issuer.keys["EdDSA"], "EdDSA", headers={"kid": "EdDSA"})
     with pytest.raises(InvalidToken):
         verifier.verify(token)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
+)
+@pytest.mark.parametrize("part", [0, 1])
+def test_header_and_payload_are_utf_8(verifier, issuer, encoding, part):
+    parts = [{"alg": "EdDSA", "kid": "EdDSA"}, valid_claims() | {"sub": "adé"}]
+
+    def sign(*encodings):
+        texts = [json.dumps(each, ensure_ascii=False) for each in parts]
+        encoded = b".".join(
+            base64url_encode(text.encode(each)) for text, each in zip(texts, encodings, strict=True)
+        )
+        signature = base64url_encode(issuer.keys["EdDSA"].sign(encoded))
+        return b".".join([encoded, signature]).decode()
+
+    assert verifier.verify(sign("utf-8", "utf-8")).subject == "adé"
+    encodings = ["utf-8", "utf-8"]
+    encodings[part] = encoding
+    with pytest.raises(InvalidToken, match="malformed"):
+        verifier.verify(sign(*encodings))
 
 
 def test_the_reason_does_not_quote_the_token(verifier, issuer):
