@@ -119,3 +119,12 @@ def test_no_client_secret_is_logged(send_through, server, issued, ingestion, tmp
     assert issued.client_id in logged
     assert issued.client_secret not in logged
     assert basic(*pair)["Authorization"].removeprefix("Basic ") not in logged
+
+
+def test_an_event_passes_although_its_length_is_asked_about_too(send_through, server, issued):
+    """The usual mistake with auth_request: without this line, no body follows its length."""
+    mistake = {'proxy_set_header Content-Length "";': "", "proxy_pass_request_headers off;": ""}
+    send = send_through(server.port, **mistake)
+    for _ in range(3):
+        assert send(issued.client_id, issued.client_secret).status == 202
+        assert send(issued.client_id, generate_client_secret()).status == 401
