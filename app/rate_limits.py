@@ -1,84 +1,100 @@
-"""Limit how often something may happen in a minute, with the `limits` library (ADR 7)."""
+"""Limit how often something may happen in a minute (ADR 7 and 29)."""
 
-import hashlib
-import logging
+from __future__ import annotations
+
 import math
-from collections.abc import Callable
-from functools import cached_property
-from time import monotonic, time
+from collections import OrderedDict
+from threading import Lock
+from time import monotonic
+from typing import Protocol
 
-from limits import RateLimitItemPerMinute
-from limits.errors import StorageError
-from limits.storage import storage_from_string
-from limits.strategies import FixedWindowRateLimiter
+WINDOW_SECONDS = 60
+_MEMORY_COUNTERS = 16_384  # some 8 MB
 
-_STORAGE_TIMEOUT_SECONDS = 0.2
-_PAUSE_SECONDS = 1.0
+Key = tuple[str, ...]
 
-_logger = logging.getLogger(__name__)
+
+class Counters(Protocol):
+    """Counters by key. Each one's minute begins with its first event."""
+
+    is_remote: bool  # whether counting waits for something outside this process
+
+    def open(self) -> None:
+        """Get ready to count. Call it after the fork."""
+
+    def close(self) -> None:
+        """Stop counting."""
+
+    def add(self, key: Key, events: int, *, limit: int) -> float | None:
+        """Count that many events, which may be none.
+
+        If the minute had `limit` events before, return the seconds until it ends; otherwise None.
+        """
 
 
 class RateLimit:
-    """Allows `per_minute` events of each key in every window of a minute; 0 disables the limit.
+    """Allows `per_minute` events of each key in a minute; 0 disables the limit.
 
-    While the storage is unreachable, nothing is limited: the limit saves work, but access does not
-    depend on it. With `counters`, all keys share that many counters, so that a flood of made-up
-    keys does not fill the memory.
+    What cannot be counted is not limited: the limit saves work, but access does not depend on it.
     """
 
-    def __init__(
-        self, name: str, per_minute: int, storage_url: str, *, counters: int | None = None
-    ) -> None:
+    def __init__(self, name: str, per_minute: int, counters: Counters) -> None:
         self._name = name
-        self._item = RateLimitItemPerMinute(max(1, per_minute), namespace="leadvibe-credentials")
-        self._is_disabled = per_minute == 0
-        self._storage_url = storage_url
+        self._per_minute = per_minute
         self._counters = counters
-        self._unreachable_until = 0.0
 
     @property
     def is_remote(self) -> bool:
         """Whether counting waits for a storage outside this process."""
-        return not (self._is_disabled or self._storage_url.startswith("memory:"))
+        return self._per_minute > 0 and self._counters.is_remote
 
     def count(self, *key: str) -> int | None:
-        """Count an event. Return None, or beyond the limit the seconds until the window ends."""
-        return self._ask(lambda limiter: limiter.hit(self._item, *self._identifiers(key)), key)
+        """Count an event. Return None, or beyond the limit the seconds until the minute ends."""
+        return self._add(key, 1)
 
     def check(self, *key: str) -> int | None:
         """Return what `count` would return for the next event, without counting it."""
-        return self._ask(lambda limiter: limiter.test(self._item, *self._identifiers(key)), key)
+        return self._add(key, 0)
 
-    def _ask(
-        self, is_within_limit: Callable[[FixedWindowRateLimiter], bool], key: tuple[str, ...]
-    ) -> int | None:
-        if self._is_disabled or monotonic() < self._unreachable_until:
+    def _add(self, key: Key, events: int) -> int | None:
+        if self._per_minute == 0:
             return None
-        try:
-            if is_within_limit(self._limiter):
-                return None
-            window = self._limiter.get_window_stats(self._item, *self._identifiers(key))
-        except StorageError:
-            _logger.warning("not being counted: the rate-limit storage is unreachable")
-            self._unreachable_until = monotonic() + _PAUSE_SECONDS  # else each caller would wait
-            return None
-        return max(1, math.ceil(window.reset_time - time()))
-
-    def _identifiers(self, key: tuple[str, ...]) -> tuple[str, str]:
-        digest = hashlib.blake2b("\n".join(key).encode(), digest_size=16).digest()
-        number = int.from_bytes(digest)
-        return self._name, str(number if self._counters is None else number % self._counters)
-
-    @cached_property
-    def _limiter(self) -> FixedWindowRateLimiter:
-        """Made on first use: the storage's thread or connection must not cross the fork."""
-        storage = storage_from_string(
-            self._storage_url,
-            wrap_exceptions=True,
-            socket_timeout=_STORAGE_TIMEOUT_SECONDS,
-            socket_connect_timeout=_STORAGE_TIMEOUT_SECONDS,
-        )
-        return FixedWindowRateLimiter(storage)
+        seconds = self._counters.add((self._name, *key), events, limit=self._per_minute)
+        return None if seconds is None else min(max(1, math.ceil(seconds)), WINDOW_SECONDS)
 
 
-UNLIMITED = RateLimit("unlimited", 0, "memory://")
+class MemoryCounters:
+    """Counters of this process.
+
+    A flood of made-up keys cannot fill the memory. Instead, the counters that have been idle for
+    longest begin again.
+    """
+
+    is_remote = False
+
+    def __init__(self) -> None:
+        # the events and the end of the minute, in the order of the latest event
+        self._counters: OrderedDict[Key, tuple[int, float]] = OrderedDict()
+        self._lock = Lock()
+
+    def open(self) -> None:
+        """Do nothing: there is nothing to open."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+    def add(self, key: Key, events: int, *, limit: int) -> float | None:
+        now = monotonic()
+        with self._lock:
+            count, ends_at = self._counters.get(key, (0, 0.0))
+            if now >= ends_at:
+                count, ends_at = 0, now + WINDOW_SECONDS
+            if events:
+                self._counters[key] = count + events, ends_at
+                self._counters.move_to_end(key)
+                if len(self._counters) > _MEMORY_COUNTERS:
+                    self._counters.popitem(last=False)
+        return ends_at - now if count >= limit else None
+
+
+UNLIMITED = RateLimit("unlimited", 0, MemoryCounters())

@@ -17,12 +17,8 @@ from app.identity.tokens import Claims, TokenVerifier
 from app.metrics.directory import WorkerFiles
 from app.metrics.publisher import Metrics
 from app.metrics.requests import BUCKETS, RequestKind
-from app.rate_limits import UNLIMITED, RateLimit
+from app.rate_limits import UNLIMITED, Counters, MemoryCounters, RateLimit
 from app.settings import CredentialSettings, Settings
-
-# All failures share this many counters. A collision turns a 401 into a 429, never a 200 into a
-# refusal.
-_FAILURE_COUNTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,7 @@ class Services:
     database: Database
     bulkheads: Bulkheads
     keys: KeySource
+    counters: Counters
     credentials: CredentialService
     verifier: Verifier
     writer: BackgroundWriter
@@ -89,23 +86,20 @@ class Services:
         bulkheads = Bulkheads.for_verifiers(settings.threads)
         database = Database(settings.database_url, connections=bulkheads.connections)
         keys = _key_source(settings, bulkheads)
+        counters = _counters(settings)
         domain = Domain.from_settings(
             settings,
             database,
             bulkheads,
-            issue_limit=RateLimit("issues", settings.issue_limit, settings.ratelimit_storage_url),
-            failure_limit=RateLimit(
-                "verify failures",
-                settings.verify_failure_limit,
-                settings.ratelimit_storage_url,
-                counters=_FAILURE_COUNTERS,
-            ),
+            issue_limit=RateLimit("issues", settings.issue_limit, counters),
+            failure_limit=RateLimit("verify failures", settings.verify_failure_limit, counters),
         )
         request_durations: Histogram[RequestKind] = Histogram(BUCKETS)
         return cls(
             database=database,
             bulkheads=bulkheads,
             keys=keys,
+            counters=counters,
             credentials=domain.credentials,
             verifier=domain.verifier,
             writer=domain.writer,
@@ -138,6 +132,7 @@ class Services:
         """
         self.database.open()
         self.keys.open()
+        self.counters.open()
         self.writer.open()
         self.metrics.open(files)
 
@@ -146,6 +141,7 @@ class Services:
         self.writer.close()
         self.metrics.close()
         self.keys.close()
+        self.counters.close()
         self.database.close()
 
 
@@ -153,3 +149,12 @@ def _key_source(settings: Settings, bulkheads: Bulkheads) -> KeySource:
     if isinstance(settings.jwt_keys, Path):
         return KeyFile(settings.jwt_keys, settings.jwt_algorithms)
     return KeyUrl(settings.jwt_keys, settings.jwt_algorithms, bulkheads.key_fetch)
+
+
+def _counters(settings: Settings) -> Counters:
+    if settings.ratelimit_storage_url == "memory://":
+        return MemoryCounters()
+    # it imports so much that only those who use Redis should wait for it
+    from app.redis_counters import RedisCounters  # noqa: PLC0415
+
+    return RedisCounters(settings.ratelimit_storage_url, settings.digest_keys[0])
