@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from collections import OrderedDict, deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MANAGEMENT_SLOTS = 2
 _MANAGEMENT_MAX_WAITING = 14
 
 _VERIFICATION_MAX_WAIT_SECONDS = 0.05
 _BACKGROUND_MAX_WAIT_SECONDS = 4.0
+
+_COMPARISON_MAX_WAITING = 3
+_REMEMBERED_FAILURES = 4096
 
 _MIN_WAIT_SECONDS = 0.005
 
@@ -106,6 +113,105 @@ class Bulkhead:
             self._free += 1
 
 
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    address: str
+    subject: str
+    is_refused: bool = False
+    called: Lock = field(default_factory=Lock)  # released at its turn, or when it is refused
+
+
+class Turns:
+    """Lets one caller work at a time, while `max_waiting` others wait, each for `max_wait` seconds.
+
+    The next turn is for a caller whose address has never failed, or failed longest ago. If too many
+    wait, the one who would be last is refused. Of those from one address with the same subject, one
+    may wait. So guessers delay others for the first failure of each of their addresses only.
+
+    `entered`, `waited` and `refused` count callers since the start, as in a `Bulkhead`.
+    """
+
+    slots = 1
+
+    def __init__(self, *, max_wait: float, max_waiting: int) -> None:
+        self.entered = self.waited = self.refused = 0
+        self.in_use = 0
+        self._max_wait = max_wait
+        self._max_waiting = max_waiting
+        self._waiters: list[_Waiter] = []  # in the order of arrival
+        self._failed_at: OrderedDict[str, float] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait now."""
+        return len(self._waiters)
+
+    @contextmanager
+    def turn(self, address: str, subject: str) -> Iterator[None]:
+        """Wait for a turn. Raises BulkheadFull."""
+        self._take(_Waiter(address, subject))
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    def note_failure(self, address: str) -> None:
+        """Let callers from this address wait behind those whose last failure is longer ago."""
+        with self._lock:
+            self._failed_at[address] = monotonic()
+            self._failed_at.move_to_end(address)
+            if len(self._failed_at) > _REMEMBERED_FAILURES:
+                self._failed_at.popitem(last=False)
+
+    def _take(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if not self.in_use:
+                self.in_use = 1
+                self.entered += 1
+                return
+            self._queue(waiter)
+        is_called = waiter.called.acquire(timeout=self._max_wait)
+        with self._lock:
+            if not is_called and waiter in self._waiters:
+                self._refuse(waiter)
+        if waiter.is_refused:
+            raise BulkheadFull
+
+    def _queue(self, waiter: _Waiter) -> None:
+        waiter.called.acquire()
+        self.waited += 1
+        is_alone = all(
+            (each.address, each.subject) != (waiter.address, waiter.subject)
+            for each in self._waiters
+        )
+        self._waiters.append(waiter)
+        if not is_alone:
+            self._refuse(waiter)
+        elif len(self._waiters) > self._max_waiting:
+            self._refuse(max(reversed(self._waiters), key=self._last_failure))
+
+    def _refuse(self, waiter: _Waiter) -> None:
+        self._waiters.remove(waiter)
+        self.refused += 1
+        waiter.is_refused = True
+        waiter.called.release()
+
+    def _pass_on(self) -> None:
+        """Give the turn to the next caller, or nobody."""
+        with self._lock:
+            if not self._waiters:
+                self.in_use = 0
+                return
+            waiter = min(self._waiters, key=self._last_failure)
+            self._waiters.remove(waiter)
+            self.entered += 1
+            waiter.called.release()
+
+    def _last_failure(self, waiter: _Waiter) -> float:
+        return self._failed_at.get(waiter.address, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkClass:
     """A kind of work: its bulkhead, and for how many seconds it may use the database."""
@@ -121,6 +227,7 @@ class Bulkheads:
     verification: WorkClass
     management: WorkClass
     hashing: Bulkhead
+    comparison: Turns
     key_fetch: Bulkhead
     background: WorkClass
     counting: WorkClass
@@ -134,8 +241,9 @@ class Bulkheads:
     def for_verifiers(cls, verifiers: int) -> Self:
         """Plan a process in which at most `verifiers` threads verify at once.
 
-        Management has a thread for every slot and every caller that may wait. Each kind has one
-        thread more, which refuses callers at once when all others are stuck.
+        Management has a thread for every slot and every caller that may wait, and verification for
+        every verifier and every comparison. Each kind has one thread more, which refuses callers at
+        once when all others are stuck.
         """
         return cls(
             verification=WorkClass(
@@ -149,9 +257,10 @@ class Bulkheads:
                 Bulkhead(_MANAGEMENT_SLOTS, max_wait=1.5, max_waiting=_MANAGEMENT_MAX_WAITING),
                 seconds=2.5,
             ),
-            # one run keeps a core busy. Its callers hold a management slot, so only one can wait,
-            # and a run always ends, however slow the processor is.
+            # one run keeps a core busy. Its callers hold a management slot or a comparison's turn,
+            # so only two can wait, and a run always ends, however slow the processor is
             hashing=Bulkhead(1, max_wait=10.0, max_waiting=_UNLIMITED),
+            comparison=Turns(max_wait=1.5, max_waiting=_COMPARISON_MAX_WAITING),
             key_fetch=Bulkhead(1, max_wait=0, max_waiting=0),
             # longer than the work that holds the slot may take, so that no pending write is lost
             background=WorkClass(
@@ -160,7 +269,7 @@ class Bulkheads:
             ),
             # apart from the writer, because its statement may be slow
             counting=WorkClass(Bulkhead(1, max_wait=0, max_waiting=0), seconds=3.0),
-            verification_threads=verifiers + 1,
+            verification_threads=verifiers + 1 + _COMPARISON_MAX_WAITING + 1,
             management_threads=_MANAGEMENT_SLOTS + _MANAGEMENT_MAX_WAITING + 1,
             probe_threads=2,
             other_threads=4,

@@ -5,13 +5,17 @@ import re
 import shutil
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
 
 from app.bulkheads import Bulkheads
 from app.credentials import errors
+from app.credentials.generator import BASE62, checksum, generate_client_secret, hint_of
 from app.credentials.hashing import Hasher
 from app.credentials.model import Caller
 from app.identity.claim_paths import ClaimPath, ClaimPaths
@@ -19,6 +23,8 @@ from app.times import format_time
 from tests.running_server import ROOT, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flask.testing import FlaskClient
     from werkzeug.test import TestResponse
 
@@ -77,6 +83,27 @@ def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
 
 def hasher_with(*digest_keys: bytes) -> Hasher:
     return Hasher(10, digest_keys, Bulkheads.for_verifiers(1))
+
+
+def guesses(client_secret: str) -> "Iterator[str]":
+    """Yield other client secrets with the same hint, as anybody could who has read the database.
+
+    CRC-32 is linear: the checksums of two texts give that of the text that has a part of each.
+    """
+    hint = reduce(
+        lambda number, digit: number * 62 + BASE62.index(digit), hint_of(client_secret), 0
+    )
+    wanted = range(hint, 2**32, 62 ** len(hint_of(client_secret)))
+    parts = ["".join(digits) for digits in product(BASE62, repeat=3)]
+    while True:
+        start = generate_client_secret()[: -6 - 6]  # without the two parts and the checksum
+        firsts = {crc32(f"{start}{part}000".encode()): part for part in parts}
+        neither = crc32(f"{start}000000".encode())
+        for second in parts:
+            other = crc32(f"{start}000{second}".encode()) ^ neither
+            for first in filter(None, (firsts.get(each ^ other) for each in wanted)):
+                body = start + first + second
+                yield body + checksum(body)
 
 
 def basic(client_id: str, client_secret: str) -> dict[str, str]:

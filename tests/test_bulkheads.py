@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.bulkheads import Bulkhead, BulkheadFull, Bulkheads
+from app.bulkheads import Bulkhead, BulkheadFull, Bulkheads, Turns
 from tests.running_server import HANG_SECONDS, wait_until
 
 
@@ -138,7 +138,7 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
             stack.enter_context(bulkheads.verification.bulkhead)
         with pytest.raises(BulkheadFull), bulkheads.verification.bulkhead:
             pass
-    assert bulkheads.verification_threads == verifiers + 1
+    assert bulkheads.verification_threads == verifiers + 5
     assert bulkheads.connections == verifiers + 4
 
 
@@ -172,7 +172,7 @@ def test_nobody_waits_for_the_place_of_key_fetches():
 def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
     """As docs/operations.md says."""
     bulkheads = Bulkheads.for_verifiers(4)
-    assert bulkheads.verification_threads == 5
+    assert bulkheads.verification_threads == 9
     assert bulkheads.management_threads == 17
     assert (bulkheads.probe_threads, bulkheads.other_threads) == (2, 4)
     kinds = (
@@ -182,3 +182,73 @@ def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
         bulkheads.counting,
     )
     assert [each.seconds for each in kinds] == [0.8, 2.5, 3.0, 3.0]
+
+
+@pytest.fixture
+def take():
+    """Return a function that takes a turn in another thread, and appends its address to a list."""
+    with ThreadPoolExecutor(9) as pool:
+
+        def take(turns, address, subject="x", taken=None):
+            def work():
+                with turns.turn(address, subject):
+                    (taken if taken is not None else []).append(address)
+
+            refused, waiting = turns.refused, turns.waiting
+            caller = pool.submit(work)
+            wait_until(lambda: (turns.refused, turns.waiting) != (refused, waiting))
+            return caller
+
+        yield take
+
+
+def long_turns(max_waiting=3):
+    return Turns(max_wait=HANG_SECONDS, max_waiting=max_waiting)
+
+
+def test_turns_are_for_those_whose_failure_is_longest_ago(take):
+    turns, taken = long_turns(max_waiting=4), []
+    for address in "ABA":
+        turns.note_failure(address)
+    with turns.turn("Z", "x"):
+        callers = [take(turns, address, taken=taken) for address in "ABCD"]
+    assert [each.exception(HANG_SECONDS) for each in callers] == [None] * 4
+    assert taken == list("CDBA")
+    assert (turns.entered, turns.waited, turns.refused, turns.in_use) == (5, 4, 0, 0)
+
+
+def test_the_last_in_a_full_queue_is_refused(take):
+    turns = long_turns()
+    turns.note_failure("B")
+    with turns.turn("Z", "x"):
+        first, failed, last = (take(turns, address) for address in "ABC")
+        owner = take(turns, "D")
+        assert is_refused(failed)
+        late = take(turns, "E")
+        assert is_refused(late)
+    assert [each.exception(HANG_SECONDS) for each in (first, last, owner)] == [None] * 3
+
+
+def test_one_caller_from_an_address_waits_for_a_subject(take):
+    turns = long_turns()
+    with turns.turn("A", "x"):
+        first = take(turns, "A")
+        assert is_refused(take(turns, "A"))
+        other = take(turns, "A", subject="y")
+    assert first.exception(HANG_SECONDS) is other.exception(HANG_SECONDS) is None
+
+
+def test_nobody_waits_for_a_turn_for_ever():
+    turns = Turns(max_wait=0.01, max_waiting=3)
+    with turns.turn("A", "x"), pytest.raises(BulkheadFull), turns.turn("B", "x"):
+        pass
+    with turns.turn("B", "x"):
+        pass
+    assert (turns.entered, turns.refused, turns.in_use) == (2, 1, 0)
+
+
+def test_a_turn_ends_with_an_error():
+    turns = long_turns()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x"), turns.turn("A", "x"):
+            raise ValueError("x")

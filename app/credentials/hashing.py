@@ -2,15 +2,15 @@
 
 import hmac
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from threading import Lock, get_native_id
+from contextlib import suppress
+from threading import get_native_id
 from typing import Literal, TypeVar, get_args
 
 import bcrypt
 
-from app.bulkheads import BulkheadFull, Bulkheads
+from app.bulkheads import Bulkheads
 from app.counters import Counter
 from app.credentials.generator import hint_of
 from app.credentials.model import HashedSecret, StoredSecret
@@ -41,8 +41,6 @@ class Hasher:
         self._bulkheads = bulkheads
         # bcrypt keeps a core busy for long, a verification only for a moment; so bcrypt yields
         self._executor = ThreadPoolExecutor(1, "bcrypt", initializer=_lower_priority)
-        self._lock = Lock()
-        self._comparing: set[str] = set()  # client IDs with a comparison in progress
 
     def hash(self, client_secret: str) -> HashedSecret:
         """Return bcrypt's hash, the digest and the hint. Takes tens of milliseconds.
@@ -59,29 +57,18 @@ class Hasher:
         """Return the digest key's identifier (8 bytes), then the HMAC-SHA-256 (32 bytes)."""
         return self._key_id + _digest(self._macs[self._key_id], client_secret)
 
-    def matches_digest(self, client_secret: str, stored: StoredSecret) -> bool | None:
-        """Compare digests in constant time. None if there is no stored one by any of our keys."""
-        if stored.digest is None:
-            return None
-        key_id = stored.digest[:_KEY_ID_LENGTH]
-        mac = self._macs.get(key_id)
-        if mac is None:
-            return None
-        return hmac.compare_digest(key_id + _digest(mac, client_secret), stored.digest)
+    def digests(self, client_secret: str) -> Mapping[bytes, bytes]:
+        """Return the digest under each key, by the key's identifier."""
+        return {key_id: key_id + _digest(mac, client_secret) for key_id, mac in self._macs.items()}
 
     def is_current(self, stored: StoredSecret) -> bool:
         """Tell whether the stored digest was made with the current key."""
         return stored.digest is not None and stored.digest.startswith(self._key_id)
 
     def matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
-        """Compare by bcrypt. Takes tens of milliseconds; raises BulkheadFull if bcrypt is too busy.
-
-        Each client ID has one comparison at a time, so that a flood of pairs with one ID leaves
-        slots for the others.
-        """
-        with self._comparison(stored.credential.client_id):
-            stored_hash = stored.secret_hash.encode()
-            return self._run("compare", bcrypt.checkpw, client_secret.encode(), stored_hash)
+        """Compare by bcrypt. Takes tens of milliseconds; raises BulkheadFull if it is too busy."""
+        stored_hash = stored.secret_hash.encode()
+        return self._run("compare", bcrypt.checkpw, client_secret.encode(), stored_hash)
 
     def _run(self, run: BcryptRun, function: Callable[..., T], *arguments: bytes) -> T:
         """Run one of bcrypt's functions, one at a time in this process. Raises BulkheadFull."""
@@ -89,18 +76,13 @@ class Hasher:
             self.runs.add(run)
             return self._executor.submit(function, *arguments).result()
 
-    @contextmanager
-    def _comparison(self, client_id: str) -> Iterator[None]:
-        with self._lock:
-            if client_id in self._comparing:
-                raise BulkheadFull
-            self._comparing.add(client_id)
-        try:
-            with self._bulkheads.management.bulkhead:
-                yield
-        finally:
-            with self._lock:
-                self._comparing.remove(client_id)
+
+def matches_digest(digests: Mapping[bytes, bytes], stored: StoredSecret) -> bool | None:
+    """Compare digests in constant time. None if there is no stored one by any of our keys."""
+    if stored.digest is None:
+        return None
+    digest = digests.get(stored.digest[:_KEY_ID_LENGTH])
+    return None if digest is None else hmac.compare_digest(digest, stored.digest)
 
 
 def _lower_priority() -> None:

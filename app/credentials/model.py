@@ -234,6 +234,7 @@ class StoredSecret:
     client_secret_id: int
     secret_hash: str = field(repr=False)
     digest: bytes | None = field(repr=False)
+    hint: str
     expires_at: datetime | None
     last_used_is_stale: bool
     refusal: Refusal | None

@@ -402,7 +402,7 @@ def select_client_secrets(
 
 
 STORED_SECRETS = PreparedSelect(f"""
-    SELECT client_secret_id, secret_hash, digest, extract(epoch FROM expires_at)::float8,
+    SELECT client_secret_id, secret_hash, digest, hint, extract(epoch FROM expires_at)::float8,
            coalesce(
                client_secrets.last_used_at < now() - interval '{LAST_USE_SECONDS} seconds', true
            ),
@@ -1192,6 +1192,7 @@ def _stored_secret(  # noqa: PLR0913, PLR0917  each is a column
     client_secret_id: int,
     secret_hash: str,
     digest: bytes | None,
+    hint: str,
     expires_at: float | None,
     last_used_is_stale: bool,  # noqa: FBT001  a column
     refusal: Refusal | None,
@@ -1202,6 +1203,7 @@ def _stored_secret(  # noqa: PLR0913, PLR0917  each is a column
         client_secret_id,
         secret_hash,
         digest,
+        hint,
         None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
         last_used_is_stale,
         refusal,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 from app.addresses import limit_key
 from app.credentials import repository
 from app.credentials.errors import MalformedPair, TooManyFailures, VerificationRefused
-from app.credentials.generator import is_client_id, is_client_secret
+from app.credentials.generator import hint_of, is_client_id, is_client_secret
+from app.credentials.hashing import matches_digest
 from app.credentials.model import Verification
 from app.database.pipeline import Pipeline
 
@@ -39,7 +40,7 @@ class Verifier:
     hasher: Hasher
     writer: BackgroundWriter
     bulkheads: Bulkheads
-    failure_limit: RateLimit  # by client address and client ID
+    failure_limit: RateLimit  # by the client's `limit_key` and client ID
 
     def verify(
         self,
@@ -82,37 +83,59 @@ class Verifier:
     ) -> Verification:
         """Compare the client secret with the stored ones of its client ID. Raises as `verify`.
 
-        Unless it `may_wait`, it raises MustWait instead of waiting, and has had no effect then.
+        Unless it `may_wait`, it raises MustWait instead of waiting, and has had no effect then. A
+        client ID that does not exist costs the same digests as one that does.
         """
         reason: Refusal = "wrong" if stored_secrets else "unknown"
+        digests = self.hasher.digests(client_secret)
+        hint = hint_of(client_secret)
+        undecided = []
         for stored in stored_secrets:
+            matches = matches_digest(digests, stored)
             if stored.refusal is not None:
-                if self.hasher.matches_digest(client_secret, stored):
-                    reason = stored.refusal
-            elif self._matches(client_secret, stored, address, may_wait=may_wait):
-                if stored.last_used_is_stale:
-                    self.writer.record_use(stored.client_secret_id, stored.credential.secret_id)
-                return Verification(stored.credential, stored.expires_at)
-        if self.failure_limit.is_remote and not may_wait:
+                reason = stored.refusal if matches else reason
+            elif matches:
+                if not self.hasher.is_current(stored):
+                    digest = self.hasher.digest(client_secret)
+                    self.writer.renew_digest(stored.client_secret_id, digest)
+                return self._accept(stored)
+            elif matches is None and stored.hint == hint:
+                undecided.append(stored)
+        if not may_wait and (undecided or self.failure_limit.is_remote):
             raise MustWait
-        _raise_if_limited(self.failure_limit.count(limit_key(address), client_id))
+        client = limit_key(address)
+        if undecided:
+            _raise_if_limited(self.failure_limit.check(client, client_id))
+            matching = self._find_by_hash(client_secret, undecided, client)
+            if matching is not None:
+                return self._accept(matching)
+        _raise_if_limited(self.failure_limit.count(client, client_id))
         raise VerificationRefused(reason)
 
-    def _matches(
-        self, client_secret: str, stored: StoredSecret, address: str | None, *, may_wait: bool
-    ) -> bool:
-        """Compare digests if one of our keys made the stored one; otherwise compare hashes."""
-        matches = self.hasher.matches_digest(client_secret, stored)
-        if matches is None:
-            if not may_wait:
-                raise MustWait
-            client_id = stored.credential.client_id
-            _raise_if_limited(self.failure_limit.check(limit_key(address), client_id))
-            return self._matches_hash(client_secret, stored)
-        if matches and not self.hasher.is_current(stored):
-            digest = self.hasher.digest(client_secret)
-            self.writer.renew_digest(stored.client_secret_id, digest)
-        return matches
+    def _find_by_hash(
+        self, client_secret: str, undecided: Sequence[StoredSecret], client: str
+    ) -> StoredSecret | None:
+        """Return the one whose hash matches, or None, and store a digest by the current key."""
+        turns = self.bulkheads.comparison
+        with turns.turn(client, undecided[0].credential.client_id):
+            for stored in undecided:
+                if self.hasher.matches_hash(client_secret, stored):
+                    break
+            else:
+                turns.note_failure(client)
+                return None
+        digest = self.hasher.digest(client_secret)
+        with self.database.connection_for(self.bulkheads.verification) as connection:
+            # False if the client secret has ended during the comparison
+            is_live = repository.update_digest(
+                connection, client_secret_id=stored.client_secret_id, digest=digest
+            )
+        return stored if is_live else None
+
+    def _accept(self, stored: StoredSecret) -> Verification:
+        if stored.last_used_is_stale:
+            self.writer.record_use(stored.client_secret_id, stored.credential.secret_id)
+        return Verification(stored.credential, stored.expires_at)
 
     def pipeline(
         self,
@@ -129,17 +152,6 @@ class Verifier:
             settle=lambda caller, rows: settle(caller, repository.stored_secrets(rows)),
             give_up=give_up,
         )
-
-    def _matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
-        """Compare hashes. If they match, store a digest by the current key."""
-        if not self.hasher.matches_hash(client_secret, stored):
-            return False
-        digest = self.hasher.digest(client_secret)
-        with self.database.connection_for(self.bulkheads.verification) as connection:
-            # False if the client secret has ended during the comparison
-            return repository.update_digest(
-                connection, client_secret_id=stored.client_secret_id, digest=digest
-            )
 
 
 def is_pair(client_id: str, client_secret: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-    from app.bulkheads import Bulkhead, Bulkheads
+    from app.bulkheads import Bulkhead, Bulkheads, Turns
     from app.counters import Histogram, HistogramSnapshot
     from app.credentials.management import CredentialService
     from app.database.pool import Database
@@ -56,10 +56,11 @@ class Metrics:
         self._keys = keys
         self._credentials = credentials
         self._request_durations = request_durations
-        self._bulkheads: dict[str, Bulkhead] = {
+        self._bulkheads: dict[str, Bulkhead | Turns] = {
             "verification": bulkheads.verification.bulkhead,
             "management": bulkheads.management.bulkhead,
             "bcrypt": bulkheads.hashing,
+            "comparison": bulkheads.comparison,
             "key_fetch": bulkheads.key_fetch,
             "background": bulkheads.background.bulkhead,
             "counting": bulkheads.counting.bulkhead,

@@ -5,6 +5,7 @@ from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 
 import bcrypt
 import psycopg
@@ -15,7 +16,7 @@ from app.credentials.generator import generate_client_id, generate_client_secret
 from app.credentials.model import CredentialChanges
 from app.settings import Settings
 from tests.conftest import client_of, environment
-from tests.helpers import VERIFIED_FIELDS, basic, caller, hasher_with, typo_of
+from tests.helpers import VERIFIED_FIELDS, basic, caller, guesses, hasher_with, typo_of
 from tests.running_server import HANG_SECONDS, wait_until
 
 CHALLENGE = 'Basic realm="LeadVibe", charset="UTF-8"'
@@ -305,7 +306,7 @@ def test_a_revoked_secret_is_refused_whatever_key_its_digest_had(app_with, issue
 
 def test_an_address_at_its_limit_causes_no_more_bcrypt(app_with, issued, bcrypt_calls):
     client = app_with(digest_keys=(NEW_KEY,), verify_failure_limit=3).test_client()
-    assert fail(client, issued, 5) == [401, 401, 401, 429, 429]
+    assert guess(client, issued, 5) == [401, 401, 401, 429, 429]
     assert len(bcrypt_calls) == 3
     assert verify(client, issued).status_code == 429
     elsewhere = {"environ_base": {"REMOTE_ADDR": "127.0.0.9"}}
@@ -315,7 +316,7 @@ def test_an_address_at_its_limit_causes_no_more_bcrypt(app_with, issued, bcrypt_
 
 def test_bcrypt_decides_if_there_is_no_digest(client, issued, rows, bcrypt_calls):
     rows.execute("UPDATE client_secrets SET digest = NULL")
-    assert verify(client, issued, generate_client_secret()).status_code == 401
+    assert guess(client, issued, 1) == [401]
     assert rows("SELECT digest FROM client_secrets") == [{"digest": None}]
     assert verify(client, issued).status_code == 200
     assert verify(client, issued).status_code == 200
@@ -349,49 +350,94 @@ def may_compare(monkeypatch):
     return may_compare
 
 
+def test_a_pair_with_another_hint_needs_no_bcrypt(client, issued, rows, bcrypt_calls):
+    """So guesses cost bcrypt only if they come from somebody who has read the database."""
+    rows.execute("UPDATE client_secrets SET digest = NULL")
+    assert fail(client, issued, 5) == [401] * 5
+    assert bcrypt_calls == []
+    assert verify(client, issued).status_code == 200
+
+
+def test_bcrypt_decides_only_if_no_digest_does(client, issued, service, rows, bcrypt_calls):
+    rows.execute("UPDATE client_secrets SET digest = NULL")
+    rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=60)
+    assert verify(client, rotated).status_code == 200
+    assert bcrypt_calls == []
+    assert verify(client, issued).status_code == 200
+    assert len(bcrypt_calls) == 1
+
+
 def test_a_flood_that_needs_bcrypt_leaves_a_thread_for_valid_pairs(
     app_with, service, rows, may_compare
 ):
-    """One comparison runs at a time. Others for the same client ID get 503 immediately."""
+    """One comparison runs at a time, and one waits. Others from the address get 503 at once."""
     needing_bcrypt = service.issue(caller("u"), name="x")
     rows.execute("UPDATE client_secrets SET digest = NULL")
     other = service.issue(caller("u"), name="x")
     app = app_with(threads=4, verify_failure_limit=0)
 
-    def attack(_):
-        return verify(app.test_client(), needing_bcrypt, generate_client_secret())
+    def attack(secret):
+        return verify(app.test_client(), needing_bcrypt, secret)
 
     with ThreadPoolExecutor(8) as pool:
-        attacks = [pool.submit(attack, number) for number in range(24)]
-        wait_until(lambda: sum(each.done() for each in attacks) == 23)
+        secrets = islice(guesses(needing_bcrypt.client_secret), 24)
+        attacks = [pool.submit(attack, secret) for secret in secrets]
+        wait_until(lambda: sum(each.done() for each in attacks) >= 22)
         assert verify(app.test_client(), other).status_code == 200
         may_compare.set()
         answers = [each.result() for each in attacks]
-    assert sorted(answer.status_code for answer in answers) == [401] + [503] * 23
+    assert {answer.status_code for answer in answers} == {401, 503}
     busy = next(answer for answer in answers if answer.status_code == 503)
     assert int(busy.headers["Retry-After"]) > 0
     assert busy.json["title"] == "Service Unavailable"
     assert verify(app.test_client(), needing_bcrypt).status_code == 200
 
 
-def test_a_flood_on_one_client_leaves_bcrypt_to_other_clients(app_with, service, rows, may_compare):
-    """While bcrypt compares for a client ID, further attempts on that ID take no slot."""
-    attacked, other = (service.issue(caller("u"), name="x") for _ in range(2))
+def test_comparisons_leave_management_alone(app_with, issuer, issued, rows, may_compare):
     rows.execute("UPDATE client_secrets SET digest = NULL")
-    app = app_with(threads=4, verify_failure_limit=0)
-    bulkhead = app.services.bulkheads.management.bulkhead
-
-    def attack():
-        return verify(app.test_client(), attacked, generate_client_secret()).status_code
-
+    app = app_with(threads=4)
+    turns, management = app.services.bulkheads.comparison, app.services.bulkheads.management
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(attack)
-        wait_until(lambda: bulkhead.in_use == 1)
-        assert [attack() for _ in range(5)] == [503] * 5
-        assert bulkhead.entered == 1
+        comparing = pool.submit(verify, app.test_client(), issued)
+        wait_until(lambda: turns.in_use == 1)
+        assert management.bulkhead.in_use == 0
+        assert client_of(app, issuer.sign()).get("/secrets").status_code == 200
         may_compare.set()
-    assert first.result() == 401
-    assert verify(app.test_client(), other).status_code == 200
+    assert comparing.result().status_code == 200
+
+
+def test_the_owner_goes_before_addresses_that_have_failed(app_with, service, rows, monkeypatch):
+    """Four guessers keep all places of the queue taken, each from an address of its own."""
+    attacked = service.issue(caller("u"), name="x")
+    rows.execute("UPDATE client_secrets SET digest = NULL")
+    app = app_with(threads=4)
+    turns = app.services.bulkheads.comparison
+    secrets = guesses(attacked.client_secret)
+    checkpw, compared, may_compare = bcrypt.checkpw, [], threading.Event()
+
+    def compare(secret, stored_hash):
+        compared.append(secret.decode())
+        assert may_compare.wait(HANG_SECONDS)
+        return checkpw(secret, stored_hash)
+
+    def ask(address, secret):
+        base = {"environ_base": {"REMOTE_ADDR": address}}
+        return verify(app.test_client(), attacked, secret, **base).status_code
+
+    addresses = [f"203.0.113.{number}" for number in range(4)]
+    assert [ask(address, next(secrets)) for address in addresses] == [401] * 4
+    monkeypatch.setattr(bcrypt, "checkpw", compare)
+    with ThreadPoolExecutor(5) as pool:
+        attacks = []
+        for number, address in enumerate(addresses):
+            attacks.append(pool.submit(ask, address, next(secrets)))
+            wait_until(lambda number=number: turns.waiting == number and turns.in_use)
+        owner = pool.submit(ask, "198.51.100.7", attacked.client_secret)
+        wait_until(lambda: turns.refused == 1)
+        may_compare.set()
+        assert owner.result() == 200
+    assert compared[1] == attacked.client_secret
+    assert [attack.result() for attack in attacks].count(503) == 1
 
 
 # Last use
@@ -559,6 +605,12 @@ def test_failures_beyond_the_limit_are_answered_429(limited, issued):
     assert answer.headers["X-Request-Id"] == "same"
 
 
+def guess(client, credential, times, **changes):
+    """Fail with client secrets about which only bcrypt can decide."""
+    secrets = islice(guesses(credential.client_secret), times)
+    return [verify(client, credential, secret, **changes).status_code for secret in secrets]
+
+
 def test_a_valid_pair_is_never_limited(limited, issued):
     fail(limited, issued, 10)
     assert {verify(limited, issued).status_code for _ in range(10)} == {200}
@@ -575,6 +627,17 @@ def test_each_client_id_and_each_address_is_counted_separately(limited, issued, 
     assert fail(limited, other, 3) == [401] * 3
     elsewhere = {"environ_base": {"REMOTE_ADDR": "127.0.0.9"}}
     assert fail(limited, issued, 3, **elsewhere) == [401] * 3
+
+
+def test_an_ipv6_address_is_counted_with_its_neighbours(limited, issued):
+    """A provider gives a customer a /64 at least."""
+
+    def fail_at(address):
+        return fail(limited, issued, 1, environ_base={"REMOTE_ADDR": address})[0]
+
+    neighbours = [f"2001:db8:1:2::{number}" for number in range(1, 5)]
+    assert [fail_at(address) for address in neighbours] == [401, 401, 401, 429]
+    assert fail_at("2001:db8:1:3::1") == 401
 
 
 def test_malformed_pairs_are_not_counted(limited, issued):

@@ -7,7 +7,8 @@ import pytest
 from app.credentials import repository
 from app.credentials.errors import VerificationRefused
 from app.credentials.verification import MustWait
-from app.rate_limits import RateLimit
+from app.rate_limits import MemoryCounters, RateLimit
+from app.redis_counters import RedisCounters
 from tests.helpers import typo_of
 
 
@@ -43,15 +44,15 @@ def test_a_comparison_of_hashes_has_to_wait(judge, rows):
 
 
 @pytest.mark.parametrize(
-    ("per_minute", "storage_url", "expected"),
+    ("per_minute", "counters", "expected"),
     [
-        (1, "memory://", VerificationRefused),
-        (0, "redis://127.0.0.1:1", VerificationRefused),
-        (1, "redis://127.0.0.1:1", MustWait),
+        (1, MemoryCounters(), VerificationRefused),
+        (0, RedisCounters("redis://127.0.0.1:1", b""), VerificationRefused),
+        (1, RedisCounters("redis://127.0.0.1:1", b""), MustWait),
     ],
 )
-def test_only_a_counter_elsewhere_has_to_wait(judge, issued, per_minute, storage_url, expected):
-    limit = RateLimit("x", per_minute, storage_url)
+def test_only_a_counter_elsewhere_has_to_wait(judge, issued, per_minute, counters, expected):
+    limit = RateLimit("x", per_minute, counters)
     with pytest.raises(expected):
         judge(typo_of(issued.client_secret), failure_limit=limit)
     assert judge(failure_limit=limit).credential.client_id == issued.client_id
