@@ -234,7 +234,8 @@ class Bulkheads:
     verification_threads: int
     management_threads: int
     probe_threads: int
-    other_threads: int  # the docs page, metrics, and clients that send a body in pieces
+    scrape_threads: int
+    other_threads: int  # the docs page, and clients that send a body in pieces
     connections: int
 
     @classmethod
@@ -272,6 +273,7 @@ class Bulkheads:
             verification_threads=verifiers + 1 + _COMPARISON_MAX_WAITING + 1,
             management_threads=_MANAGEMENT_SLOTS + _MANAGEMENT_MAX_WAITING + 1,
             probe_threads=2,
+            scrape_threads=1,
             other_threads=4,
             connections=verifiers + _MANAGEMENT_SLOTS + 2,
         )

@@ -174,7 +174,7 @@ def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
     bulkheads = Bulkheads.for_verifiers(4)
     assert bulkheads.verification_threads == 9
     assert bulkheads.management_threads == 17
-    assert (bulkheads.probe_threads, bulkheads.other_threads) == (2, 4)
+    assert (bulkheads.probe_threads, bulkheads.scrape_threads, bulkheads.other_threads) == (2, 1, 4)
     kinds = (
         bulkheads.verification,
         bulkheads.management,

@@ -37,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Metrics:
-    """Publishes the counts of this process, once a second and before each scrape that it answers.
+    """Publishes the counts of this process, once a second and before it collects those of all.
 
     No request waits for it. Every minute, one of the processes also counts the client secrets that
     expire soon.
@@ -71,6 +71,8 @@ class Metrics:
         self._published: dict[tuple[Counter, tuple[str, ...]], int] = {}
         self._snapshots: dict[RequestKind, HistogramSnapshot] = {}
         self._lock = Lock()
+        self._text: bytes | None = None
+        self._text_lock = Lock()
         self._stopping = Event()
         self._thread: Thread | None = None
 
@@ -91,13 +93,20 @@ class Metrics:
         self.publish()
 
     def text(self) -> bytes:
-        """Return the metrics of all processes. Those of the others are at most a second old."""
-        self.publish()
-        return self._series.text()
+        """Return the metrics of all processes, at most a second old.
+
+        Collecting them takes tens of milliseconds, so callers share the text until `publish`.
+        """
+        with self._text_lock:
+            if self._text is None:
+                self.publish()
+                self._text = self._series.text()
+            return self._text
 
     def publish(self) -> None:
         """Publish what this process has counted, and its state."""
         with self._lock:
+            self._text = None
             self._publish_requests()
             self._publish_bulkheads()
             self._publish_database()

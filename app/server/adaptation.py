@@ -2,11 +2,12 @@
 
 import gunicorn.glogging
 import gunicorn.util
-from gunicorn.http import parser, wsgi
+from gunicorn.http import message, parser, wsgi
 from gunicorn.http.message import Message
 
 from app.api.http.headers import IDEMPOTENCY_KEY
 from app.server.malformed_http import write_problem
+from app.server.parsing import BoundedChunks, BoundedRequest
 from app.server.unreader import RequestUnreader
 
 _IDEMPOTENCY_KEY = IDEMPOTENCY_KEY.upper()  # as gunicorn's parser writes names
@@ -28,9 +29,11 @@ class _Response(wsgi.Response):  # type: ignore[misc]  # gunicorn ships no types
 
 
 def adapt_gunicorn() -> None:
-    """Replace gunicorn's response to malformed HTTP, and let a response close the connection."""
+    """Replace the parts of gunicorn that work differently here, for every worker."""
     wsgi.Response = _Response
     parser.SocketUnreader = RequestUnreader
+    parser.RequestParser.mesg_class = BoundedRequest
+    message.ChunkedReader = BoundedChunks
     gunicorn.util.write_error = write_problem
 
 

@@ -14,7 +14,7 @@ _MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
 _VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify|GET /readyz")
 # Whole and without a body, so that no thread waits for the client.
 _PROBE = re.compile(
-    rb"(GET|HEAD) /healthz HTTP/1\.[01]\r\n"
+    rb"(?:GET|HEAD) /(healthz|metrics) HTTP/1\.[01]\r\n"
     rb"(?:(?!content-length|transfer-encoding|expect)[^\r\n]+\r\n)*\r\n",
     re.IGNORECASE,
 )
@@ -29,14 +29,14 @@ class Pools:
     """A pool of threads for each kind of work, so that no kind waits for the threads of another.
 
     If the guess is wrong, another pool serves the request. While half a head or a long body
-    arrives, a thread waits for the client, so such requests do not use the threads of verification,
-    management and probes.
+    arrives, a thread waits for the client, so only the pool of the others serves such requests.
     """
 
     def __init__(self, bulkheads: Bulkheads) -> None:
         self._verification = ThreadPoolExecutor(bulkheads.verification_threads, "verification")
         self._management = ThreadPoolExecutor(bulkheads.management_threads, "management")
         self._probes = ThreadPoolExecutor(bulkheads.probe_threads, "probes")
+        self._scrapes = ThreadPoolExecutor(bulkheads.scrape_threads, "scrapes")
         self._others = ThreadPoolExecutor(bulkheads.other_threads, "others")
 
     def submit(self, handle: Callable[[TConn], Any], connection: TConn) -> "Future[Any]":
@@ -49,8 +49,9 @@ class Pools:
         return self._verification.submit(function, *arguments)
 
     def _pool_for(self, head: bytes) -> ThreadPoolExecutor:
-        if _PROBE.match(head):
-            return self._probes
+        probe = _PROBE.match(head)
+        if probe is not None:
+            return self._scrapes if probe[1] == b"metrics" else self._probes
         if b"\r\n\r\n" not in head or _LONG_BODY.search(head):
             return self._others
         if _VERIFICATION.match(head):
@@ -61,7 +62,13 @@ class Pools:
 
     def shutdown(self, *, wait: bool = True) -> None:
         """Stop accepting requests."""
-        for pool in (self._verification, self._management, self._probes, self._others):
+        for pool in (
+            self._verification,
+            self._management,
+            self._probes,
+            self._scrapes,
+            self._others,
+        ):
             pool.shutdown(wait=wait)
 
 

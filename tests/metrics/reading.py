@@ -4,7 +4,8 @@ from app.metrics.series import CONTENT_TYPE
 
 
 def read_metrics(client):
-    """Return the value of each series, by its name and labels as the answer has them."""
+    """Return the value of each series as it is now, by its name and labels in the answer."""
+    client.application.services.metrics.publish()  # or it might be a second old
     answer = client.get("/metrics")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, CONTENT_TYPE)
     return values_in(answer.text)

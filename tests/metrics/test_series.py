@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from app import create_app
 from app.credentials.errors import VerificationRefused
 from app.credentials.hashing import BCRYPT_RUNS
 from app.credentials.model import EVENT_NAMES, CredentialChanges
@@ -30,6 +31,16 @@ def outcomes(client):
         for series, value in read_metrics(client).items()
     }
     return {match[1]: value for match, value in found.items() if match and value}
+
+
+def test_scrapes_share_a_text_until_the_next_publication(settings):
+    app = create_app(settings)  # it is not open, so nothing publishes once a second
+    client = app.test_client()
+    first = client.get("/metrics").text
+    client.get("/healthz")
+    assert client.get("/metrics").text == first
+    app.services.metrics.publish()
+    assert client.get("/metrics").text != first
 
 
 def test_metrics_need_no_token(client):

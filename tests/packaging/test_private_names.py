@@ -35,6 +35,10 @@ PRIVATE = {
     "gunicorn": (
         "app/server",
         {
+            "gunicorn.http.body:ChunkedReader": "req unreader",
+            "gunicorn.http.body:ChunkedReader.parse_chunk_size": "self unreader data",
+            "gunicorn.http.message:Request.parse_headers": "self data from_trailer",
+            "gunicorn.http.message:Request.read_into": "self unreader buf stop",
             "gunicorn.http.parser:SocketUnreader": "sock max_chunk",
             "gunicorn.http.parser:SocketUnreader.chunk": "self size_hint",
             "gunicorn.http.parser:SocketUnreader.read": "self size read_ahead",

@@ -200,6 +200,7 @@ def test_requests_that_stop_delay_nobody(server, service, issuer):
                     clients[-1].sendall(head % path)
             for method, path, headers, body in [
                 ("GET", "/healthz", {}, None),
+                ("GET", "/metrics", {}, None),
                 ("GET", "/secrets", {"Authorization": f"Bearer {issuer.sign()}"}, None),
                 ("GET", "/verify", basic(pair.client_id, pair.client_secret), None),
                 ("POST", "/verify", basic(pair.client_id, pair.client_secret), b"x"),

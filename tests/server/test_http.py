@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.helpers import basic, caller
 from tests.issuer import Issuer
 from tests.running_server import ROOT
 
@@ -90,6 +91,64 @@ def test_a_body_shorter_than_its_content_length_is_rejected(server, issuer, rows
 def test_a_malformed_chunked_body_is_rejected(server, issuer, rows, body):
     assert_problem(server.send(head(issuer, "Transfer-Encoding: chunked") + body), 400)
     assert rows.count("credentials") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/verify", 401), ("/healthz", 200), ("/secrets", 401), ("/nope", 404)]
+)
+def test_all_headers_together_have_at_most_16_kib(server, path, expected):
+    def answer_to(size):
+        lines = ["Host: x", "Connection: close", *[f"X-Long: {'x' * 4000}"] * 3, "X-Rest: "]
+        block = "\r\n".join(lines)
+        return server.send(f"GET {path} HTTP/1.1\r\n{block:x<{size}}\r\n\r\n".encode())
+
+    assert status(answer_to(16 * 1024)) == expected
+    assert_problem(answer_to(16 * 1024 + 1), 431)
+    assert_problem(answer_to(200_000), 431)
+
+
+@pytest.mark.parametrize("name", ["Accept-Encoding", "Content-Type", "If-None-Match"])
+@pytest.mark.parametrize("path", ["/docs", "/secrets", "/nope"])
+def test_a_list_in_a_header_has_at_most_1024_characters(server, path, name):
+    def answer_to(*values):
+        lines = "".join(f"{name}: {value}\r\n" for value in values)
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n"
+        return server.send(head.encode())
+
+    assert status(answer_to("a," * 512)) == status(answer_to("a"))
+    assert_problem(answer_to("a," * 512 + "a"), 431)
+    if name != "Content-Type":  # the last one of several counts
+        assert_problem(answer_to("a," * 256, "a," * 256), 431)
+
+
+def test_a_verification_does_not_depend_on_headers_that_it_does_not_read(server, service):
+    """A proxy passes the sender's headers on, and must not get 431 for them."""
+    issued = service.issue(caller(), name="x")
+    lists = dict.fromkeys(("Accept_Encoding", "If_None_Match", "Cookie"), "a," * 1500)
+    pair = basic(issued.client_id, issued.client_secret)
+    assert server.request("GET", "/verify", **pair, **lists).status == 200
+
+
+@pytest.mark.parametrize("path", ["/verify", "/secrets", "/docs"])
+def test_a_chunked_body_has_at_most_256_chunks(server, issuer, path):
+    start = head(issuer, "Transfer-Encoding: chunked", path=path)
+    usual = status(server.send(start + chunk(b"x") + chunk(b"")))
+    assert status(server.send(start + chunk(b"x") * 255 + chunk(b""))) == usual
+    answer = server.send(start + chunk(b"x") * 256 + chunk(b""))
+    assert_problem(answer, 400)
+    assert b"The request body cannot be read" in answer
+
+
+def test_a_chunks_size_and_extensions_have_at_most_64_bytes(server, issuer, rows):
+    start = head(issuer, "Transfer-Encoding: chunked")
+    body = b'{"name":"x"}\r\n' + chunk(b"")
+
+    def answer_to(size):
+        return server.send(start + b"c;" + b"x" * (size - 2) + b"\r\n" + body)
+
+    assert status(answer_to(64)) == 200
+    assert_problem(answer_to(65), 400)
+    assert rows.count("credentials") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,10 @@ from app.api.http.application import current_app, request
 from app.api.http.headers import COMMON_HEADERS, is_host
 from app.api.http.problems import HTTPProblem
 
+# What Werkzeug reads item by item. Several headers of one name are joined.
+_LISTS = ("CONTENT_TYPE", "HTTP_ACCEPT_ENCODING", "HTTP_IF_NONE_MATCH")
+_MAX_LIST_LENGTH = 1024
+
 
 def init_app(app: Flask) -> None:
     """Check each request and read its body; complete each response and log it."""
@@ -19,11 +23,19 @@ def _before() -> None:
     # First, so that every endpoint rejects a body that breaks the rules, and so that no other
     # response leaves a body unread, where the next request would be.
     request.get_data()
+    _check_lengths()
     _check_host()
     if "\0" in request.path:
         raise HTTPProblem(problems.NOT_FOUND)  # no path has a NUL, and Postgres rejects it
     if "//" in request.environ["PATH_INFO"]:
         raise HTTPProblem(problems.NOT_FOUND)  # Werkzeug would ignore leading slashes
+
+
+def _check_lengths() -> None:
+    """Raise HTTPProblem for a list that would take longer than all the rest of the request."""
+    for name in _LISTS:
+        if len(request.environ.get(name, "")) > _MAX_LIST_LENGTH:
+            raise HTTPProblem(problems.HEADER_TOO_LONG)
 
 
 def _check_host() -> None:

@@ -159,6 +159,9 @@ def malformed_http(status: int, detail: str, headers: Mapping[str, str] | None =
     return Problem(_MALFORMED_HTTP, detail, headers or {}, status)
 
 
+HEADER_TOO_LONG = malformed_http(
+    431, "Accept-Encoding, Content-Type and If-None-Match must have at most 1,024 characters"
+)
 NO_HOST = _problem(
     "missing-host",
     400,
