@@ -2,7 +2,8 @@
 
     make drill                       the service of this checkout
     make drill ROOT=/other/checkout  the service of another checkout, which has its own .venv
-    .venv/bin/python -m drills --only lock,frozen
+    .venv/bin/python -m drills --only locked,frozen
+    .venv/bin/python -m drills --only siege           all drills of a module
 
 The figures depend on the machine. To compare two versions, drill both on the same machine.
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from drills import commits, crowds, endings, key_fetches, locks, outages, restarts, signals
+from drills import commits, crowds, endings, key_fetches, locks, outages, restarts, siege, signals
 from drills.attempt import attempt
 from drills.bars import Bar, write_bars
 from drills.history.drill import history_under_faults
@@ -52,6 +53,12 @@ DRILLS: list[Drill] = [
     signals.stop_with_half_a_request,
     restarts.rolling_restart,
     endings.nothing_works_after_its_end,
+    siege.sleeps,
+    siege.filters,
+    siege.issues,
+    siege.updates,
+    siege.lists,
+    siege.slow_bodies,
     history_under_faults,
 ]
 
@@ -65,7 +72,7 @@ def main() -> None:
     arguments = _arguments()
     # SIGTERM would otherwise leave the servers behind
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    drills = [each for each in DRILLS if any(word in each.__name__ for word in arguments.only)]
+    drills = [each for each in DRILLS if any(word in _name(each) for word in arguments.only)]
     results: dict[str, list[Bar]] = {}
     started = monotonic()
     with running_testbed(arguments.root.resolve()) as testbed:
@@ -104,6 +111,11 @@ def _run(drill: Drill, testbed: Testbed) -> list[Bar]:
 
 def _attempt(drill: Drill, testbed: Testbed) -> list[Bar]:
     return attempt(_title(drill), lambda: drill(testbed), missed="MISSED")
+
+
+def _name(drill: Drill) -> str:
+    """Return the names of the drill's module and function, such as `siege.sleeps`."""
+    return f"{drill.__module__.removeprefix('drills.')}.{drill.__name__}"
 
 
 def _title(drill: Drill) -> str:

@@ -107,6 +107,19 @@ class Database:
             connection.execute("ANALYZE")
         return new_ids
 
+    def add_events(self, number: int, *, unit_id: str, secret_id: str) -> None:
+        """Add that many events to the credential's trail."""
+        with self.connect() as connection:
+            connection.execute("SET synchronous_commit = off")
+            connection.execute(
+                """
+                INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id)
+                SELECT %s, %s, 'updated', 'ada', 'drill' FROM generate_series(1, %s)
+                """,
+                [secret_id, unit_id, number],
+            )
+            connection.execute("VACUUM ANALYZE credential_events")
+
 
 _BACKENDS = """
     SELECT count(*) FROM pg_stat_activity
