@@ -17,7 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from drills import commits, crowds, endings, key_fetches, locks, outages, restarts, siege, signals
+from drills import (
+    commits,
+    crowds,
+    endings,
+    key_fetches,
+    locks,
+    outages,
+    restarts,
+    siege,
+    siege_strangers,
+    signals,
+)
 from drills.attempt import attempt
 from drills.bars import Bar, write_bars
 from drills.history.drill import history_under_faults
@@ -59,6 +70,12 @@ DRILLS: list[Drill] = [
     siege.updates,
     siege.lists,
     siege.slow_bodies,
+    siege_strangers.lost_key_from_one_network,
+    siege_strangers.lost_key_from_many_networks,
+    siege_strangers.scrapes,
+    siege_strangers.hostile_redis,
+    siege_strangers.costly_requests,
+    siege_strangers.known_and_unknown,
     history_under_faults,
 ]
 
