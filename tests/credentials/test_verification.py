@@ -6,10 +6,12 @@ import pytest
 
 from app.credentials import repository
 from app.credentials.errors import VerificationRefused
+from app.credentials.generator import generate_client_id, generate_client_secret
+from app.credentials.hashing import Hasher
 from app.credentials.verification import MustWait
 from app.rate_limits import MemoryCounters, RateLimit
 from app.redis_counters import RedisCounters
-from tests.helpers import typo_of
+from tests.helpers import DIGEST_KEY, typo_of
 
 
 @pytest.fixture
@@ -56,3 +58,22 @@ def test_only_a_counter_elsewhere_has_to_wait(judge, issued, per_minute, counter
     with pytest.raises(expected):
         judge(typo_of(issued.client_secret), failure_limit=limit)
     assert judge(failure_limit=limit).credential.client_id == issued.client_id
+
+
+@pytest.mark.parametrize("keys", [1, 2])
+def test_an_unknown_client_id_costs_the_same_digests_as_a_known_one(verifier, issued, keys):
+    """Otherwise the time would show which client IDs exist."""
+    made = []
+
+    class ObservedHasher(Hasher):
+        def digests(self, client_secret):
+            digests = super().digests(client_secret)
+            made.append(len(digests))
+            return digests
+
+    hasher = ObservedHasher(10, [DIGEST_KEY, b"p" * 32][:keys], verifier.bulkheads)
+    observed = replace(verifier, hasher=hasher)
+    for client_id in (issued.client_id, generate_client_id()):
+        with pytest.raises(VerificationRefused):
+            observed.verify(client_id=client_id, client_secret=generate_client_secret())
+    assert made == [keys, keys]
