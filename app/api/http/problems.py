@@ -159,8 +159,13 @@ def malformed_http(status: int, detail: str, headers: Mapping[str, str] | None =
     return Problem(_MALFORMED_HTTP, detail, headers or {}, status)
 
 
-HEADER_TOO_LONG = malformed_http(
-    431, "Accept-Encoding, Content-Type and If-None-Match must have at most 1,024 characters"
+HEADER_TOO_LONG = _problem(
+    "header-too-long",
+    431,
+    "Accept-Encoding, Content-Type and If-None-Match must have at most 1,024 characters",
+    cause="A header that is a list is so long that reading it would take longer than everything "
+    "else. Several headers of one name count together.",
+    remedy="Check the client library, and any proxy in between, for headers that grow.",
 )
 NO_HOST = _problem(
     "missing-host",
