@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.addresses import limit_key
 from app.credentials import repository
@@ -14,8 +16,8 @@ from app.credentials.model import Verification
 from app.database.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    import select
     from collections.abc import Callable, Sequence
+    from selectors import BaseSelector
 
     from app.bulkheads import Bulkheads
     from app.credentials.background import BackgroundWriter
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from app.credentials.model import StoredSecret
     from app.database.pool import Database
     from app.rate_limits import RateLimit
+
+    Judge = Callable[..., Verification]
+    Row = tuple[Any, ...]
+
+# Then something is wrong with its connection, and half of the time for the database is left.
+_PIPELINE_PATIENCE_SECONDS = 0.25
 
 Caller = TypeVar("Caller")
 
@@ -48,25 +56,24 @@ class Verifier:
         client_id: str,
         client_secret: str,
         address: str | None = None,
-        seconds: float | None = None,
+        started_at: float | None = None,
     ) -> Verification:
         """Return the credential that the pair belongs to, as stored at this moment.
 
-        `address` is the client's, if it is known. `seconds` is the time for the database, if it is
-        not the usual one. Raises VerificationRefused for an unknown, wrong, expired, disabled or
-        revoked pair, and its subclass MalformedPair if the pair does not have the format of one.
-        Beyond the failure limit, TooManyFailures replaces VerificationRefused; a valid pair gets it
-        only where its hash has to be compared, so that guesses cost little. Raises
-        DatabaseUnavailable, and BulkheadFull if the process is too busy.
+        `address` is the client's, if it is known. `started_at` is when the time for the database
+        began (`monotonic`), by default now. Raises VerificationRefused for an unknown, wrong,
+        expired, disabled or revoked pair, and its subclass MalformedPair if the pair does not have
+        the format of one. Beyond the failure limit, TooManyFailures replaces VerificationRefused; a
+        valid pair gets it only where its hash has to be compared, so that guesses cost little.
+        Raises DatabaseUnavailable, and BulkheadFull if the process is too busy.
         """
         if not is_pair(client_id, client_secret):
             raise MalformedPair
         work = self.bulkheads.verification
         with work.bulkhead:
+            passed = 0.0 if started_at is None else monotonic() - started_at
             stored_secrets = repository.select_stored_secrets(
-                self.database,
-                client_id=client_id,
-                seconds=work.seconds if seconds is None else seconds,
+                self.database, client_id=client_id, seconds=work.seconds - passed
             )
         return self.judge(
             stored_secrets, client_id=client_id, client_secret=client_secret, address=address
@@ -138,20 +145,26 @@ class Verifier:
         return Verification(stored.credential, stored.expires_at)
 
     def pipeline(
-        self,
-        epoll: select.epoll,
-        *,
-        settle: Callable[[Caller, list[StoredSecret]], None],
-        give_up: Callable[[Caller], None],
+        self, poller: BaseSelector, settle: Callable[[Caller, Judge | None], None]
     ) -> Pipeline[Caller]:
-        """Return a pipeline of the SELECT that `judge` needs. Its parameter is the client ID."""
+        """Return a pipeline of the SELECT of a verification. Its parameter is the client ID.
+
+        It settles a query with a function that does the rest: `judge` with the rows.
+        """
+
+        def settle_rows(caller: Caller, rows: list[Row] | None) -> None:
+            settle(caller, None if rows is None else partial(self._judge_rows, rows))
+
         return Pipeline(
             self.database,
             repository.STORED_SECRETS,
-            epoll,
-            settle=lambda caller, rows: settle(caller, repository.stored_secrets(rows)),
-            give_up=give_up,
+            poller,
+            settle_rows,
+            patience=_PIPELINE_PATIENCE_SECONDS,
         )
+
+    def _judge_rows(self, rows: list[Row], **arguments: Any) -> Verification:
+        return self.judge(repository.stored_secrets(rows), **arguments)
 
 
 def is_pair(client_id: str, client_secret: str) -> bool:

@@ -13,6 +13,7 @@ from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 2
@@ -96,29 +97,40 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
         It calls libpq directly, because psycopg's cursor takes longer than Postgres (ADR 14).
         """
-        values = [parameter.encode() for parameter in parameters]
         if self.may_prepare:
             try:
                 self._prepare(statement)
-                self.pgconn.send_query_prepared(statement.name, values, None, Format.BINARY)
-                return self._rows()
+                self.send_select(statement, *parameters)
+                return self._await_rows()
             except _PREPARED_ELSEWHERE:
                 self.may_prepare = False
-        self.pgconn.send_query_params(statement.text.encode(), values, result_format=Format.BINARY)
-        return self._rows()
+        self.send_select(statement, *parameters)
+        return self._await_rows()
 
-    def _prepare(self, statement: PreparedSelect) -> None:
-        if statement.name not in self._statements:
-            self.pgconn.send_prepare(statement.name, statement.text.encode())
-            self._rows()
-            self._statements.add(statement.name)
+    def send_select(self, statement: PreparedSelect, *parameters: str) -> None:
+        """Send the statement, which `select` has prepared unless that does not work here."""
+        values = [parameter.encode() for parameter in parameters]
+        if self.may_prepare:
+            self.pgconn.send_query_prepared(statement.name, values, None, Format.BINARY)
+        else:
+            text = statement.text.encode()
+            self.pgconn.send_query_params(text, values, result_format=Format.BINARY)
 
-    def _rows(self) -> list[TupleRow]:
-        result = self.wait(execute(self.pgconn))[-1]
+    def rows(self, result: PGresult) -> list[TupleRow]:
+        """Return the rows of a result. Raises psycopg.Error if it is an error."""
         if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
             raise psycopg.errors.error_from_result(result)
         self._transformer.set_pgresult(result)
         return self._transformer.load_rows(0, result.ntuples, tuple)
+
+    def _prepare(self, statement: PreparedSelect) -> None:
+        if statement.name not in self._statements:
+            self.pgconn.send_prepare(statement.name, statement.text.encode())
+            self._await_rows()
+            self._statements.add(statement.name)
+
+    def _await_rows(self) -> list[TupleRow]:
+        return self.rows(self.wait(execute(self.pgconn))[-1])
 
     def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
         if self.gave_up:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import socket
 from contextlib import suppress
-from functools import cached_property
-from typing import cast
 
 from gunicorn.workers.gthread import TConn
 
@@ -26,13 +24,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
     """A client's connection, with the bytes of the next request received so far."""
 
     received = b""
-    is_polled = False
-    is_busy = False  # a verification is under way
-
-    @cached_property
-    def descriptor(self) -> int:
-        """The socket's file descriptor."""
-        return cast("int", self.sock.fileno())
 
     @property
     def peer(self) -> str:
@@ -61,12 +52,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
         if len(head) >= _RECEIVE_BYTES or head.count(b"\n") != head.count(b"\r\n"):
             return False
         return b"\r\n" not in head[2:] or _REQUEST_LINE.match(head) is not None
-
-    def has_unread(self) -> bool:
-        """Tell whether bytes wait to be received: then the connection is not idle."""
-        with suppress(OSError):
-            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        return False
 
     def send(self, message: bytes) -> bool:
         """Send the message without waiting. Return False if the client does not accept it.

@@ -6,6 +6,7 @@ import socket
 import struct
 from contextlib import suppress
 from functools import partial
+from math import inf
 from selectors import EVENT_READ
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,69 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     metrics: WorkerFiles | None = None
 
+    def init_process(self) -> None:
+        self._awaited: set[TConn] = set()  # see `await_bytes`
+        self._polled_at = 0.0
+        super().init_process()
+
     def get_thread_pool(self) -> Pools:
         return Pools(Bulkheads.for_verifiers(self.cfg.threads))
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        self._polled_at = monotonic()
+        super().wait_for_and_dispatch_events(timeout)
+
+    # Connections that wait for their client
+
+    def await_bytes(
+        self, connection: TConn, readable: Callable[[TConn, Any], None], seconds: float
+    ) -> None:
+        """Call `readable` whenever the client sends something.
+
+        Close the connection after so many seconds, unless this is called again.
+        """
+        connection.timeout = monotonic() + seconds
+        if connection not in self._awaited:
+            connection.sock.settimeout(0)
+            self._awaited.add(connection)
+            self.poller.register(connection.sock, EVENT_READ, partial(readable, connection))
+
+    def stop_awaiting(self, connection: TConn) -> None:
+        """Leave what the client sends in the socket."""
+        if connection in self._awaited:
+            self._awaited.remove(connection)
+            self.poller.unregister(connection.sock)
+
+    def murder_pending(self) -> None:
+        """Expire connections whose client had sent nothing in time when they were last polled."""
+        for connection in [each for each in self._awaited if each.timeout < self._polled_at]:
+            self.expire(connection)
+
+    def expire(self, connection: TConn) -> None:
+        """Close the connection, whose client has sent nothing in time."""
+        self._close(connection)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        super()._cap_keepalive(deadline)
+        for connection in self._awaited:
+            if connection.timeout < inf:
+                connection.timeout = min(connection.timeout, deadline)
+
+    # The life of a connection
+
+    def enqueue_req(self, connection: TConn) -> None:
+        """Handle the next request once its first bytes are there, which tell its kind."""
+        if connection.initialized or connection.data_ready:
+            super().enqueue_req(connection)
+        else:
+            _limit_stalls(connection.sock)
+            self.await_bytes(connection, self.start, CLIENT_SECONDS)
+
+    def start(self, connection: TConn, _: socket.socket) -> None:
+        """Let a thread handle the request, whose first bytes are there."""
+        self.stop_awaiting(connection)
+        connection.data_ready = True
+        super().enqueue_req(connection)
 
     def handle(self, connection: TConn) -> Any:
         expect_request(connection.sock)
@@ -48,51 +110,39 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         if handled.cancelled() or handled.exception() or not handled.result():
             self.leave(connection)
         else:
-            super().finish_request(connection, handled)
+            self.keep(connection, handled)
+
+    def keep(self, connection: TConn, handled: Future[Any]) -> None:
+        """Await the next request."""
+        super().finish_request(connection, handled)
 
     def leave(self, connection: TConn) -> None:
         """Close the connection once its client has, or after two seconds (RFC 9112, 9.6).
 
         gunicorn itself would wait for the client in the main thread, which then serves nobody else.
         """
+        self.stop_awaiting(connection)
         try:
             connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._close(connection)
-            return
-        connection.timeout = monotonic() + _LINGER_SECONDS
-        self.await_bytes(connection, self._drain)
+        else:
+            self.await_bytes(connection, self._drain, _LINGER_SECONDS)
 
     def _drain(self, connection: TConn, client: socket.socket) -> None:
         """Discard what the client sends: closing with bytes unread could lose the response."""
         with suppress(OSError):
             if client.recv(_LINGER_BYTES):
                 return
-        self.poller.unregister(client)
-        self.pending_conns.remove(connection)
         self._close(connection)
 
     def _close(self, connection: TConn) -> None:
+        self.stop_awaiting(connection)
         self.nr_conns -= 1
         connection.close()
 
-    def enqueue_req(self, connection: TConn) -> None:
-        """Handle the next request once its first bytes are there, which tell its kind."""
-        if connection.initialized or connection.data_ready:
-            super().enqueue_req(connection)
-            return
-        limit_stalls(connection.sock)
-        connection.timeout = monotonic() + CLIENT_SECONDS
-        self.await_bytes(connection, self.on_pending_socket_readable)
 
-    def await_bytes(self, connection: TConn, readable: Callable[[TConn, Any], None]) -> None:
-        """Call `readable` whenever the client sends something, until the connection's timeout."""
-        connection.sock.settimeout(0)
-        self.pending_conns.append(connection)
-        self.poller.register(connection.sock, EVENT_READ, partial(readable, connection))
-
-
-def limit_stalls(client: socket.socket) -> None:
+def _limit_stalls(client: socket.socket) -> None:
     """Let a thread wait no longer than five seconds for more of a body, or for a slow reader.
 
     The kernel would keep up to 4 MB of responses for a client that reads none.

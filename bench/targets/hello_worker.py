@@ -1,5 +1,7 @@
 """The least that the service's loop can do: its worker, with a fixed response to `/verify`."""
 
+from math import inf
+
 from app.server.fast_worker import FastWorker
 
 _HELLO = (
@@ -13,5 +15,5 @@ class HelloWorker(FastWorker):
 
     def _begin(self, connection, _):
         connection.received = b""
-        connection.is_busy = True
+        connection.timeout = inf
         self._responses.append((connection, _HELLO, False))

@@ -1,6 +1,6 @@
 """The pipeline, polled as the server does, on a real Postgres."""
 
-import select
+import selectors
 from contextlib import contextmanager
 from time import monotonic
 
@@ -14,7 +14,10 @@ from tests.conftest import execute
 from tests.postgres import postgres_directory, running_postgres
 from tests.running_server import HANG_SECONDS, wait_until
 
-SELECT = PreparedSelect("SELECT $1 || it FROM known")
+# `asked` counts the queries, but not the attempts on new connections
+SELECT = PreparedSelect("SELECT $1 || it FROM known WHERE $1 = '' OR nextval('asked') > 0")
+_TABLE = "CREATE TABLE known AS SELECT 'here' AS it"
+_IMPATIENT = 0.25
 
 
 class RememberingDatabase(Database):
@@ -32,45 +35,42 @@ class RememberingDatabase(Database):
 
 
 class Driver:
-    """Takes the part of the server: it polls, and remembers what became of each query."""
+    """Takes the part of the server: it takes turns, and remembers what became of each query."""
 
-    def __init__(self, url):
+    def __init__(self, url, patience=HANG_SECONDS):
         self.database = RememberingDatabase(url, connections=1)
-        self.epoll = select.epoll()
+        self.poller = selectors.DefaultSelector()
         self.settled = []
-        self.given_up = []
         self.pipeline = Pipeline(
             self.database,
             SELECT,
-            self.epoll,
-            settle=lambda query, rows: self.settled.append((query, rows)),
-            give_up=self.given_up.append,
+            self.poller,
+            lambda query, rows: self.settled.append((query, rows)),
+            patience=patience,
         )
 
     def send(self, *queries):
         for query in queries:
             self.pipeline.add(query, f"{query}-")
-        self.pipeline.flush(monotonic())
+        self.pipeline.end_turn()
 
     def turn_until(self, condition):
-        """Wait for what happens next and handle it, until the condition holds."""
+        """Take turns until the condition holds."""
         deadline = monotonic() + HANG_SECONDS
         while not condition():
             assert monotonic() < deadline, "it never happened"
-            self._turn()
-
-    def _turn(self):
-        if self.epoll.poll(max(0, min(1, self.pipeline.overdue_at - monotonic()))):
-            self.pipeline.receive()
-        self.pipeline.check(monotonic())
+            self.poller.select(max(0, min(1, self.pipeline.overdue_at - monotonic())))
+            self.pipeline.end_turn()
 
     def ask(self, *queries):
         """Send the queries, and return what settled them; None for each that was given up."""
         self.settled.clear()
-        self.given_up.clear()
         self.send(*queries)
-        self.turn_until(lambda: len(self.settled) + len(self.given_up) == len(queries))
-        return [dict(self.settled).get(query) for query in queries]
+        self.turn_until(lambda: len(self.settled) == len(queries))
+        return [dict(self.settled)[query] for query in queries]
+
+    def is_connected(self):
+        return bool(self.poller.get_map())
 
     def connect(self):
         wait_until(lambda: self.ask("x") == [[("x-here",)]])
@@ -81,19 +81,19 @@ def rows(*queries):
 
 
 @contextmanager
-def driving(url):
-    driver = Driver(url)
+def driving(url, **options):
+    driver = Driver(url, **options)
     try:
         yield driver
     finally:
         driver.pipeline.close()
-        driver.epoll.close()
+        driver.poller.close()
 
 
 @pytest.fixture
 def url(empty_database):
     """A database whose statements wait for a lock as long as it takes."""
-    execute(empty_database, "CREATE TABLE known AS SELECT 'here' AS it")
+    execute(empty_database, f"{_TABLE}; CREATE SEQUENCE asked")
     return f"{empty_database}&options=-c%20lock_timeout%3D0%20-c%20statement_timeout%3D0"
 
 
@@ -108,6 +108,13 @@ def driver(url):
 def observer(url):
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def impatient(url):
+    with driving(url, patience=_IMPATIENT) as driver:
+        driver.connect()
+        yield driver
 
 
 def kill_others(observer):
@@ -148,16 +155,17 @@ def test_a_query_sees_what_was_committed_before_it_was_added(driver, observer):
 def test_while_there_is_no_connection_queries_are_given_up_at_once():
     with driving("postgresql://postgres@127.0.0.1:1/x") as driver:
         driver.send("a", "b")
-        assert driver.given_up == ["a", "b"]
+        assert driver.settled == [("a", None), ("b", None)]
 
 
 def test_queries_on_a_connection_that_is_lost_are_given_up(driver, observer):
+    driver.settled.clear()
     with observer.transaction():
         observer.execute("LOCK TABLE known IN ACCESS EXCLUSIVE MODE")
         driver.send("a", "b")
         kill_others(observer)
-        driver.turn_until(lambda: len(driver.given_up) == 2)
-    assert driver.given_up == ["a", "b"]
+        driver.turn_until(lambda: len(driver.settled) == 2)
+    assert driver.settled == [("a", None), ("b", None)]
     driver.connect()
 
 
@@ -167,34 +175,34 @@ def test_a_connection_that_was_lost_while_idle_is_replaced(driver, observer):
     driver.connect()
 
 
-def test_what_a_server_does_not_answer_is_given_up_and_cancelled(driver, observer):
-    driver.settled.clear()
+def test_what_a_server_does_not_answer_is_given_up_and_cancelled(impatient, observer):
     with observer.transaction():
         observer.execute("LOCK TABLE known IN ACCESS EXCLUSIVE MODE")
-        driver.send("a", "b")
-        driver.turn_until(lambda: len(driver.given_up) == 2)
-        assert driver.settled == []
+        assert impatient.ask("a", "b") == [None, None]
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE query = %s AND wait_event = 'tuple'"
         wait_until(lambda: observer.execute(waiting, [SELECT.text]).fetchone() == (0,))
-    driver.connect()
+    impatient.connect()
 
 
-def test_a_new_connection_is_used_once_the_statement_works_on_it(driver, observer):
+def test_a_new_connection_is_used_once_the_statement_works_on_it(impatient, observer):
     """Otherwise all queries would wait for the lock again and again."""
-    before = driver.database.made.info.backend_pid
+    before = impatient.database.made.info.backend_pid
     with observer.transaction():
         observer.execute("LOCK TABLE known IN ACCESS EXCLUSIVE MODE")
-        driver.ask("a")
+        impatient.ask("a")
         waiting = "SELECT FROM pg_locks WHERE NOT granted AND pid <> %s"
         wait_until(lambda: observer.execute(waiting, [before]).rowcount)  # the new connection
-        assert driver.ask(*range(100)) == [None] * 100
-        assert driver.pipeline.descriptor == -1
-    driver.connect()
+        assert impatient.ask(*range(100)) == [None] * 100
+        assert not impatient.is_connected()
+    impatient.connect()
 
 
-def test_nothing_is_sent_on_a_connection_from_before_a_failover(driver):
+def test_nothing_is_sent_on_a_connection_from_before_a_failover(driver, observer):
+    asked = "SELECT last_value FROM asked"
+    before = observer.execute(asked).fetchone()
     driver.database.is_outdated = True
-    assert driver.ask("a") == [None]
+    assert driver.ask("a", "b") == [None, None]
+    assert observer.execute(asked).fetchone() == before
     driver.connect()
 
 
@@ -216,14 +224,14 @@ def test_a_migration_may_change_the_type_of_a_column(driver, observer):
     wait_until(lambda: driver.ask("a") == rows("a"))
     observer.execute("DROP TABLE known")
     assert driver.ask("a") == [None]
-    observer.execute("CREATE TABLE known AS SELECT 'here' AS it")
+    observer.execute(_TABLE)
     driver.connect()
 
 
 def test_after_a_frozen_server_it_connects_again():
     with postgres_directory() as directory, running_postgres(directory / "data") as postgres:
-        execute(postgres.uri, "CREATE TABLE known AS SELECT 'here' AS it")
-        with driving(postgres.uri) as driver:
+        execute(postgres.uri, f"{_TABLE}; CREATE SEQUENCE asked")
+        with driving(postgres.uri, patience=_IMPATIENT) as driver:
             driver.connect()
             with postgres.frozen():
                 assert driver.ask("a", "b", "c") == [None] * 3

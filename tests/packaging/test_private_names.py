@@ -62,8 +62,8 @@ PRIVATE = {
             "gunicorn.workers.gthread:ThreadWorker.handle": "self conn",
             "gunicorn.workers.gthread:ThreadWorker.handle_error": "self req client addr exc",
             "gunicorn.workers.gthread:ThreadWorker.init_process": "self",
-            "gunicorn.workers.gthread:ThreadWorker.murder_keepalived": "self force",
-            "gunicorn.workers.gthread:ThreadWorker.on_pending_socket_readable": "self conn client",
+            "gunicorn.workers.gthread:ThreadWorker.murder_pending": "self",
+            "gunicorn.workers.gthread:ThreadWorker.run": "self",
             "gunicorn.workers.gthread:ThreadWorker.wait_for_and_dispatch_events": "self timeout",
         },
     ),
@@ -148,7 +148,7 @@ def worker():
 def test_gunicorns_objects_have_the_attributes_that_the_worker_uses(worker, sockets):
     connection = TConn(worker.cfg, sockets[0], ("127.0.0.1", 1), ("127.0.0.1", 2))
     used = {
-        worker: "_accepting alive cfg max_requests method_queue nr nr_conns pending_conns poller "
+        worker: "_accepting alive cfg max_requests method_queue nr nr_conns poller "
         "tpool worker_connections",
         connection: "client data_ready initialized parser sock timeout",
     }

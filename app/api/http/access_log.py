@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import monotonic
 
 from app.counters import Histogram
 from app.logs import log_fields
@@ -32,7 +32,7 @@ class AccessRecord:
     unit_id: str | None = None
     client_id: str | None = None
     outcome: Outcome | None = None
-    started_at: float = field(default_factory=perf_counter)
+    started_at: float = field(default_factory=monotonic)
 
     def finish(
         self, status: int, durations: Histogram[RequestKind], lines: list[bytes] | None = None
@@ -41,7 +41,7 @@ class AccessRecord:
 
         If `lines` are given, the log line is added to them (see `log_fields`).
         """
-        seconds = perf_counter() - self.started_at
+        seconds = monotonic() - self.started_at
         method = self.method if self.method in _METHODS else _OTHER_METHOD
         durations.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)
         fields = {
