@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
-from select import PIPE_BUF
+from select import PIPE_BUF, select
 from time import gmtime, strftime, time
 from typing import Any
 
@@ -73,6 +73,13 @@ def log_fields(
             lines.append(line)
     else:
         logger.info(message, extra={"fields": fields})
+
+
+def can_write_lines() -> bool:
+    """Tell whether standard output takes a write now. If it is a full pipe, `write_lines` waits."""
+    with suppress(OSError):  # it is closed: nothing waits
+        return bool(select([], [_STANDARD_OUTPUT], [], 0)[1])
+    return True
 
 
 def write_lines(lines: Iterable[bytes]) -> None:

@@ -85,17 +85,19 @@ def clean_environment() -> dict[str, str]:
 
 
 @contextmanager
-def running_server(settings: dict[str, str], *, root: Path = ROOT) -> Iterator[Server]:
-    """Run the service of the checkout at `root`."""
+def running_server(
+    settings: dict[str, str], *, root: Path = ROOT, stdout: int | None = None
+) -> Iterator[Server]:
+    """Run the service of the checkout at `root`, by default with its log in a file."""
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "stdout"
         port = free_port()
-        with output.open("wb") as stdout:
+        with output.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "wsgi:app"],
                 cwd=root,
                 env=clean_environment() | settings | {"PORT": str(port)},
-                stdout=stdout,
+                stdout=file if stdout is None else stdout,
                 stderr=subprocess.STDOUT,
             )
         try:

@@ -14,7 +14,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 from app.api.http.application import request_id_of
 from app.api.plain_verification import PlainVerification
 from app.credentials.verification import MustWait, is_pair
-from app.logs import write_lines
+from app.logs import can_write_lines, write_lines
 from app.server.connection import Connection
 from app.server.plain_http import parse_request, write_response
 from app.server.unreader import CLIENT_SECONDS
@@ -212,8 +212,11 @@ class FastWorker(Worker):
     def _log_and_send(self) -> None:
         lines, self._lines = self._lines, []
         responses, self._responses = self._responses, []
-        write_lines(lines)
-        self._send(responses)
+        if can_write_lines():
+            write_lines(lines)
+            self._send(responses)
+        else:  # nobody reads them now
+            self._let_thread(partial(write_lines, lines), lambda _: self._send(responses))
 
     def _send(self, responses: list[tuple[Connection, bytes, bool]]) -> None:
         for connection, message, closes in responses:

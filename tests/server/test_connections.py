@@ -1,5 +1,7 @@
 """Connections that clients keep open, cut or neglect, with both workers."""
 
+import json
+import os
 import select
 import socket
 import threading
@@ -309,3 +311,45 @@ def test_a_stop_under_load_cuts_no_request_and_loses_no_line(settings, service, 
         logged = [line["request_id"] for line in server.log() if line["message"] == "request"]
     assert sorted(set(logged) & set(answered)) == sorted(answered)
     assert sum(each.startswith("caller-") for each in logged) == len(answered)
+
+
+def test_a_log_that_nobody_reads_holds_answers_back_but_not_the_worker(settings, service, rows):
+    """No answer comes before its line. Everything goes on as soon as somebody reads."""
+    issued = service.issue(caller(), name="x")
+    reader, writer = os.pipe()
+
+    def send_all(number):
+        with connect(server) as connection:
+            for turn in range(60):
+                request_id = f"caller-{number}-{turn}"
+                connection.sendall(verification(issued, **{"X-Request-Id": request_id}))
+                assert receive(connection).status == 200
+                yield request_id
+
+    with ThreadPoolExecutor(9) as pool, ExitStack() as stack:
+        server = stack.enter_context(
+            running_server(
+                environment(settings, worker_class="fastpath", web_concurrency=1), stdout=writer
+            )
+        )
+        # the worker's own connection has run its SELECT once
+        selects = (
+            "SELECT FROM pg_stat_activity WHERE query LIKE '%%secret_hash, digest%%' "
+            "AND state = 'idle' AND datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        wait_until(lambda: rows(selects))
+        callers = [pool.submit(list, send_all(number)) for number in range(8)]
+        try:
+            wait_until(lambda: not select.select([], [writer], [], 0)[1])
+            with connect(server) as idle:
+                assert idle.recv(1) == b""  # the worker has closed it, as always
+            assert not all(each.done() for each in callers)
+        finally:
+            log = pool.submit(lambda: b"".join(iter(lambda: os.read(reader, 65536), b"")))
+        answered = [request_id for each in callers for request_id in each.result()]
+        stack.close()
+        os.close(writer)
+    os.close(reader)
+    lines = [json.loads(line) for line in log.result().splitlines()]
+    asked = [line["request_id"] for line in lines if line["message"] == "request"]
+    assert sorted(each for each in asked if each.startswith("caller-")) == sorted(answered)
