@@ -29,6 +29,7 @@ from drills.service import (
 from tests.helpers import basic
 
 _QUIET_SECONDS = 3
+_QUIET_TAIL_MS = 3
 
 
 def issue_flood(testbed: Testbed) -> list[Bar]:
@@ -140,9 +141,12 @@ def one_proxy_for_all(testbed: Testbed) -> list[Bar]:
 
 
 def a_large_unit(testbed: Testbed, *, size: int = 100_000, seconds: float = 5) -> list[Bar]:
-    """8 callers list a unit with 100,000 credentials."""
-    with testbed.serve(MAX_CREDENTIALS_PER_UNIT="1000") as service:
+    """8 callers list a unit with 100,000 credentials, and 16 others issue."""
+    with testbed.serve(MAX_CREDENTIALS_PER_UNIT="1000", ISSUE_LIMIT="0") as service:
         issued = service.issue()
+        tokens = [service.token(f"unit_{number}") for number in range(16)]
+        verifiers = verifying([issued])
+        quiet = during(_QUIET_SECONDS, service.port, verifying=verifiers)["verifying"]
         service.database.clone_credential(issued.secret_id, copies=size, secrets=False)
         page = service.request("GET", "/secrets", **bearer(issued.token))
         over = service.request("POST", "/secrets", {"name": "one more"}, **bearer(issued.token))
@@ -150,7 +154,9 @@ def a_large_unit(testbed: Testbed, *, size: int = 100_000, seconds: float = 5) -
             seconds,
             service.port,
             probing=probing(),
-            listing=listing(issued.token, callers=8),
+            listing=listing(issued.token, callers=8, pause=0),
+            issuing=issuing(tokens),
+            verifying=verifiers,
         )
     refusal = "The unit has reached its limit of credentials"
     is_refused = over.status == 409 and over.json()["detail"] == refusal
@@ -160,6 +166,9 @@ def a_large_unit(testbed: Testbed, *, size: int = 100_000, seconds: float = 5) -
         Bar("POST over the limit not 409", int(not is_refused), 0, note=f"status {over.status}"),
         within_ms("/healthz", load["probing"].slowest, HEALTH_MS, noisy=True),
         none_of("lists not 200 or 503", load["listing"].without_status(200, 503)),
+        none_of("verifications not 200", load["verifying"].without_status(200)),
+        p99_times_quiet("/verify p99", quiet.p99, load["verifying"].p99),
+        within_ms("quiet /verify p99 - p50", quiet.p99 - quiet.p50, _QUIET_TAIL_MS, noisy=True),
     ]
 
 
