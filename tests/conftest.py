@@ -1,6 +1,7 @@
 """Start one embedded Postgres for each run, with a template database and a clone per worker."""
 
 import os
+import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,11 +23,11 @@ from app.credentials.verification import Verifier
 from app.database.migrations import migrate
 from app.dev.postgres import embedded_postgres
 from app.settings import Settings
-from tests.helpers import DIGEST_KEY, caller, known_settings, service_role
+from tests.helpers import DIGEST_KEY, caller, known_settings, require, service_role
 from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, Issuer
 from tests.postgres import postgres_directory
 from tests.reaper import reaper
-from tests.running_server import Server, running_server
+from tests.running_server import HANG_SECONDS, Server, free_port, running_server, wait_until
 
 TEMPLATE = "template_credentials"
 
@@ -254,6 +255,22 @@ def _server(settings: Settings) -> Iterator[Server]:
 def server(_server: Server, rows: Rows) -> Server:
     """The service behind gunicorn, with an empty database. tests/server tries each worker."""
     return _server
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    """A Redis of its own: its URL and its process."""
+    require("redis-server", install="apt-get install redis-server")
+    port = str(free_port())
+    process = subprocess.Popen(
+        ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path],
+        stdout=subprocess.DEVNULL,
+    )
+    ping = ["redis-cli", "-p", port, "ping"]
+    wait_until(lambda: b"PONG" in subprocess.run(ping, capture_output=True, check=False).stdout)
+    yield f"redis://127.0.0.1:{port}/0", process
+    process.terminate()
+    process.wait(HANG_SECONDS)
 
 
 def environment(settings: Settings, **changes: Any) -> dict[str, str]:

@@ -10,26 +10,11 @@ from app.credentials.generator import generate_client_secret
 from app.rate_limits import MemoryCounters, RateLimit
 from app.redis_counters import RedisCounters
 from tests.conftest import client_of
-from tests.helpers import basic, require
+from tests.helpers import basic
 from tests.hostile_redis import executed, hostile_redis
 from tests.running_server import HANG_SECONDS, free_port, wait_until
 
 CLIENT_ID = "lv_ci_" + "a" * 20
-
-
-@pytest.fixture
-def redis(tmp_path):
-    require("redis-server", install="apt-get install redis-server")
-    port = str(free_port())
-    process = subprocess.Popen(
-        ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path],
-        stdout=subprocess.DEVNULL,
-    )
-    ping = ["redis-cli", "-p", port, "ping"]
-    wait_until(lambda: b"PONG" in subprocess.run(ping, capture_output=True, check=False).stdout)
-    yield f"redis://127.0.0.1:{port}/0", process
-    process.terminate()
-    process.wait(HANG_SECONDS)
 
 
 @pytest.fixture

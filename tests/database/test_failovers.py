@@ -19,7 +19,7 @@ from tests.conftest import client_of, environment, execute, running_app
 from tests.helpers import basic, follow, next_of
 from tests.pair import Pair, socket_of, value
 from tests.postgres import postgres_directory
-from tests.running_server import HANG_SECONDS, clean_environment, wait_until
+from tests.running_server import HANG_SECONDS, clean_environment, running_server, wait_until
 
 
 @pytest.fixture
@@ -211,6 +211,41 @@ def test_connections_from_before_the_failover_are_not_used_again(pair):
     for _ in range(5):
         assert timelines(database, connections=3) == {2}
     database.close()
+
+
+def test_the_fast_path_leaves_a_primary_that_a_failover_has_replaced(pair, settings, issuer):
+    """The previous primary still runs, and the connection of the fast path still leads to it."""
+    second_first = (
+        f"postgresql://service@/postgres?host={socket_of(pair.second)},{socket_of(pair.first)}"
+    )
+    of_fast_path = "query LIKE '%secret_hash, digest%' AND usename = 'service'"
+    with running_server(
+        environment(settings, database_url=second_first, web_concurrency=1)
+    ) as server:
+        headers = {"Authorization": f"Bearer {issuer.sign()}", "Content_Type": "application/json"}
+        issued = server.request("POST", "/secrets", json.dumps({"name": "x"}), **headers).json()
+        credential = basic(issued["client_id"], issued["client_secret"])
+
+        def verify():
+            return server.request("GET", "/verify", **credential).status
+
+        def connections(of, where):
+            return value(of, f"SELECT count(*) FROM pg_stat_activity WHERE {where}")
+
+        wait_until(lambda: verify() == 200 and connections(pair.first, of_fast_path))
+        pair.wait_for_second()
+        execute(pair.second, "SELECT pg_promote()")
+        wait_until(lambda: not value(pair.second, "SELECT pg_is_in_recovery()"))
+        execute(pair.second, "DELETE FROM credentials")
+        assert verify() == 200  # nobody has told this process
+        execute(
+            pair.first,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            f"WHERE usename = 'service' AND NOT ({of_fast_path}) LIMIT 1",
+        )
+        wait_until(lambda: verify() == 401)
+        assert {verify() for _ in range(50)} == {401}
+        assert not connections(pair.first, of_fast_path)
 
 
 def test_only_primaries_of_one_cluster_are_compared(pair, postgres_uri):

@@ -1,6 +1,7 @@
 """Verifications on many connections at once, whatever clients and the database do."""
 
 import random
+import signal
 import socket
 import struct
 from collections import Counter
@@ -263,7 +264,8 @@ def test_while_a_table_is_locked_callers_get_503_and_afterwards_200(fast, servic
     wait_until(lambda: fast.request("GET", "/verify", **headers).status == 200)
 
 
-def test_a_revocation_holds_at_once_in_every_process(start, service):
+@pytest.mark.parametrize("credentials", [50, pytest.param(1_250, marks=pytest.mark.long)])
+def test_a_revocation_holds_at_once_in_every_process(start, service, credentials):
     with start(web_concurrency=2, verify_failure_limit=0) as server, ExitStack() as stack:
         connections = [
             stack.enter_context(
@@ -279,7 +281,7 @@ def test_a_revocation_holds_at_once_in_every_process(start, service):
             answers = [each.getresponse() for each in connections]
             return {answer.status for answer in answers if answer.read()}
 
-        for number in range(50):
+        for number in range(credentials):
             credential = service.issue(caller(), name=f"r{number}")
             assert statuses(credential) == {200}
             service.revoke(caller(), credential.secret_id)
@@ -301,6 +303,29 @@ def test_refusals_are_counted_on_the_fast_path_too(start, service):
         answers = [server.request("GET", "/verify", **wrong).status for _ in range(3)]
         assert answers == [401, 401, 429]
         assert server.request("GET", "/verify", **basic(*pair_of(credential))).status == 200
+
+
+def test_processes_that_share_a_redis_count_refusals_together(start, service, redis):
+    """Threads count there; the loop goes on meanwhile, also while Redis does not respond."""
+    storage, process = redis
+    credential = service.issue(caller(), name="x")
+    right, wrong = (
+        basic(*pair_of(credential)),
+        basic(credential.client_id, generate_client_secret()),
+    )
+    with start(web_concurrency=2, verify_failure_limit=20, ratelimit_storage_url=storage) as server:
+
+        def statuses(headers, times):
+            return [server.request("GET", "/verify", **headers).status for _ in range(times)]
+
+        assert statuses(wrong, 20) == [401] * 20
+        assert statuses(wrong, 10) == [429] * 10
+        assert statuses(right, 10) == [200] * 10
+        process.send_signal(signal.SIGSTOP)
+        assert statuses(right, 10) == [200] * 10
+        assert statuses(wrong, 4) == [401] * 4  # then nothing is limited
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: statuses(wrong, 1) == [429])
 
 
 def test_the_client_address_comes_from_trusted_proxies(start):
