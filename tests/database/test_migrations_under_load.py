@@ -19,9 +19,9 @@ from app.database.connection import PreparedSelect
 from app.database.migrations import migrate
 from app.database.pool import Database
 from tests.big_database import fill
-from tests.conftest import new_postgres, running_app
+from tests.conftest import environment, new_postgres
 from tests.helpers import DIGEST_KEY, basic, hasher_with
-from tests.running_server import ROOT, wait_until
+from tests.running_server import ROOT, running_server, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -108,11 +108,13 @@ def verifications_at_the_first_schema(uri):
 
 @contextmanager
 def verifications_by_the_service(uri, settings, client_secret):
-    with running_app(settings, database_url=uri, threads=THREADS) as app:
+    with running_server(
+        environment(settings, database_url=uri, threads=THREADS, web_concurrency=1)
+    ) as server:
         headers = basic(CLIENT_ID, client_secret)
 
         def verify():
-            return app.test_client().get("/verify", headers=headers).status_code
+            return server.request("GET", "/verify", **headers).status
 
         wait_until(lambda: verify() == 200)
         verifications = Verifications(verify)
