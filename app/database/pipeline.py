@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from app.database.connection import BoundedConnection, PreparedSelect
     from app.database.pool import Database
 
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS = 0.5
 
 Query = TypeVar("Query")
 
