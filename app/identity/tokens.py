@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from threading import Lock
 from time import time
 from typing import Any
 
@@ -11,10 +13,14 @@ from jwt.utils import base64url_decode
 from app.identifiers import is_identifier
 from app.identity.claim_paths import ClaimPaths
 from app.identity.key_sources import KeySource
+from app.identity.keys import VerificationKey
 
 LEEWAY_SECONDS = 30
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last second that RFC 3339 can express
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
+
+_MAX_REMEMBERED = 1024
+_MAX_REMEMBERED_LENGTH = 4096  # of a token
 
 _REASONS: Mapping[type[Exception], str] = {
     jwt.InvalidSignatureError: "the signature is not by the issuer's key",
@@ -42,8 +48,23 @@ class Claims:
     roles: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _CheckedToken:
+    """A token that is valid as long as its key is the issuer's, and between its times."""
+
+    key_id: str | None
+    key: VerificationKey
+    starts_at: float
+    expires_at: float
+    claims: Claims
+
+
 class TokenVerifier:
-    """Checks signature, issuer, audience and times. Ignores keys that the token itself names."""
+    """Checks signature, issuer, audience and times. Ignores keys that the token itself names.
+
+    It remembers the tokens that it has found valid, by their hash, and then checks only what can
+    change: whether the key is still the issuer's, and the times (ADR 30).
+    """
 
     def __init__(
         self,
@@ -59,6 +80,8 @@ class TokenVerifier:
         self._issuer = issuer
         self._audience = audience
         self._paths = claims
+        self._remembered: dict[bytes, _CheckedToken] = {}  # the oldest first
+        self._remembering = Lock()
 
     def verify(self, token: str) -> Claims:
         """Return the claims of a valid token.
@@ -66,21 +89,49 @@ class TokenVerifier:
         Raises InvalidToken (TokenExpired if the token is otherwise valid), or KeysUnavailable if no
         key can be fetched.
         """
-        payload = self._decode(token)
-        expires_at = _numeric_date(payload["exp"])
-        starts = [_numeric_date(payload[name]) for name in ("nbf", "iat") if name in payload]
+        name = sha256(token.encode("utf-8", "surrogatepass")).digest()
+        remembered = self._recall(name)
+        checked = remembered or self._check(token)
         now = time()
-        if any(start > now + LEEWAY_SECONDS for start in starts):
+        if checked.starts_at > now + LEEWAY_SECONDS:
             raise InvalidToken("not valid yet")
-        claims = Claims(
-            subject=_identifier(payload["sub"], "sub"),
-            unit_id=self._unit(payload),
-            unit_ids=self._units(payload),
-            roles=self._roles(payload),
-        )
-        if expires_at <= now - LEEWAY_SECONDS:  # last, because callers are told this reason
+        if checked.expires_at <= now - LEEWAY_SECONDS:  # last, because callers are told this reason
             raise TokenExpired("expired")
-        return claims
+        if remembered is None and len(token) <= _MAX_REMEMBERED_LENGTH:
+            self._remember(name, checked)
+        return checked.claims
+
+    def _recall(self, name: bytes) -> _CheckedToken | None:
+        """Return what is known of the token, unless its key is no longer the issuer's."""
+        checked = self._remembered.get(name)
+        if checked is None:
+            return None
+        key = self._keys.find(key_id=checked.key_id, algorithm=checked.key.algorithm)
+        return checked if key is checked.key else None
+
+    def _remember(self, name: bytes, checked: _CheckedToken) -> None:
+        with self._remembering:
+            self._remembered.pop(name, None)
+            if len(self._remembered) >= _MAX_REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+            self._remembered[name] = checked
+
+    def _check(self, token: str) -> _CheckedToken:
+        """Check everything but whether the token is valid at this time."""
+        key_id, key, payload = self._decode(token)
+        starts = [_numeric_date(payload[name]) for name in ("nbf", "iat") if name in payload]
+        return _CheckedToken(
+            key_id=key_id,
+            key=key,
+            starts_at=max(starts, default=0.0),
+            expires_at=_numeric_date(payload["exp"]),
+            claims=Claims(
+                subject=_identifier(payload["sub"], "sub"),
+                unit_id=self._unit(payload),
+                unit_ids=self._units(payload),
+                roles=self._roles(payload),
+            ),
+        )
 
     def _unit(self, payload: dict[str, Any]) -> str | None:
         claim = self._paths.unit.find(payload)
@@ -103,16 +154,17 @@ class TokenVerifier:
             raise InvalidToken(f"{self._paths.role} is neither a string nor a list of strings")
         return frozenset(roles)
 
-    def _decode(self, token: str) -> dict[str, Any]:
-        """Return the payload. PyJWT has checked everything but the times."""
+    def _decode(self, token: str) -> tuple[str | None, VerificationKey, dict[str, Any]]:
+        """Return the key ID, its key and the payload. PyJWT has checked all but the times."""
         try:
             _require_utf_8(token)
             header = jwt.get_unverified_header(token)
             algorithm = self._check_header(header)
-            key = self._keys.find(key_id=header.get("kid"), algorithm=algorithm)
+            key_id = header.get("kid")
+            key = self._keys.find(key_id=key_id, algorithm=algorithm)
             if key is None:
                 raise InvalidToken("no key of the issuer has this key ID and algorithm")
-            return jwt.decode(
+            payload = jwt.decode(
                 token,
                 key.key,
                 algorithms=[algorithm],
@@ -121,7 +173,7 @@ class TokenVerifier:
                 options={
                     "require": ["exp", "iss", "aud", "sub"],
                     "enforce_minimum_key_length": True,
-                    # checked in `verify`: PyJWT accepts the string "1795651500"
+                    # checked by us: PyJWT accepts the string "1795651500"
                     "verify_exp": False,
                     "verify_nbf": False,
                     "verify_iat": False,
@@ -130,6 +182,7 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # hostile tokens provoke errors that PyJWT does not wrap
             raise InvalidToken(_reason(error)) from None
+        return key_id, key, payload
 
     def _check_header(self, header: dict[str, Any]) -> str:
         algorithm = header.get("alg")

@@ -1,15 +1,17 @@
 import json
 from base64 import urlsafe_b64encode
+from concurrent.futures import ThreadPoolExecutor
 from time import time
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.utils import base64url_encode
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from app.identity import tokens
 from app.identity.key_sources import KeyFile
 from app.identity.tokens import Claims, InvalidToken, TokenExpired, TokenVerifier
-from tests.helpers import claims_named
+from tests.helpers import claims_named, typo_of
 from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, valid_claims
 
 
@@ -369,3 +371,172 @@ def test_a_time_that_rfc_3339_cannot_write_is_rejected(verifier, issuer, claims)
 @pytest.mark.parametrize("typ", ["JWT", "jwt", "at+jwt", "application/jwt", "application/AT+JWT"])
 def test_each_type_of_access_token_is_valid(verifier, issuer, typ):
     assert verifier.verify(issuer.sign(headers={"typ": typ}))
+
+
+# Tokens are remembered
+
+
+@pytest.fixture
+def keys(issuer, tmp_path):
+    """A file of keys. After the file has changed, `open` reads it again."""
+    (tmp_path / "keys.json").write_bytes(issuer.jwks())
+    return KeyFile(tmp_path / "keys.json", ALGORITHMS)
+
+
+@pytest.fixture
+def remembering(keys):
+    return TokenVerifier(
+        keys,
+        algorithms=ALGORITHMS,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        claims=claims_named(role="roles"),
+    )
+
+
+@pytest.fixture
+def signatures(monkeypatch):
+    """The tokens whose signature was checked, in order."""
+    checked = []
+    decode = jwt.decode
+
+    def decode_and_record(token, *arguments, **options):
+        checked.append(token)
+        return decode(token, *arguments, **options)
+
+    monkeypatch.setattr(jwt, "decode", decode_and_record)
+    return checked
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a function that moves the verifier's clock."""
+    return lambda seconds: monkeypatch.setattr(tokens, "time", lambda: time() + seconds)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_signature_of_a_token_is_checked_once(remembering, issuer, signatures, algorithm):
+    token = issuer.sign(algorithm, unit_ids=["a", "b"], roles="manager")
+    first = remembering.verify(token)
+    assert first == Claims("ada", "unit_demo", frozenset("ab"), frozenset(["manager"]))
+    assert remembering.verify(token) == first
+    assert signatures == [token]
+
+
+def test_a_remembered_token_ends_with_its_key(remembering, issuer, keys, tmp_path):
+    eddsa, rs256 = issuer.sign("EdDSA"), issuer.sign("RS256")
+    for token in (eddsa, rs256):
+        remembering.verify(token)
+    (tmp_path / "keys.json").write_bytes(issuer.jwks("RS256"))
+    keys.open()
+    with pytest.raises(InvalidToken, match="no key of the issuer"):
+        remembering.verify(eddsa)
+    assert remembering.verify(rs256).subject == "ada"
+    (tmp_path / "keys.json").write_bytes(issuer.jwks())
+    keys.open()
+    assert remembering.verify(eddsa).subject == "ada"
+
+
+def test_a_remembered_token_ends_when_another_key_gets_its_key_id(
+    remembering, issuer, keys, tmp_path
+):
+    token = issuer.sign("EdDSA")
+    remembering.verify(token)
+    other = ed25519.Ed25519PrivateKey.generate().public_key()
+    jwk = jwt.algorithms.OKPAlgorithm.to_jwk(other, as_dict=True) | {"kid": "EdDSA"}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [jwk]}))
+    keys.open()
+    for _ in range(2):
+        with pytest.raises(InvalidToken, match="the signature is not by the issuer's key"):
+            remembering.verify(token)
+
+
+def test_a_remembered_token_without_a_key_id_ends_when_it_becomes_ambiguous(
+    remembering, issuer, keys, tmp_path
+):
+    token = issuer.sign("EdDSA", headers={"kid": None})
+    remembering.verify(token)
+    other = ed25519.Ed25519PrivateKey.generate().public_key()
+    jwk = jwt.algorithms.OKPAlgorithm.to_jwk(other, as_dict=True)
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [issuer.jwk("EdDSA"), jwk]}))
+    keys.open()
+    with pytest.raises(InvalidToken, match="no key of the issuer"):
+        remembering.verify(token)
+
+
+def test_a_remembered_token_expires(remembering, issuer, clock, signatures):
+    token = issuer.sign(exp=int(time()) + 600)
+    remembering.verify(token)
+    clock(600 + tokens.LEEWAY_SECONDS - 5)
+    assert remembering.verify(token).subject == "ada"
+    clock(600 + tokens.LEEWAY_SECONDS + 1)
+    with pytest.raises(TokenExpired):
+        remembering.verify(token)
+    assert signatures == [token]
+
+
+@pytest.mark.parametrize("claim", ["nbf", "iat"])
+def test_a_remembered_token_starts_again_if_the_clock_is_set_back(
+    remembering, issuer, clock, claim
+):
+    token = issuer.sign(**{claim: time()})
+    remembering.verify(token)
+    clock(-60)
+    with pytest.raises(InvalidToken, match="not valid yet"):
+        remembering.verify(token)
+
+
+def test_only_valid_tokens_are_remembered(remembering, issuer, signatures):
+    valid = issuer.sign()
+    remembering.verify(valid)
+    refused = [
+        typo_of(valid, -40),  # in the signature of a remembered token
+        f"{valid.rpartition('.')[0]}.",
+        issuer.sign(exp=int(time()) - 60),
+        issuer.sign(nbf=int(time()) + 60),
+        issuer.sign(sub=""),
+        issuer.sign(aud="another service"),
+    ]
+    for token in refused:
+        for _ in range(2):
+            with pytest.raises(InvalidToken):
+                remembering.verify(token)
+    assert [signatures.count(token) for token in (valid, *refused)] == [1, *[2] * len(refused)]
+
+
+def test_a_thousand_tokens_are_remembered(remembering, issuer, signatures):
+    remembered = [issuer.sign(sub=f"user {n}") for n in range(1024)]
+    for token in (*remembered, *remembered):
+        remembering.verify(token)
+    assert signatures == remembered
+    remembering.verify(issuer.sign())
+    for token in (*remembered[1:], remembered[0]):
+        remembering.verify(token)
+    assert signatures[1025:] == [remembered[0]]
+
+
+def test_a_long_token_is_not_remembered(remembering, issuer, signatures):
+    token = issuer.sign(picture="x" * 4096)
+    for _ in range(2):
+        assert remembering.verify(token).subject == "ada"
+    assert signatures == [token, token]
+
+
+def test_threads_get_the_claims_of_their_own_tokens(remembering, issuer, keys, tmp_path):
+    """More tokens than are remembered, each also with a forged signature."""
+    valid = {issuer.sign(sub=f"user {n}"): f"user {n}" for n in range(1100)}
+    forged = [f"{token[:-10]}{token[-20:-10]}" for token in valid]
+
+    def subject_of(token):
+        try:
+            return remembering.verify(token).subject
+        except InvalidToken:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            sent = [token for pair in zip(valid, forged, strict=True) for token in pair]
+            assert list(pool.map(subject_of, sent)) == [valid.get(token) for token in sent]
+        (tmp_path / "keys.json").write_bytes(issuer.jwks("RS256"))
+        keys.open()
+        assert set(pool.map(subject_of, valid)) == {None}
