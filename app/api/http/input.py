@@ -75,13 +75,18 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
     def arguments(
         self, schema: type[Schema] | Schema, *, location: str = "json", **options: Any
     ) -> Callable[[Any], Any]:
-        """Read the schema's fields from the location. `inputs_of` tells which."""
+        """Read the schema's fields from the location. `inputs_of` tells which.
+
+        Given a class, flask-smorest would make a schema, and copy its fields, for each request.
+        """
+        if isinstance(schema, type):
+            schema = schema()
+        names = frozenset(schema.fields)
         decorate = super().arguments(schema, location=location, **options)
 
         def decorator(view: Any) -> Any:
             decorated = decorate(view)
-            fields = (schema() if isinstance(schema, type) else schema).fields
-            decorated.inputs = {**inputs_of(view), location: frozenset(fields)}
+            decorated.inputs = {**inputs_of(view), location: names}
             return decorated
 
         return decorator
