@@ -1,6 +1,6 @@
 """Endpoints for operators: liveness, readiness and metrics."""
 
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from flask import Response
 
@@ -15,16 +15,25 @@ from app.bulkheads import BulkheadFull
 from app.database.migrations import is_migrated
 from app.metrics.series import CONTENT_TYPE
 
-_OK = {"status": "ok"}
 _NOT_READY = problem_response(unavailable=problems.UNAVAILABLE, not_migrated=problems.NOT_READY)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The result of a check that has succeeded."""
+
+    status: str = "ok"
+
+
+_OK = Health()
 
 blueprint = Blueprint("Operations", __name__, description="For platform engineers.")
 
 
 @blueprint.route("/healthz")
 @blueprint.doc(operationId="getHealth", security=[])
-@blueprint.response(200, HealthSchema, example=_OK)
-def healthz() -> dict[str, Any]:
+@blueprint.response(200, HealthSchema, example=asdict(_OK))
+def healthz() -> Health:
     """Check that the process is alive
 
     Checks nothing else, so it stays 200 while the database is down. Use it as a liveness probe.
@@ -34,8 +43,8 @@ def healthz() -> dict[str, Any]:
 
 @blueprint.route("/readyz")
 @blueprint.doc(operationId="getReadiness", security=[], responses={503: _NOT_READY})
-@blueprint.response(200, HealthSchema, example=_OK)
-def readyz() -> dict[str, Any]:
+@blueprint.response(200, HealthSchema, example=asdict(_OK))
+def readyz() -> Health:
     """Check that the service is ready
 
     200 if the database answers and has the schema that this version needs. Use it as a readiness

@@ -5,8 +5,8 @@ from time import time
 
 import jwt
 import pytest
-from jwt.utils import base64url_encode
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from jwt.utils import base64url_encode
 
 from app.identity import tokens
 from app.identity.key_sources import KeyFile

@@ -11,10 +11,8 @@ from importlib.metadata import version
 from inspect import signature
 from pkgutil import resolve_name
 from time import monotonic
-from types import SimpleNamespace
 
 import gunicorn.util
-import marshmallow
 import pytest
 from gunicorn import http
 from gunicorn.config import Config
@@ -23,7 +21,6 @@ from gunicorn.http.errors import InvalidRequestLine
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from prometheus_client import values
 
-from app.api.schemas.fields import ResponseSchema, TimestampField
 from app.database.connection import BoundedConnection, PreparedSelect
 from app.metrics.directory import WorkerFiles
 from app.metrics.requests import BUCKETS
@@ -70,7 +67,6 @@ PRIVATE = {
     "marshmallow": (
         "app/api/schemas/fields.py",
         {
-            "marshmallow:Schema._serialize": "self obj many",
             "marshmallow.fields:Field._serialize": "self value attr obj kwargs",
             "marshmallow.fields:Field._deserialize": "self value attr data kwargs",
         },
@@ -180,33 +176,6 @@ def test_gunicorn_uses_what_replaces_its_own(worker, sockets, monkeypatch):
     assert type(requests.unreader) is Unreader, changed("gunicorn")
     assert type(response) is Response, changed("gunicorn")
     assert [error[:2] for error in errors] == [(here, 400)], changed("gunicorn")
-
-
-FIELDS = {
-    "text": marshmallow.fields.String(),
-    "flag": marshmallow.fields.Boolean(),
-    "number": marshmallow.fields.Integer(),
-    "at": TimestampField("A time."),
-    "never": TimestampField("A time.", allow_none=True),
-    "one": marshmallow.fields.Nested(marshmallow.Schema.from_dict({"a": marshmallow.fields.Raw()})),
-}
-SAMPLE = SimpleNamespace(
-    text="x", flag=True, number=3, at=datetime(2027, 1, 31, tzinfo=UTC), never=None, one={"a": 1}
-)
-
-
-def test_our_dump_equals_marshmallows():
-    ours, theirs = (base.from_dict(FIELDS)() for base in (ResponseSchema, marshmallow.Schema))
-    assert ours.dump(SAMPLE) == theirs.dump(SAMPLE), changed("marshmallow")
-    assert ours.dump([SAMPLE], many=True) == [theirs.dump(SAMPLE)], changed("marshmallow")
-
-
-def test_marshmallow_dumps_through_the_method_that_is_replaced():
-    class Replaced(ResponseSchema):
-        def _serialize(self, obj, *, many=False):
-            return "ours"
-
-    assert Replaced().dump(SAMPLE) == "ours", changed("marshmallow")
 
 
 def test_psycopg_loads_the_rows_of_a_select(database_url):

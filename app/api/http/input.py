@@ -1,11 +1,12 @@
 """flask-smorest's blueprint, with input checked as strictly as the contract says."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 import flask_smorest
-from flask import Request
+from flask import Request, Response
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
@@ -19,6 +20,7 @@ from app.api.http.problems import (
     unknown_parameter,
 )
 
+_JSON = "application/json"
 _INVALID_BODY = "The request body is not valid"
 
 
@@ -90,6 +92,30 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
             return decorated
 
         return decorator
+
+    def response(self, status: int, schema: Any = None, **options: Any) -> Any:
+        """Send what the schema shows of the object that the view returns. See flask-smorest.
+
+        A view may also return headers beside the object, or a response that it has made itself.
+        """
+        if isinstance(schema, type):
+            schema = schema()
+        document = super().response(status, schema, **options)
+        if schema is None or isinstance(schema, dict):  # no content, or no JSON
+            return document
+
+        def decorate(view: Callable[..., Any]) -> Any:
+            @wraps(view)
+            def shown(*args: Any, **kwargs: Any) -> Response:
+                result = view(*args, **kwargs)
+                if isinstance(result, Response):
+                    return result
+                obj, headers = result if isinstance(result, tuple) else (result, None)
+                return Response(schema.to_json(obj) + b"\n", status, headers, content_type=_JSON)
+
+            return document(shown)
+
+        return decorate
 
 
 def inputs_of(view: Any) -> Mapping[str, frozenset[str]]:

@@ -5,10 +5,9 @@ A field's `error_detail` becomes the `detail` of the problem document if the val
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from functools import cached_property
+from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
@@ -21,6 +20,7 @@ from app.identifiers import (
     IDENTIFIER_RULE,
     is_identifier,
 )
+from app.json_bytes import json_bytes
 from app.times import TIME_RULE, format_time, parse_time
 
 _STORED_TEXT = f"^[^{FORBIDDEN_CHARACTERS}]+$"
@@ -49,8 +49,7 @@ class ResponseSchema(Schema):
     In the document, a schema that inherits from others refers to them (`allOf`), and a schema with
     `one_of` lists them (`oneOf`).
 
-    An object that has an attribute for every field, as our models do, is dumped in a fifth of
-    marshmallow's time: strings and booleans unchanged, other fields through their own `_serialize`.
+    `to_json` writes an object that has an attribute for every field, as our models do.
     """
 
     one_of: ClassVar[Sequence[type[Schema]]] = ()
@@ -58,36 +57,54 @@ class ResponseSchema(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    def _serialize(self, obj: Any, *, many: bool = False) -> Any:
-        if many:
-            return [self._serialize(each) for each in obj]
-        names, values_of, converted = self._dump_plan
-        try:
-            members = dict(zip(names, values_of(obj), strict=True))
-        except AttributeError:  # a dictionary, or an object that leaves fields out
-            return super()._serialize(obj)
-        for name, serialize in converted:
-            members[name] = serialize(members[name], name, obj)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        shown = self.dump_fields
+        self._members = [field.data_key or name for name, field in shown.items()]
+        self._values_of = _getter(list(shown))
+        conversions = zip(self._members, map(_conversion_of, shown.values()), strict=True)
+        self._conversions = [(member, convert) for member, convert in conversions if convert]
+
+    def to_json(self, obj: Any) -> bytes:
+        """Return what `dump` returns, as JSON, in a tenth of the time."""
+        return json_bytes(
+            [self.members_of(each) for each in obj] if self.many else self.members_of(obj)
+        )
+
+    def members_of(self, obj: Any) -> dict[str, Any]:
+        """Return the object's members, whose times are still times."""
+        members = dict(zip(self._members, self._values_of(obj), strict=True))
+        for member, convert in self._conversions:
+            members[member] = convert(members[member])
         return members
-
-    @cached_property
-    def _dump_plan(self) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[Any]]:
-        converted = [
-            (name, field._serialize)  # noqa: SLF001  marshmallow has no public name for it
-            for name, field in self.dump_fields.items()
-            if type(field)._serialize not in _DUMPED_UNCHANGED  # noqa: SLF001  as above
-        ]
-        names = list(self.dump_fields)
-        return names, _getter(names), converted
-
-
-_DUMPED_UNCHANGED = (fields.String._serialize, fields.Boolean._serialize)  # noqa: SLF001  as above
 
 
 def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     if len(names) > 1:
         return attrgetter(*names)
     return lambda obj: tuple(getattr(obj, name) for name in names)
+
+
+def _conversion_of(field: fields.Field[Any]) -> Callable[[Any], Any] | None:
+    """Return what makes JSON's values of the field's, or None if they are already.
+
+    Raises TypeError for a kind of field that no response has had so far.
+    """
+    if isinstance(field, TimestampField):
+        return _in_utc
+    if isinstance(field, fields.Nested):
+        return cast("ResponseSchema", field.schema).members_of
+    if isinstance(field, fields.List):
+        convert = _conversion_of(field.inner)
+        return convert and (lambda values: [convert(each) for each in values])
+    if isinstance(field, fields.String | fields.Boolean | fields.Integer | fields.Dict):
+        return None
+    raise TypeError(field)
+
+
+def _in_utc(time: datetime | None) -> datetime | None:
+    """Return the time in UTC: Postgres sends it in the session's time zone."""
+    return None if time is None else time.astimezone(UTC)
 
 
 class NameField(fields.String):
