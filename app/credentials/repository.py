@@ -14,6 +14,7 @@ locks client secrets or stored responses without the credential's row skips thos
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Literal
 from uuid import UUID
 
@@ -50,7 +51,7 @@ from app.credentials.model import (
     VerifiedCredential,
     WriterState,
 )
-from app.database.connection import PreparedSelect
+from app.database.connection import BoundedConnection, PreparedSelect
 from app.database.pool import Database
 
 # A last use is recorded at most once in this time, so the true one may be later by as much.
@@ -160,53 +161,64 @@ def insert_credential(  # noqa: PLR0913  each is a column
         return cursor.execute(query, parameters).fetchone()
 
 
+_LISTED = """
+    SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
+    FROM credentials
+    WHERE unit_id = $1
+      AND (created_at, secret_id) < ($2::timestamptz, $3)
+      {conditions}
+    ORDER BY created_at DESC, secret_id DESC
+    LIMIT $4::bigint
+"""
+# The condition of each field of CredentialFilter. They count, because for NOT EXISTS Postgres may
+# read the client secrets of all units.
+_CONDITIONS = {
+    "client_id": "client_id = {value}",
+    "name": "name ILIKE {value}",
+    "enabled": "(disabled_at IS NULL) = {value}::boolean",
+    "expiring_before": """0 = (
+          SELECT count(*) FROM client_secrets
+          WHERE client_secrets.secret_id = credentials.secret_id
+            AND (expires_at IS NULL OR expires_at > greatest({value}::timestamptz, now()))
+      )""",
+    "unused_since": """greatest(created_at, ended_secrets_last_used_at) < {value}::timestamptz
+      AND 0 = (
+          SELECT count(*) FROM client_secrets
+          WHERE client_secrets.secret_id = credentials.secret_id
+            AND greatest(client_secrets.created_at, client_secrets.last_used_at)
+                >= {value}::timestamptz
+      )""",
+}
+
+
+@cache
+def _list_of(conditions: tuple[str, ...]) -> PreparedSelect:
+    """Return the SELECT with these conditions, so that each combination has its own plan."""
+    texts = [_CONDITIONS[name].format(value=f"${5 + n}") for n, name in enumerate(conditions)]
+    return PreparedSelect(_LISTED.format(conditions="".join(f"AND {each} " for each in texts)))
+
+
 def select_credentials(
-    connection: Connection[TupleRow],
+    connection: BoundedConnection,
     *,
     unit_id: str,
     only: CredentialFilter,
     limit: int,
     after: CredentialPosition | None,
 ) -> list[Credential]:
-    """Return the unit's credentials that pass the filter, newest first, starting after `after`.
-
-    It counts, because for NOT EXISTS Postgres may read the client secrets of all units.
-    """
-    query = """
-        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
-        FROM credentials
-        WHERE unit_id = %(unit_id)s
-          AND (created_at, secret_id) < (%(created_at)s::timestamptz, %(secret_id)s)
-          AND (%(client_id)s::text IS NULL OR client_id = %(client_id)s)
-          AND (%(name)s::text IS NULL OR name ILIKE %(name)s)
-          AND (%(enabled)s::boolean IS NULL OR (disabled_at IS NULL) = %(enabled)s)
-          AND (%(expiring_before)s::timestamptz IS NULL OR 0 = (
-              SELECT count(*) FROM client_secrets
-              WHERE client_secrets.secret_id = credentials.secret_id
-                AND (expires_at IS NULL OR expires_at > greatest(%(expiring_before)s, now()))
-          ))
-          AND (%(unused_since)s::timestamptz IS NULL OR (
-              greatest(created_at, ended_secrets_last_used_at) < %(unused_since)s
-              AND 0 = (
-                  SELECT count(*) FROM client_secrets
-                  WHERE client_secrets.secret_id = credentials.secret_id
-                    AND greatest(client_secrets.created_at, client_secrets.last_used_at)
-                        >= %(unused_since)s
-              )
-          ))
-        ORDER BY created_at DESC, secret_id DESC
-        LIMIT %(limit)s
-    """
-    parameters = {
-        **asdict(only),
-        "name": None if only.name is None else _like_pattern(only.name),
-        "unit_id": unit_id,
-        "created_at": after.created_at if after else "infinity",
-        "secret_id": after.secret_id if after else "",
-        "limit": limit,
-    }
-    with connection.cursor(row_factory=class_row(Credential)) as cursor:
-        return cursor.execute(query, parameters).fetchall()
+    """Return the unit's credentials that pass the filter, newest first, starting after `after`."""
+    values = {name: value for name, value in asdict(only).items() if value is not None}
+    if only.name is not None:
+        values["name"] = _like_pattern(only.name)
+    rows = connection.select(
+        _list_of(tuple(values)),
+        unit_id,
+        str(after.created_at) if after else "infinity",
+        after.secret_id if after else "",
+        str(limit),
+        *map(str, values.values()),
+    )
+    return [Credential(*row) for row in rows]
 
 
 def count_credentials(
@@ -223,33 +235,35 @@ def count_credentials(
     return int(count)
 
 
+_DETAILED = PreparedSelect("""
+    SELECT credentials.secret_id, unit_id, client_id, name, trust_upstream_consent,
+           credentials.created_at, (
+               SELECT actor FROM credential_events
+               WHERE credential_events.unit_id = credentials.unit_id
+                 AND credential_events.secret_id = credentials.secret_id
+                 AND event = 'issued'
+           ) AS created_by,
+           updated_at,
+           greatest(ended_secrets_last_used_at, (
+               SELECT max(client_secrets.last_used_at) FROM client_secrets
+               WHERE client_secrets.secret_id = credentials.secret_id
+           )) AS last_used_at,
+           disabled_at,
+           client_secret_id, hint, live.created_at, live.last_used_at, expires_at
+    FROM credentials
+    LEFT JOIN client_secrets AS live
+        ON live.secret_id = credentials.secret_id
+        AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    WHERE unit_id = $1 AND credentials.secret_id = $2
+    ORDER BY client_secret_id DESC
+""")
+
+
 def find_credential(
-    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
+    connection: BoundedConnection, *, unit_id: str, secret_id: str
 ) -> DetailedCredential | None:
     """Return the credential with its live client secrets, or None if the unit has no such one."""
-    query = """
-        SELECT credentials.secret_id, unit_id, client_id, name, trust_upstream_consent,
-               credentials.created_at, (
-                   SELECT actor FROM credential_events
-                   WHERE credential_events.unit_id = credentials.unit_id
-                     AND credential_events.secret_id = credentials.secret_id
-                     AND event = 'issued'
-               ) AS created_by,
-               updated_at,
-               greatest(ended_secrets_last_used_at, (
-                   SELECT max(client_secrets.last_used_at) FROM client_secrets
-                   WHERE client_secrets.secret_id = credentials.secret_id
-               )) AS last_used_at,
-               disabled_at,
-               client_secret_id, hint, live.created_at, live.last_used_at, expires_at
-        FROM credentials
-        LEFT JOIN client_secrets AS live
-            ON live.secret_id = credentials.secret_id
-            AND (expires_at IS NULL OR expires_at > clock_timestamp())
-        WHERE unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
-        ORDER BY client_secret_id DESC
-    """
-    rows = connection.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
+    rows = connection.select(_DETAILED, unit_id, secret_id)
     if not rows:
         return None
     of_secret = len(fields(ClientSecret))
@@ -821,7 +835,7 @@ def select_events(
         "before": MAX_EVENT_ID if before is None else before,
         "limit": limit,
     }
-    with connection.cursor(row_factory=class_row(Event)) as cursor:
+    with connection.cursor(binary=True, row_factory=class_row(Event)) as cursor:
         return cursor.execute(query, parameters).fetchall()
 
 
@@ -979,7 +993,7 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
         "end_event_id": end.event_id,
         "limit": limit,
     }
-    with connection.cursor(row_factory=class_row(UnitEvent)) as cursor:
+    with connection.cursor(binary=True, row_factory=class_row(UnitEvent)) as cursor:
         return cursor.execute(query, parameters).fetchall()
 
 

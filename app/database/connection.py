@@ -29,12 +29,6 @@ _SERVER_TCP = " ".join(
     for name, value in {**_TCP, "user_timeout": _TCP_USER_TIMEOUT_MS}.items()
 )
 
-# A commit that wrote something waits for the synchronous standby. This writes an empty message.
-_AWAIT_STANDBY = """
-    SELECT pg_logical_emit_message(true, 'leadvibe', '')
-    WHERE current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
-"""
-
 _T = TypeVar("_T")
 
 
@@ -53,6 +47,12 @@ class PreparedSelect:
         digest = sha256(self.text.encode()).hexdigest()[:32]
         object.__setattr__(self, "name", f"leadvibe_{digest}".encode())
 
+
+# A commit that wrote something waits for the synchronous standby. This writes an empty message.
+_AWAIT_STANDBY = PreparedSelect("""
+    SELECT pg_logical_emit_message(true, 'leadvibe', '')
+    WHERE current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
+""")
 
 # What a prepared statement raises after a pooler has lent another server connection, or a migration
 # has changed a column's type.
@@ -149,7 +149,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
         Call it outside of a transaction (ADR 22).
         """
-        self.execute(_AWAIT_STANDBY)
+        self.select(_AWAIT_STANDBY)
 
     def is_stale(self) -> bool:
         """Tell whether the idle connection is dead, without a round trip.

@@ -74,11 +74,11 @@ class ExplainingConnection(psycopg.Connection[Any]):
             )
         )
 
-    def select(self, statement: Any, *parameters: str, seconds: float) -> list[Any]:
+    def select(self, statement: Any, *parameters: str, **_: float) -> list[Any]:
         name, values = statement.name.decode(), ", ".join(f"'{each}'" for each in parameters)
         with psycopg.Cursor(self) as cursor:
             cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-            cursor.execute(f"PREPARE {name} (text) AS {statement.text}")
+            cursor.execute(f"PREPARE {name} AS {statement.text}")
             self.explain(SQL(f"EXECUTE {name} ({values})"))
             return cursor.execute(f"EXECUTE {name} ({values})").fetchall()
 

@@ -7,6 +7,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from app.credentials import repository
+from app.credentials.model import CredentialFilter
 from app.database.connection import BoundedConnection, PreparedSelect
 from tests.helpers import caller
 
@@ -84,6 +85,32 @@ def test_a_verification_reads_names_outside_ascii(service):
         service.database, client_id=issued.client_id, seconds=5
     )
     assert (stored.credential.unit_id, stored.credential.name) == ("単位", "Ünïcode ☃")
+
+
+@pytest.mark.parametrize(
+    "only", [CredentialFilter(), CredentialFilter(name="CRM", enabled=True)], ids=["all", "some"]
+)
+def test_lists_and_credentials_are_prepared_and_do_without(connection, service, only):
+    issued = service.issue(caller(), name="CRM backend")
+
+    def read():
+        (listed,) = repository.select_credentials(
+            connection, unit_id="unit_demo", only=only, limit=5, after=None
+        )
+        found = repository.find_credential(
+            connection, unit_id="unit_demo", secret_id=issued.secret_id
+        )
+        connection.await_standby()
+        assert listed.client_id == found.client_id == issued.client_id
+
+    connection.prepare_threshold = None
+    read()
+    read()
+    assert len(prepared(connection)) == 3
+    connection.execute("DEALLOCATE ALL")
+    read()
+    read()
+    assert prepared(connection) == []
 
 
 def test_a_select_runs_again_if_its_connection_has_died(service, database_url):
