@@ -1,23 +1,32 @@
 """LeadVibe Credentials: issues and verifies the API credentials of the lead platform."""
 
-import logging.config
+from __future__ import annotations
 
-from app import logs
-from app.api import health, secrets, verify
-from app.api.http import errors, hooks
-from app.api.http.application import Application
-from app.api.openapi import document
-from app.api.verify_middleware import VerifyMiddleware
-from app.docs.views import docs_blueprint
-from app.services import Services
-from app.settings import Settings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.api.http.application import Application
+    from app.settings import Settings
 
 
 def create_app(settings: Settings | None = None) -> Application:
     """Make the application, by default from environment variables. Raises SettingsError.
 
-    Call `services.open()` after the process has forked.
+    Call `services.open()` after the process has forked. The web stack is imported here, because the
+    command line needs none.
     """
+    import logging.config
+
+    from app import logs
+    from app.api import health, secrets, verify
+    from app.api.http import errors, hooks
+    from app.api.http.application import Application
+    from app.api.openapi import document
+    from app.api.verify_middleware import VerifyMiddleware
+    from app.docs.views import docs_blueprint
+    from app.services import Services
+    from app.settings import Settings
+
     settings = settings or Settings.from_environment()
     logging.config.dictConfig(logs.configuration(settings.log_level))
 

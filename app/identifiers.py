@@ -1,4 +1,4 @@
-"""Identifiers that other systems choose: units, actors and request IDs.
+"""Identifiers that other systems choose: units, actors, request IDs and idempotency keys.
 
 The patterns mean the same in Python and in JSON Schema (ECMAScript). Use them with `fullmatch`.
 """
@@ -15,6 +15,8 @@ LONE_SURROGATES = r"\ud800-\udfff"  # UTF-8 cannot express them
 IDENTIFIER_MAX_LENGTH = 255
 IDENTIFIER_RULE = f"1-{IDENTIFIER_MAX_LENGTH} characters, without control characters"
 REQUEST_ID_PATTERN = "[A-Za-z0-9._-]{1,128}"
+IDEMPOTENCY_KEY_PATTERN = "[!-~]{16,128}"
+IDEMPOTENCY_KEY_RULE = "16-128 visible ASCII characters"
 
 _IDENTIFIER = re.compile(f"[^{FORBIDDEN_CHARACTERS}{LONE_SURROGATES}]{{1,{IDENTIFIER_MAX_LENGTH}}}")
 _REQUEST_ID = re.compile(REQUEST_ID_PATTERN)

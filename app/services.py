@@ -7,61 +7,17 @@ from typing import Self
 from app.bulkheads import Bulkheads
 from app.counters import Histogram
 from app.credentials.background import BackgroundWriter
-from app.credentials.hashing import Hasher
-from app.credentials.idempotency import Idempotency, ResponseCipher
 from app.credentials.management import CredentialService
 from app.credentials.verification import Verifier
 from app.database.pool import Database
+from app.domain import Domain
 from app.identity.key_sources import KeyFile, KeySource, KeyUrl
 from app.identity.tokens import Claims, TokenVerifier
 from app.metrics.directory import WorkerFiles
 from app.metrics.publisher import Metrics
 from app.metrics.requests import BUCKETS, RequestKind
-from app.rate_limits import UNLIMITED, Counters, MemoryCounters, RateLimit
-from app.settings import CredentialSettings, Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """What can be done with credentials. The writer is still closed: then no use is recorded."""
-
-    credentials: CredentialService
-    verifier: Verifier
-    writer: BackgroundWriter
-
-    @classmethod
-    def from_settings(
-        cls,
-        settings: CredentialSettings,
-        database: Database,
-        bulkheads: Bulkheads,
-        *,
-        issue_limit: RateLimit = UNLIMITED,
-        failure_limit: RateLimit = UNLIMITED,
-    ) -> Self:
-        """Make the domain, by default without rate limits, as operators use it."""
-        hasher = Hasher(settings.bcrypt_rounds, settings.digest_keys, bulkheads)
-        writer = BackgroundWriter(database, bulkheads.background)
-        return cls(
-            CredentialService(
-                database=database,
-                hasher=hasher,
-                writer=writer,
-                idempotency=Idempotency(ResponseCipher(settings.digest_keys)),
-                bulkheads=bulkheads,
-                issue_limit=issue_limit,
-                max_credentials=settings.max_credentials_per_unit,
-                max_secret_days=settings.max_secret_days,
-            ),
-            Verifier(
-                database=database,
-                hasher=hasher,
-                writer=writer,
-                bulkheads=bulkheads,
-                failure_limit=failure_limit,
-            ),
-            writer,
-        )
+from app.rate_limits import Counters, MemoryCounters, RateLimit
+from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

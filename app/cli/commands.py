@@ -1,22 +1,21 @@
-"""The commands: the contract's verbs for operators, on the same domain as the API."""
+"""The commands: the contract's verbs for operators, on the same domain as the API.
+
+What a command works with is imported when it works: help and TAB completion need none of it.
+"""
+
+from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from app.api.schemas.credentials import CredentialSchema, VerifiedCredentialSchema
-from app.api.schemas.events import UnitEventSchema
 from app.bulkheads import Bulkheads
 from app.cli import parameters
 from app.cli.failures import EXIT_STATUSES, Unavailable, reported
-from app.cli.follow import follow_events
 from app.cli.output import (
     print_credential,
     print_done,
@@ -26,10 +25,7 @@ from app.cli.output import (
     print_table,
     secret_file,
 )
-from app.cli.reapply import read_trail, summary
 from app.cli.terminal import confirm, read_secret
-from app.cli.token_check import check_token
-from app.credentials.management import UNIT_CHANGE_SECONDS, CredentialService
 from app.credentials.model import (
     Caller,
     CredentialChanges,
@@ -39,14 +35,16 @@ from app.credentials.model import (
     Page,
     Position,
 )
-from app.credentials.reapply import Reapply
-from app.database.errors import DatabaseTooSlow
-from app.database.migrations import migrate
-from app.database.pool import STATEMENT_SECONDS, Database
 from app.identifiers import new_request_id
-from app.services import Domain
-from app.settings import CredentialSettings, Settings, database_url_from_environment
 from app.times import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from app.credentials.management import CredentialService
+    from app.domain import Domain
 
 _CONNECT_SECONDS = 3.0
 
@@ -71,6 +69,9 @@ def migrate_command(*, as_json: bool) -> None:
 
     Several hosts may run it at once.
     """
+    from app.database.migrations import migrate
+    from app.settings import database_url_from_environment
+
     with reported():
         applied = migrate(database_url_from_environment())
     lines = [*(f"applied {name}" for name in applied), "The database is up to date."]
@@ -82,6 +83,8 @@ def migrate_command(*, as_json: bool) -> None:
 @parameters.query
 def list_command(*, unit: str, as_json: bool, **conditions: Any) -> None:
     """List the unit's credentials, newest first. Each must meet every condition."""
+    from app.api.schemas.credentials import CredentialSchema
+
     caller = _caller(unit)
     only = CredentialFilter(**conditions)
     with _service() as service:
@@ -123,6 +126,8 @@ def verify_command(*, client_id: str, as_json: bool) -> None:
     The client secret comes from standard input, or from a prompt. The check does not count as a
     use.
     """
+    from app.api.schemas.credentials import VerifiedCredentialSchema
+
     client_secret = read_secret("Client secret")
     with _domain() as domain:
         verified = domain.verifier.verify(client_id=client_id, client_secret=client_secret)
@@ -320,6 +325,9 @@ def events_command(*, follow: bool, unit: str, as_json: bool, **conditions: Any)
 
     A trail outlives its credential. Each event must meet every condition.
     """
+    from app.api.schemas.events import UnitEventSchema
+    from app.cli.follow import follow_events
+
     caller = _caller(unit)
     only = EventFilter(**conditions)
     is_table_of_one = only.secret_id is not None and not as_json
@@ -352,6 +360,9 @@ def token_check_command(*, as_json: bool) -> None:
 
     The token comes from standard input, or from a prompt. All settings of the service must be set.
     """
+    from app.cli.token_check import check_token
+    from app.settings import Settings
+
     token = read_secret("Token")
     with reported():
         check_token(token, Settings.from_environment(), as_json=as_json)
@@ -373,6 +384,9 @@ def reapply_revocations_command(
     has, are skipped. So you may give the whole trail, and more than once. Run it before the service
     starts, or give --since: otherwise new events hide when the backup was made.
     """
+    from app.cli.reapply import read_trail, summary
+    from app.credentials.reapply import Reapply
+
     with _service() as service:
         reapplication = Reapply(
             service.database,
@@ -418,6 +432,9 @@ def _change_all(
     change: Callable[[Caller], int], done: str, caller: Caller, *, as_json: bool
 ) -> None:
     """Change all credentials of the unit, and print how many were changed."""
+    from app.credentials.management import UNIT_CHANGE_SECONDS
+    from app.database.errors import DatabaseTooSlow
+
     unit = caller.unit_id
     try:
         count = change(caller)
@@ -448,6 +465,10 @@ def _domain(no_such: str = "") -> Iterator[Domain]:
 
     The background writer stays closed, so that a check by an operator does not count as a use.
     """
+    from app.database.pool import Database
+    from app.domain import Domain
+    from app.settings import CredentialSettings
+
     with reported(no_such=no_such):
         settings = CredentialSettings.from_environment()
         database = Database(settings.database_url, connections=1)
@@ -461,6 +482,8 @@ def _domain(no_such: str = "") -> Iterator[Domain]:
 
 def _bulkheads() -> Bulkheads:
     """Return bulkheads that outwait `statement_timeout`: an error then says that it was slow."""
+    from app.database.pool import STATEMENT_SECONDS
+
     bulkheads = Bulkheads.for_verifiers(1)
     management = replace(bulkheads.management, seconds=STATEMENT_SECONDS + 1.0)
     return replace(bulkheads, management=management)

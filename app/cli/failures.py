@@ -1,11 +1,12 @@
 """How commands fail: messages and exit statuses."""
 
-from collections.abc import Iterator, Mapping
+from __future__ import annotations
+
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
-from app.api.http.problems import Problem, problem_of_domain_error
 from app.bulkheads import BulkheadFull
 from app.credentials.errors import (
     ClientSecretNotFound,
@@ -15,9 +16,11 @@ from app.credentials.errors import (
     MalformedPair,
     VerificationRefused,
 )
-from app.database.errors import DatabaseFault, DatabaseUnavailable
-from app.database.migrations import MigrationFailed
-from app.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from app.api.http.problems import Problem
 
 EXIT_STATUSES = (
     "Exit status: 0 done, 1 failed (or the token is refused), 2 usage error, or a missing or "
@@ -68,31 +71,42 @@ def reported(*, no_such: str = "") -> Iterator[None]:
     """Turn failures into messages. `no_such` is the message for a missing credential."""
     try:
         yield
-    except SettingsError as error:
-        # click itself writes `Error: ` before the first line
-        raise _InvalidSettings("\nError: ".join(str(error).splitlines())) from None
-    except CredentialNotFound:
-        raise NotFound(no_such) from None
-    except MalformedPair:
-        raise _InvalidPair(
-            "The client secret is malformed. It may be mistyped or incomplete."
-        ) from None
-    except VerificationRefused:
-        raise _InvalidPair(
-            "The pair is not valid: unknown, wrong, expired, disabled or revoked."
-        ) from None
-    except DatabaseUnavailable as error:
-        raise Unavailable(f"The database is unavailable: {error.reason}.") from None
-    except DatabaseFault as error:
-        raise click.ClickException(f"The database rejected a statement ({error}).") from None
-    except MigrationFailed as error:
-        raise click.ClickException(f"The database cannot be migrated: {error}") from None
     except Exception as error:
-        problem = problem_of_domain_error(error)
-        if problem is None:
+        failure = _failure_of(error, no_such)
+        if failure is None:
             raise
-        kind = _KINDS.get(type(error), click.ClickException)
-        raise kind(_sentence(problem)) from None
+        raise failure from None
+
+
+def _failure_of(error: Exception, no_such: str) -> click.ClickException | None:  # noqa: PLR0911  one for each kind
+    """Return what the command fails with, or None if the error is click's own or unexpected."""
+    from app.api.http.problems import problem_of_domain_error
+    from app.database.errors import DatabaseFault, DatabaseUnavailable
+    from app.database.migrations import MigrationFailed
+    from app.settings import SettingsError
+
+    match error:
+        case SettingsError():
+            # click itself writes `Error: ` before the first line
+            return _InvalidSettings("\nError: ".join(str(error).splitlines()))
+        case CredentialNotFound():
+            return NotFound(no_such)
+        case MalformedPair():
+            return _InvalidPair("The client secret is malformed. It may be mistyped or incomplete.")
+        case VerificationRefused():
+            return _InvalidPair(
+                "The pair is not valid: unknown, wrong, expired, disabled or revoked."
+            )
+        case DatabaseUnavailable():
+            return Unavailable(f"The database is unavailable: {error.reason}.")
+        case DatabaseFault():
+            return click.ClickException(f"The database rejected a statement ({error}).")
+        case MigrationFailed():
+            return click.ClickException(f"The database cannot be migrated: {error}")
+    problem = problem_of_domain_error(error)
+    if problem is None:
+        return None
+    return _KINDS.get(type(error), click.ClickException)(_sentence(problem))
 
 
 def _sentence(problem: Problem) -> str:

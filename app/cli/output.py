@@ -1,20 +1,24 @@
 """The output of commands: tables for people, JSON for scripts."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from marshmallow import Schema
-from tabulate import tabulate
 
-from app.api.schemas.credentials import DetailedCredentialSchema, IssuedCredentialSchema
 from app.credentials.generator import hint_of
-from app.credentials.model import DetailedCredential, IssuedCredential, UnitEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from marshmallow import Schema
+
+    from app.credentials.model import DetailedCredential, IssuedCredential, UnitEvent
 
 
 def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool, if_empty: str) -> None:
@@ -31,6 +35,8 @@ def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool, if_empty
 
 def print_credential(credential: DetailedCredential, *, as_json: bool) -> None:
     """Print a credential, and below it a line for each of its live client secrets."""
+    from app.api.schemas.credentials import DetailedCredentialSchema
+
     record = DetailedCredentialSchema().dump(credential)
     if as_json:
         _print(json.dumps(record))
@@ -60,6 +66,8 @@ def print_done(text: str, *, as_json: bool, **record: Any) -> None:
 
 def print_issued(issued: IssuedCredential, *, as_json: bool, is_kept: bool) -> None:
     """Print the credential, with its client secret unless that is kept in a file."""
+    from app.api.schemas.credentials import IssuedCredentialSchema
+
     schema = IssuedCredentialSchema(exclude=("client_secret",) if is_kept else ())
     record = schema.dump(issued)
     _print(
@@ -139,11 +147,15 @@ def _discard_output() -> None:
 
 
 def _table_of(rows: Sequence[dict[str, Any]]) -> str:
+    from tabulate import tabulate
+
     table = [[_cell(value) for value in row.values()] for row in rows]
     return tabulate(table, headers=list(rows[0]), disable_numparse=True)
 
 
 def _lines_of(record: dict[str, Any]) -> str:
+    from tabulate import tabulate
+
     table = [[name, _cell(value)] for name, value in record.items()]
     return tabulate(table, tablefmt="plain", disable_numparse=True)
 

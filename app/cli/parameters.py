@@ -12,15 +12,20 @@ import click
 
 from app.credentials.errors import InvalidName
 from app.credentials.generator import is_client_id
-from app.credentials.idempotency import KEY_PATTERN, KEY_RULE
-from app.credentials.management import (
+from app.credentials.model import (
     DEFAULT_OVERLAP_SECONDS,
+    EVENT_NAMES,
     MAX_OVERLAP_SECONDS,
     MAX_UNUSED_SECONDS,
     MIN_UNUSED_SECONDS,
+    parse_name,
 )
-from app.credentials.model import EVENT_NAMES, parse_name
-from app.identifiers import IDENTIFIER_RULE, is_identifier
+from app.identifiers import (
+    IDEMPOTENCY_KEY_PATTERN,
+    IDEMPOTENCY_KEY_RULE,
+    IDENTIFIER_RULE,
+    is_identifier,
+)
 from app.times import TIME_RULE, parse_time
 
 Command = Callable[..., None]
@@ -58,8 +63,8 @@ class _IdempotencyKey(click.ParamType[str]):
     name = "key"
 
     def convert(self, value: str, param: Any, ctx: Any) -> str:
-        if not re.fullmatch(KEY_PATTERN, value):
-            self.fail(f"Must be {KEY_RULE}", param, ctx)
+        if not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, value):
+            self.fail(f"Must be {IDEMPOTENCY_KEY_RULE}", param, ctx)
         return value
 
 

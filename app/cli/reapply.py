@@ -7,8 +7,7 @@ from typing import Any, cast
 
 import click
 
-from app.credentials.management import MAX_OVERLAP_SECONDS
-from app.credentials.model import EVENT_NAMES, EventName
+from app.credentials.model import EVENT_NAMES, MAX_OVERLAP_SECONDS, EventName
 from app.credentials.reapply import Summary, TrailEvent
 from app.identifiers import is_identifier
 from app.times import parse_time

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from app.database.pool import Connection
 
-KEY_PATTERN = "^[!-~]{16,128}$"
-KEY_RULE = "16-128 visible ASCII characters"
-
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 

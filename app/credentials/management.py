@@ -30,6 +30,7 @@ from app.credentials.generator import (
 from app.credentials.hashing import Hasher
 from app.credentials.idempotency import Idempotency, IdempotentRequest
 from app.credentials.model import (
+    MAX_LIVE_SECRETS,
     START_OF_TRAIL,
     UPDATED_FIELDS,
     Caller,
@@ -58,15 +59,7 @@ from app.database.pool import Connection, Database
 from app.rate_limits import RateLimit
 from app.times import format_time
 
-DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
-MAX_OVERLAP_SECONDS = 30 * 24 * 60 * 60
-
-MIN_UNUSED_SECONDS = 60
-MAX_UNUSED_SECONDS = 365 * 24 * 60 * 60
-
 _TEN_YEARS = timedelta(days=3653)  # with three leap days
-
-MAX_LIVE_SECRETS = 2
 
 # For a change to all credentials of a unit, which may be a million. Only operators make it.
 UNIT_CHANGE_SECONDS = 300.0

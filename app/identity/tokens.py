@@ -52,6 +52,7 @@ class Claims:
 class _CheckedToken:
     """A token that is valid as long as its key is the issuer's, and between its times."""
 
+    algorithm: str
     key_id: str | None
     key: VerificationKey
     starts_at: float
@@ -106,7 +107,7 @@ class TokenVerifier:
         checked = self._remembered.get(name)
         if checked is None:
             return None
-        key = self._keys.find(key_id=checked.key_id, algorithm=checked.key.algorithm)
+        key = self._keys.find(key_id=checked.key_id, algorithm=checked.algorithm)
         return checked if key is checked.key else None
 
     def _remember(self, name: bytes, checked: _CheckedToken) -> None:
@@ -118,9 +119,10 @@ class TokenVerifier:
 
     def _check(self, token: str) -> _CheckedToken:
         """Check everything but whether the token is valid at this time."""
-        key_id, key, payload = self._decode(token)
+        algorithm, key_id, key, payload = self._decode(token)
         starts = [_numeric_date(payload[name]) for name in ("nbf", "iat") if name in payload]
         return _CheckedToken(
+            algorithm=algorithm,
             key_id=key_id,
             key=key,
             starts_at=max(starts, default=0.0),
@@ -154,8 +156,8 @@ class TokenVerifier:
             raise InvalidToken(f"{self._paths.role} is neither a string nor a list of strings")
         return frozenset(roles)
 
-    def _decode(self, token: str) -> tuple[str | None, VerificationKey, dict[str, Any]]:
-        """Return the key ID, its key and the payload. PyJWT has checked all but the times."""
+    def _decode(self, token: str) -> tuple[str, str | None, VerificationKey, dict[str, Any]]:
+        """Return algorithm, key ID, key and payload. PyJWT has checked all but the times."""
         try:
             _require_utf_8(token)
             header = jwt.get_unverified_header(token)
@@ -182,7 +184,7 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # hostile tokens provoke errors that PyJWT does not wrap
             raise InvalidToken(_reason(error)) from None
-        return key_id, key, payload
+        return algorithm, key_id, key, payload
 
     def _check_header(self, header: dict[str, Any]) -> str:
         algorithm = header.get("alg")

@@ -20,7 +20,7 @@ from app.credentials.errors import (
 )
 from app.credentials.model import CredentialChanges
 from app.database.pool import Database
-from app.services import Domain
+from app.domain import Domain
 from tests.helpers import caller, is_live
 from tests.running_server import HANG_SECONDS, wait_until
 

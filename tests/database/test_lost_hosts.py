@@ -14,7 +14,7 @@ from app.credentials.reapply import Reapply, TrailEvent
 from app.database.errors import DatabaseUnavailable
 from app.database.migrations import migrate
 from app.database.pool import Database
-from app.services import Domain
+from app.domain import Domain
 from drills.proxy import Proxy
 from tests.conftest import client_of, database, environment, execute, running_app
 from tests.database.test_migrations import SHIPPED, run, start

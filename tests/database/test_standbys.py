@@ -13,7 +13,7 @@ from app.credentials.reapply import Reapply, TrailEvent
 from app.database.connection import BoundedConnection
 from app.database.errors import DatabaseUnavailable
 from app.database.pool import Database
-from app.services import Domain
+from app.domain import Domain
 from tests.conftest import client_of, execute, running_app
 from tests.helpers import basic, caller
 from tests.pair import Pair, value

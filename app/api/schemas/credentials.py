@@ -23,15 +23,13 @@ from app.credentials.generator import (
     HINT_PATTERN,
     SECRET_ID_PATTERN,
 )
-from app.credentials.management import (
+from app.credentials.model import (
+    CHANGEABLE_FIELDS,
     DEFAULT_OVERLAP_SECONDS,
     MAX_LIVE_SECRETS,
     MAX_OVERLAP_SECONDS,
     MAX_UNUSED_SECONDS,
     MIN_UNUSED_SECONDS,
-)
-from app.credentials.model import (
-    CHANGEABLE_FIELDS,
     Credential,
     DetailedCredential,
     IssuedCredential,

@@ -13,8 +13,13 @@ from app.api.schemas.fields import (
     shown_name_field,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, HINT_PATTERN, SECRET_ID_PATTERN
-from app.credentials.management import MAX_OVERLAP_SECONDS
-from app.credentials.model import EVENT_NAMES, UPDATED_FIELDS, Channel, EventName
+from app.credentials.model import (
+    EVENT_NAMES,
+    MAX_OVERLAP_SECONDS,
+    UPDATED_FIELDS,
+    Channel,
+    EventName,
+)
 from app.identifiers import REQUEST_ID_PATTERN
 
 _WORD = "^[a-z_]+$"

@@ -1,0 +1,57 @@
+"""The objects that work on credentials, for every door."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from app.bulkheads import Bulkheads
+from app.credentials.background import BackgroundWriter
+from app.credentials.hashing import Hasher
+from app.credentials.idempotency import Idempotency, ResponseCipher
+from app.credentials.management import CredentialService
+from app.credentials.verification import Verifier
+from app.database.pool import Database
+from app.rate_limits import UNLIMITED, RateLimit
+from app.settings import CredentialSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What can be done with credentials. The writer is still closed: then no use is recorded."""
+
+    credentials: CredentialService
+    verifier: Verifier
+    writer: BackgroundWriter
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: CredentialSettings,
+        database: Database,
+        bulkheads: Bulkheads,
+        *,
+        issue_limit: RateLimit = UNLIMITED,
+        failure_limit: RateLimit = UNLIMITED,
+    ) -> Self:
+        """Make the domain, by default without rate limits, as operators use it."""
+        hasher = Hasher(settings.bcrypt_rounds, settings.digest_keys, bulkheads)
+        writer = BackgroundWriter(database, bulkheads.background)
+        return cls(
+            CredentialService(
+                database=database,
+                hasher=hasher,
+                writer=writer,
+                idempotency=Idempotency(ResponseCipher(settings.digest_keys)),
+                bulkheads=bulkheads,
+                issue_limit=issue_limit,
+                max_credentials=settings.max_credentials_per_unit,
+                max_secret_days=settings.max_secret_days,
+            ),
+            Verifier(
+                database=database,
+                hasher=hasher,
+                writer=writer,
+                bulkheads=bulkheads,
+                failure_limit=failure_limit,
+            ),
+            writer,
+        )
