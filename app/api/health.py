@@ -12,7 +12,7 @@ from app.api.openapi import examples
 from app.api.openapi.components import problem_response
 from app.api.schemas.health import HealthSchema
 from app.bulkheads import BulkheadFull
-from app.database.migrations import is_migrated
+from app.database.schema import is_migrated
 from app.metrics.series import CONTENT_TYPE
 
 _NOT_READY = problem_response(unavailable=problems.UNAVAILABLE, not_migrated=problems.NOT_READY)

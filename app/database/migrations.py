@@ -1,4 +1,4 @@
-"""Apply the migrations in `migrations_sql/`, and tell whether a database has them all."""
+"""Apply the migrations in `migrations_sql/`."""
 
 import glob
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import psycopg
-from psycopg.rows import TupleRow
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
@@ -15,8 +14,8 @@ from yoyo.migrations import Migration, MigrationList, default_migration_table
 
 from app.database.connection import connection_parameters
 from app.database.errors import unreachable
+from app.database.schema import MIGRATIONS
 
-_DIRECTORY = Path(__file__).parents[2] / "migrations_sql"
 _ADVISORY_LOCK = 0x6C65616476696265  # "leadvibe"
 
 # A statement may take as long as it needs, but a host that is gone must not keep the locks. Between
@@ -57,7 +56,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
 def migrate(
     database_url: str,
     *,
-    directory: Path = _DIRECTORY,
+    directory: Path = MIGRATIONS,
     patience_seconds: float = LOCK_PATIENCE_SECONDS,
 ) -> list[str]:
     """Apply the missing migrations in order, and return their names.
@@ -79,12 +78,6 @@ def migrate(
             raise unreachable(error) from None
         # not the whole message: a violated constraint quotes the row
         raise MigrationFailed(error.diag.message_primary or str(error)) from None
-
-
-def is_migrated(connection: psycopg.Connection[TupleRow]) -> bool:
-    """Tell whether the database has at least the migrations that this version ships."""
-    applied = connection.execute("SELECT migration_id FROM _yoyo_migration").fetchall()
-    return {migration.id for migration in _read(_DIRECTORY)} <= {name for (name,) in applied}
 
 
 def _apply_missing(

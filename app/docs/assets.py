@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
-from mimetypes import guess_type
 from pathlib import Path
 
 from flask import Response
@@ -12,6 +11,7 @@ from app.api.http.cacheable import cacheable_response
 _DIRECTORY = Path(__file__).parent / "static"
 _FOREVER = "public, max-age=31536000, immutable"
 _DIGEST_LENGTH = 12
+_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,7 @@ class Asset:
 def _read(path: Path) -> Asset:
     content = path.read_bytes()
     digest = sha256(content).hexdigest()[:_DIGEST_LENGTH]
-    media_type, _ = guess_type(path)
-    return Asset(f"{path.stem}.{digest}{path.suffix}", content, media_type or "text/plain")
+    return Asset(f"{path.stem}.{digest}{path.suffix}", content, _MEDIA_TYPES[path.suffix])
 
 
 _ASSETS = {path.name: _read(path) for path in sorted(_DIRECTORY.iterdir())}

@@ -1,21 +1,25 @@
 """`/docs`: the guide and the reference, as HTML for people and as Markdown for programs."""
 
-from functools import cache, partial
-from http import HTTPStatus
-from typing import Any
+from __future__ import annotations
 
-from apispec import APISpec
-from flask import Blueprint, Response, render_template
+from functools import cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 from werkzeug.utils import redirect
-from werkzeug.wrappers import Response as BaseResponse
 
 from app.api.http.application import current_app
 from app.api.http.cacheable import cacheable_response
-from app.api.http.problems import ERRORS_PATH, PROBLEM_TYPES
-from app.docs import assets, markdown
-from app.docs.content import Content, indented_json
-from app.docs.samples import LANGUAGES
+from app.api.http.problems import ERRORS_PATH
+from app.docs import assets
+
+if TYPE_CHECKING:
+    from apispec import APISpec
+    from werkzeug.wrappers import Response as BaseResponse
+
+    from app.docs.pages import Pages
 
 # Scripts and styles come only from our own files; the page has none inline.
 _CONTENT_SECURITY_POLICY = (
@@ -27,9 +31,12 @@ _CONTENT_SECURITY_POLICY = (
 def docs_blueprint(spec: APISpec) -> Blueprint:
     """Return the blueprint that shows the OpenAPI document to people."""
     docs = Blueprint("docs", __name__, template_folder="templates")
-    content = Content(spec)
-    public_page = cache(partial(_page, content))
-    errors_page = cache(_errors_page)
+
+    @cache
+    def pages() -> Pages:
+        from app.docs.pages import Pages  # noqa: PLC0415  2 MiB, which few workers need
+
+        return Pages(spec)
 
     @docs.get("/")
     @docs.get("/docs/")
@@ -40,17 +47,18 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
     def guide_and_reference() -> Response:
         token = current_app.development_token()
         if token is None:
-            return _protected(cacheable_response(public_page(), "text/html"))
-        return _protected(Response(_page(content, token)))  # contains a token: no cache may keep it
+            return _protected(cacheable_response(pages().public, "text/html"))
+        # no cache may keep a page with a token
+        return _protected(Response(pages().with_token(token)))
 
     @docs.get(ERRORS_PATH)
     def errors() -> Response:
-        return _protected(cacheable_response(errors_page(), "text/html"))
+        return _protected(cacheable_response(pages().errors, "text/html"))
 
     @docs.get("/docs.md")
     @docs.get("/llms.txt")
     def text() -> Response:
-        return cacheable_response(content.text, "text/markdown")
+        return cacheable_response(pages().text, "text/markdown")
 
     @docs.get("/docs/static/<name>")
     def asset(name: str) -> Response:
@@ -60,27 +68,6 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
         return response
 
     return docs
-
-
-def _page(content: Content, token: str | None = None) -> bytes:
-    return _render(
-        "docs.html",
-        content=content,
-        languages=LANGUAGES,
-        html=markdown.html_of,
-        indented_json=indented_json,
-        token=token,
-    )
-
-
-def _errors_page() -> bytes:
-    return _render("errors.html", problem_types=PROBLEM_TYPES)
-
-
-def _render(template: str, **values: Any) -> bytes:
-    return render_template(
-        template, asset=assets.asset_name, inline=markdown.inline_html_of, **values
-    ).encode()
 
 
 def _protected(response: Response) -> Response:

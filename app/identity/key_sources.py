@@ -10,8 +10,6 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import Protocol
 
-import httpx
-
 from app.bulkheads import Bulkhead, BulkheadFull
 from app.identity.keys import (
     InvalidKeys,
@@ -109,6 +107,9 @@ class KeyUrl:
         *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        # Here, so that workers share its memory: only a URL needs it, and then before the fork.
+        import httpx  # noqa: F401, PLC0415
+
         self._url = url
         self._clock = clock
         self._algorithms = tuple(algorithms)
@@ -204,6 +205,8 @@ async def _download(url: str) -> bytes:
     asyncio's timeout bounds the whole fetch. The HTTP client's timeout bounds only each wait for
     bytes, so a server that sends them slowly could hold it up for ever.
     """
+    import httpx  # noqa: PLC0415  see `KeyUrl`
+
     async with (
         asyncio.timeout(FETCH_SECONDS),
         httpx.AsyncClient(verify=ssl.create_default_context(), timeout=FETCH_SECONDS) as client,

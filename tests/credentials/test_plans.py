@@ -24,7 +24,8 @@ from app.credentials.model import (
     TrailPosition,
     Use,
 )
-from app.database.migrations import is_migrated, migrate
+from app.database.migrations import migrate
+from app.database.schema import is_migrated
 from tests.big_database import (
     BIG_UNIT,
     BIG_UNIT_SIZE,
