@@ -9,6 +9,7 @@ from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 from zlib import crc32
 
 import pytest
@@ -123,8 +124,8 @@ def next_of(answer: "TestResponse") -> str | None:
     link = answer.headers.get("Link")
     if link is None:
         return None
-    (address,) = re.findall(r'^<(/secrets[^>]*)>; rel="next"$', link)
-    return str(address)
+    (reference,) = re.findall(r'^<([^>]*)>; rel="next"$', link)
+    return urljoin(answer.request.path, reference)
 
 
 def follow(client: "FlaskClient", path: str, expected: list[str]) -> "TestResponse":

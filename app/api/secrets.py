@@ -341,7 +341,7 @@ def list_unit_events(
         )
     except HistoryLost as error:
         resume = query["cursor"].end_of_history if error.has_history else START_OF_TRAIL
-        raise HTTPProblem(history_lost(next_link(request.path, query, resume))) from None
+        raise HTTPProblem(history_lost(next_link(query, resume))) from None
     return page.items, link_header(page, query)
 
 

@@ -26,7 +26,7 @@ class Pages:
     @cached_property
     def errors(self) -> bytes:
         """Every type of problem as HTML."""
-        return _render("errors.html", problem_types=PROBLEM_TYPES)
+        return _render("errors.html", root="../", problem_types=PROBLEM_TYPES)
 
     @property
     def text(self) -> bytes:
@@ -37,6 +37,7 @@ class Pages:
         """Return the guide and the reference as HTML, whose console has the token."""
         return _render(
             "docs.html",
+            root="",
             content=self._content,
             languages=LANGUAGES,
             html=markdown.html_of,
@@ -45,7 +46,12 @@ class Pages:
         )
 
 
-def _render(template: str, **values: Any) -> bytes:
+def _render(template: str, *, root: str, **values: Any) -> bytes:
+    """Return the page. `root` leads from its address to that of the service."""
     return render_template(
-        template, asset=assets.asset_name, inline=markdown.inline_html_of, **values
+        template,
+        root=root,
+        asset=assets.asset_name,
+        inline=markdown.inline_html_of,
+        **values,
     ).encode()

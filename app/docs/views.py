@@ -1,4 +1,7 @@
-"""`/docs`: the guide and the reference, as HTML for people and as Markdown for programs."""
+"""`/docs`: the guide and the reference, as HTML for people and as Markdown for programs.
+
+Every link is relative to the page, so that it is right behind a proxy that adds a path prefix.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,12 @@ def docs_blueprint(spec: APISpec) -> Blueprint:
         return Pages(spec)
 
     @docs.get("/")
-    @docs.get("/docs/")
     def redirect_to_docs() -> BaseResponse:
-        return redirect("/docs", HTTPStatus.PERMANENT_REDIRECT)
+        return redirect("docs", HTTPStatus.PERMANENT_REDIRECT)
+
+    @docs.get("/docs/")
+    def redirect_without_slash() -> BaseResponse:
+        return redirect("../docs", HTTPStatus.PERMANENT_REDIRECT)
 
     @docs.get("/docs")
     def guide_and_reference() -> Response:

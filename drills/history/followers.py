@@ -7,6 +7,7 @@ from json import loads
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
+from urllib.parse import urljoin
 
 import psycopg
 
@@ -57,7 +58,7 @@ class Follower(Thread):
             if response.status == 200:
                 events = loads(body)
                 self._deliver(invoked, events)
-                address = _next(response.getheader("Link", ""))
+                address = urljoin(address, _next(response.getheader("Link", "")))
                 is_behind = len(events) == self._limit
             elif response.status != 503:
                 self._record_wrong(invoked, response.status)

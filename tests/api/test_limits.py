@@ -8,7 +8,7 @@ from app.bulkheads import BulkheadFull
 from app.credentials.errors import CredentialLimitReached
 from app.credentials.generator import generate_secret_id
 from tests.conftest import client_of
-from tests.helpers import caller
+from tests.helpers import caller, next_of
 
 
 @pytest.fixture
@@ -103,8 +103,7 @@ def test_an_answer_has_at_most_1000_credentials(member, rows):
     )
     first = member.get("/secrets")
     assert len(first.json) == 1000
-    link = first.headers["Link"]
-    second = member.get(link[1 : link.index(">")])
+    second = member.get(next_of(first))
     assert len(second.json) == 1
     assert "Link" not in second.headers
     listed = {each["secret_id"] for each in first.json + second.json}
@@ -121,5 +120,4 @@ def test_an_answer_has_at_most_1000_events(member, issued, rows):
     )
     first = member.get(f"/secrets/{issued.secret_id}/events")
     assert len(first.json) == 1000
-    link = first.headers["Link"]
-    assert len(member.get(link[1 : link.index(">")]).json) == 1
+    assert len(member.get(next_of(first)).json) == 1

@@ -264,8 +264,8 @@ def test_a_position_from_before_a_restore_under_the_previous_release_still_works
     query = {"order": "asc", "limit": 1000}
     for transaction_id in (5, 10**15):  # low as on the same server, or beyond all others
         position = replace(event, transaction_id=transaction_id).position
-        path = next_link("/secrets/events", query, position)
-        follow(member, path[1:].partition(">")[0], ["not read", "new"])
+        link = next_link(query, position)
+        follow(member, f"/secrets/events{link[1:].partition('>')[0]}", ["not read", "new"])
 
 
 def test_the_first_event_on_another_server_comes_after_all_that_are_there(member, issue, rows):

@@ -4,13 +4,14 @@ import json
 import os
 from itertools import product
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.helpers import require
 from tests.make_run import running
+from tests.nginx import under_prefix
 from tests.running_server import HANG_SECONDS, ROOT, free_port
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -106,6 +107,26 @@ def test_a_reader_can_go_from_a_token_to_a_verified_credential(page, server, iss
     assert rotated["client_secret"] != issued["client_secret"]
     detailed = send(open_console(page, "getCredential"))
     assert len(detailed["secrets"]) == 2
+
+
+@pytest.mark.parametrize("prefix", ["/credentials", "/a/b/credentials"])
+def test_the_page_works_under_a_path_prefix(page, server, issuer, tmp_path, prefix):
+    with under_prefix(server.port, tmp_path, prefix) as address:
+        page.goto(f"{address}/")
+        assert page.url == f"{address}/docs"
+        shown = page.locator("figure.code:visible [data-origin]")
+        assert set(shown.all_text_contents()) == {address}
+        issued = send(open_console(page, "issueCredential"), token=issuer.sign())
+        assert send(open_console(page, "verify"))["client_id"] == issued["client_id"]
+        events = send(open_console(page, "listEvents"))
+        assert [each["event"] for each in events] == ["issued"]
+        page.locator("nav").get_by_role("link", name="Errors").click()
+        assert page.url == f"{address}/docs/errors"
+        page.goto(urljoin(address, problem_type := "/docs/errors#invalid-pair"))
+        assert page.url.endswith(f"{prefix}{problem_type}")
+        expect(page.locator("[id=invalid-pair]")).to_be_in_viewport()
+        page.get_by_role("link", name="Guide and calls").click()
+        assert page.url == f"{address}/docs"
 
 
 def test_the_console_shows_a_problem_and_keeps_what_was_typed(page, server, issuer):

@@ -9,6 +9,7 @@ import pytest
 
 from tests.clients.growth import later_version
 from tests.helpers import require
+from tests.nginx import under_prefix
 from tests.running_server import ROOT
 
 NODE_MODULES = ROOT / "node_modules"
@@ -44,15 +45,18 @@ def run(tmp_path):
 def integrate(server, address, run, tmp_path, issuer):
     """Return a function that tries a program that uses a generated client.
 
-    It checks the program's types, then runs it twice: with the service as it is, and with a later
-    version of it.
+    It checks the program's types, then runs it with the service as it is, with the service under
+    a path prefix, and with a later version of it.
     """
 
     def integrate(name, *, check, execute):
         shutil.copy(_INTEGRATORS / name, tmp_path)
         run(*check)
-        with later_version(server) as later_address:
-            for each in (address, later_address):
+        with (
+            under_prefix(server.port, tmp_path) as prefixed_address,
+            later_version(server) as later_address,
+        ):
+            for each in (address, prefixed_address, later_address):
                 run(*execute, each, issuer.sign())
 
     return integrate

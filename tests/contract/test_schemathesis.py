@@ -34,6 +34,7 @@ def test_the_service_does_what_the_document_says(server, service, issuer, tmp_pa
             "--no-color",
             "run",
             f"http://127.0.0.1:{server.port}/openapi.json",
+            f"--url=http://127.0.0.1:{server.port}",  # it does not resolve a relative server
             "--max-examples=20",
             f"--request-timeout={HANG_SECONDS}",
             "--generation-database=:memory:",

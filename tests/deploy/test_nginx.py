@@ -1,15 +1,14 @@
 """Debian's nginx with the configuration of deploy/nginx, TLS and two instances of the service."""
 
-import os
 import re
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPSConnection
+from urllib.parse import urljoin
 
 import pytest
 from cryptography import x509
@@ -21,15 +20,8 @@ from cryptography.x509.oid import NameOID
 from drills.nginx import nginx
 from tests.conftest import environment
 from tests.helpers import require
-from tests.running_server import (
-    HANG_SECONDS,
-    ROOT,
-    Server,
-    ask,
-    free_port,
-    running_server,
-    wait_until,
-)
+from tests.nginx import running_nginx
+from tests.running_server import HANG_SECONDS, ROOT, Server, ask, free_port, running_server
 
 pytestmark = pytest.mark.long
 
@@ -72,37 +64,19 @@ class Client:
 
 
 @contextmanager
-def running_nginx(directory, ports):
-    require("nginx", install="apt-get install nginx-light")
-    for name in ("nginx.conf", "upstream.conf"):
-        text = (ROOT / "deploy" / "nginx" / name).read_text()
+def nginx_of_deploy(directory, ports):
+    def adapted(name):
         text = re.sub(
             r"(?<=listen )(80|443)\b|(?<=server 127\.0\.0\.1:)(8001|8002)\b",
             lambda port: f"{'127.0.0.1:' if port[1] else ''}{ports[int(port[0])]}",
-            text,
+            (ROOT / "deploy" / "nginx" / name).read_text(),
         )
         text = text.replace("/etc/nginx/tls", str(directory))
-        text = text.replace("/var/log/nginx", str(directory))
-        text = text.replace("/etc/nginx/security.txt", f"{directory}/security.txt")
-        if name == "nginx.conf":
-            temporary = "".join(
-                f"{each}_temp_path {directory}/{each};\n"
-                for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            )
-            user = "user root;\n" if os.geteuid() == 0 else ""
-            text = f"daemon off;\npid {directory}/nginx.pid;\n{user}" + text.replace(
-                "http {", "http {\n" + temporary
-            )
-        (directory / name).write_text(text)
-    process = subprocess.Popen(
-        ["nginx", "-e", f"{directory}/error.log", "-c", f"{directory}/nginx.conf"]
-    )
-    try:
-        wait_until((directory / "nginx.pid").exists)
+        return text.replace("/etc/nginx/security.txt", f"{directory}/security.txt")
+
+    (directory / "upstream.conf").write_text(adapted("upstream.conf"))
+    with running_nginx(adapted("nginx.conf"), directory):
         yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(HANG_SECONDS)
 
 
 @pytest.fixture
@@ -118,7 +92,7 @@ def client(instances, tmp_path):
     port = free_port()
     plain = free_port()
     ports = {80: plain, 443: port, 8001: instances[0].port, 8002: instances[1].port}
-    with running_nginx(tmp_path, ports):
+    with nginx_of_deploy(tmp_path, ports):
         client = Client(port, tmp_path)
         client.plain_port = plain
         yield client
@@ -141,7 +115,7 @@ def test_people_manage_and_read_over_tls(client, token, tmp_path):
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
     for path in ("/docs", "/docs/errors", "/docs.md", "/llms.txt", "/openapi.json"):
         assert client.request("GET", path).status == 200
-    assert client.request("GET", "/").headers["location"].endswith("/docs")
+    assert urljoin("/", client.request("GET", "/").headers["location"]) == "/docs"
     assert client.request("GET", "/secrets").status == 401
     assert client.request("POST", "/secrets", b"x" * 20_000, **token).status == 413
 
@@ -247,7 +221,8 @@ def people(directory, first, second):
     """Run nginx with deploy/nginx, and yield a function that sends a request through it."""
     make_certificate(directory)
     port = free_port()
-    with running_nginx(directory, {80: free_port(), 443: port, 8001: first, 8002: second}):
+    ports = {80: free_port(), 443: port, 8001: first, 8002: second}
+    with nginx_of_deploy(directory, ports):
         yield Client(port, directory).request
 
 

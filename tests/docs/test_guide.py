@@ -88,10 +88,10 @@ def test_a_retry_gives_the_same_answer(code, token, rows):
 
 
 def test_the_trail_streams_events(code, token, issued, service, tmp_path):
-    """The program starts with a page of a database that is gone."""
+    """The program starts with a page of a database that is gone, as an earlier release named it."""
     lost = TrailPosition(transaction_id=10**15, event_id=1)
-    link = next_link("/secrets/events", {"order": "asc", "limit": 1000}, lost)
-    (tmp_path / "next-page").write_text(link[1:].partition(">")[0])
+    link = next_link({"order": "asc", "limit": 1000}, lost)
+    (tmp_path / "next-page").write_text(f"/secrets/events{link[1:].partition('>')[0]}")
     following = subprocess.Popen(
         [sys.executable, "-c", code("Follow the trail", "python")],
         cwd=tmp_path,

@@ -1,6 +1,6 @@
 import gzip
 import re
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 
@@ -14,7 +14,9 @@ MAX_BYTES = 150_000
 def assets_of(page):
     """Return the addresses of the files that the page fetches when it opens."""
     tags = re.findall(r"<(?:link|script)[^>]*>", page.text)
-    return [re.search(r'(?:src|href)="([^"]+)"', tag)[1] for tag in tags]
+    return [
+        urljoin(page.request.path, re.search(r'(?:src|href)="([^"]+)"', tag)[1]) for tag in tags
+    ]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -41,7 +43,7 @@ def test_a_page_may_only_run_its_own_scripts(client, path):
 def test_the_pages_are_small(client):
     page = client.get("/docs")
     console = re.search(r'data-console="([^"]+)"', page.text)[1]
-    paths = ["/docs", *assets_of(page), console]
+    paths = ["/docs", *assets_of(page), urljoin("/docs", console)]
     sent = [client.get(path, headers={"Accept-Encoding": "gzip"}).data for path in paths]
     assert sum(map(len, sent)) < MAX_BYTES
 
@@ -65,7 +67,7 @@ def test_every_link_has_a_target(client):
             if url.netloc:
                 assert url.scheme == "https"
                 continue
-            target = url.path or path
+            target = urljoin(path, url.path)
             if target not in pages:
                 assert client.get(target).status_code == 200, link
             if url.fragment:
@@ -107,7 +109,7 @@ def test_each_error_is_explained_once_and_linked_from_each_call(client):
     types = re.findall(r'"type": ?"(/docs/errors#[a-z-]+)"', client.get("/openapi.json").text)
     assert document["paths"]
     for each in set(types):
-        assert f'href="{each}"' in page
+        assert f'href="{each.removeprefix("/")}"' in page
     errors = client.get("/docs/errors").text
     slugs = [each.slug for each in PROBLEM_TYPES]
     assert re.findall(r'<h2 id="([^"]+)"', errors) == slugs
@@ -140,7 +142,7 @@ def test_the_text_says_what_the_page_says(client):
 def test_similar_addresses_redirect_to_the_page(client, path):
     answer = client.get(path)
     assert answer.status_code == 308
-    assert answer.headers["Location"] == "/docs"
+    assert urljoin(path, answer.headers["Location"]) == "/docs"
 
 
 CACHEABLE = ("/docs", "/docs/errors", "/docs.md", "/openapi.json")

@@ -12,6 +12,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests import nginx
 from tests.helpers import basic
 from tests.running_server import HANG_SECONDS, ROOT, Answer, free_port, read_answer, wait_until
 from tests.tools import tool
@@ -37,7 +38,7 @@ class Proxy:
         start = str(directory / Path(self.files[0]).name)
         match self.name:
             case "nginx":
-                return ["nginx", "-e", f"{directory}/error.log", "-c", start]
+                return nginx.command(directory)
             case "caddy":
                 return [tool("caddy"), "run", "--config", start, "--adapter", "caddyfile"]
             case "traefik":
@@ -180,7 +181,7 @@ def running_proxy(proxy, directory, ports, replacements):
             configuration,
         )
         if proxy is NGINX:
-            configuration = _in_directory(configuration, directory)
+            configuration = nginx.in_directory(configuration, directory)
         (directory / Path(each).name).write_text(configuration)
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -207,19 +208,3 @@ def routes(port, process, output):
         return Sender(port)(method="GET", path="/").status != 404
     except OSError:
         return False
-
-
-def _in_directory(configuration, directory):
-    """Let nginx run in the foreground, with its files in the directory."""
-    temporary = "".join(
-        f"{name}_temp_path {directory}/{name};\n"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    return (
-        f"daemon off;\npid {directory}/nginx.pid;\n"
-        # root's nginx would else work as nobody, who may not write here
-        + ("user root;\n" if os.geteuid() == 0 else "")
-        + configuration.replace("http {", "http {\n" + temporary).replace(
-            "/var/log/nginx", str(directory)
-        )
-    )

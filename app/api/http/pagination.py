@@ -39,22 +39,20 @@ def link_header(page: Page[Any, Any], query: Mapping[str, Any]) -> dict[str, str
     """Return the Link header to the next page, or no header if there is none."""
     if page.next is None:
         return {}
-    return {"Link": next_link(request.path, query, page.next, _scope())}
+    return {"Link": next_link(query, page.next, _scope())}
 
 
 def next_link(
-    path: str,
-    query: Mapping[str, Any],
-    position: Position,
-    scope: Mapping[str, str] | None = None,
+    query: Mapping[str, Any], position: Position, scope: Mapping[str, str] | None = None
 ) -> str:
-    """Return the value of a Link to the page that starts after the position.
+    """Return the value of a Link to the page of this list that starts after the position.
 
-    It is relative, so that it is right behind a proxy that changes the host or the scheme.
+    It is only a query (RFC 3986, 5.2.2), so that it is right behind a proxy that changes the
+    scheme, the host or the path.
     """
     cursor = encode_cursor(Cursor(position, fingerprint_of(query, scope)))
     parameters = urlencode({**_filters(query), "limit": query["limit"], "cursor": cursor})
-    return f'<{path}?{parameters}>; rel="next"'
+    return f'<?{parameters}>; rel="next"'
 
 
 def encode_cursor(cursor: Cursor) -> str:

@@ -45,7 +45,11 @@ class ProblemType:
 
     @property
     def uri(self) -> str:
-        """The `type` of the problem document (RFC 9457, 3.1.1), relative to the service."""
+        """The `type` of the problem document: an identifier, the same in every installation.
+
+        So it has neither the host nor a proxy's path prefix. It is a full path, because RFC 9457,
+        3.1.1 advises against references that clients would have to resolve.
+        """
         return f"{ERRORS_PATH}#{self.slug}"
 
 

@@ -41,9 +41,9 @@ def header(
 _LINK_SCHEMA = {"type": "string", "pattern": '^<[^>]+>; rel="next"$'}
 LINK_HEADER = {
     "Link": header(
-        "If there are more items: the next page (RFC 8288), relative to this one.",
+        "If there are more items: the next page (RFC 8288), relative to the address of this one.",
         _LINK_SCHEMA,
-        next_link("/secrets", {"limit": 100}, examples.POSITION),
+        next_link({"limit": 100}, examples.POSITION),
         required=False,
     )
 }
@@ -80,7 +80,7 @@ HINT_PARAMETER = [
 # The description and the schema of each header that a problem may have.
 _PROBLEM_HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "Accept-Patch": ("The media types that a PATCH may have (RFC 5789).", {"type": "string"}),
-    "Link": ("Where to go on (RFC 8288).", _LINK_SCHEMA),
+    "Link": ("Where to go on (RFC 8288), relative to this address.", _LINK_SCHEMA),
     "Retry-After": ("Seconds to wait.", {"type": "string", "pattern": "^[0-9]{1,5}$"}),
     "WWW-Authenticate": ("The authentication challenge.", {"type": "string"}),
 }

@@ -66,7 +66,8 @@ def init_app(app: Flask) -> flask_smorest.Api:
                 "contact": _CONTACT,
                 "license": _LICENSE,
             },
-            "servers": [{"url": "/", "description": "The service that serves this document."}],
+            # relative to the address of this document, so that it is right behind a path prefix
+            "servers": [{"url": ".", "description": "The service that serves this document."}],
         },
     )
     api = _Api(

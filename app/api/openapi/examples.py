@@ -122,9 +122,7 @@ UNIT_EVENTS: list[dict[str, Any]] = UnitEventSchema(many=True).dump(
     ]
 )
 
-NEXT_EVENTS = next_link(
-    "/secrets/events", {"order": "asc", "limit": 100}, TrailPosition(10**12 - 1, event_id=0)
-)
+NEXT_EVENTS = next_link({"order": "asc", "limit": 100}, TrailPosition(10**12 - 1, event_id=0))
 
 PARAMETERS: dict[str, Any] = {
     "limit": 100,

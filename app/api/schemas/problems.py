@@ -27,9 +27,10 @@ class ProblemSchema(ResponseSchema):
         required=True,
         validate=validate.Regexp(f"^{ERRORS_PATH}#[a-z0-9-]+$"),
         metadata={
-            "description": "The kind of problem, for programs to branch on. It is the address of a "
-            "page that explains its cause and its remedy. New kinds may be added; treat an unknown "
-            "kind by its status.",
+            "description": "The kind of problem, for programs to branch on: the same text in every "
+            "installation. Its fragment names the section of the page `docs/errors` that explains "
+            "the cause and the remedy. New kinds may be added; treat an unknown kind by its "
+            "status.",
             "format": "uri-reference",
         },
     )

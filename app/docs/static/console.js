@@ -69,7 +69,8 @@ function call(form) {
   }
   const body = form.elements.body?.value;
   if (body !== undefined) headers.set("Content-Type", "application/json");
-  const path = form.dataset.path.replace(/\{(\w+)\}/g, (_, name) =>
+  // relative to the page, because a proxy may add a path prefix
+  const path = `.${form.dataset.path}`.replace(/\{(\w+)\}/g, (_, name) =>
     encodeURIComponent(values.path[name]),
   );
   const query = new URLSearchParams(values.query);

@@ -10,8 +10,9 @@ function announce(text) {
 }
 
 // Samples use the address in the reader's browser, whichever proxy is in front of the service.
+const service = new URL(".", document.baseURI).href.slice(0, -1);
 for (const element of document.querySelectorAll("[data-origin]")) {
-  element.textContent = location.origin;
+  element.textContent = service;
 }
 
 // With `make run`, a copy has the development token in place of its ellipsis.
@@ -131,7 +132,7 @@ for (const button of document.querySelectorAll("button.try")) {
     const form = document.getElementById(button.getAttribute("aria-controls"));
     let open;
     try {
-      ({ open } = await import(document.body.dataset.console));
+      ({ open } = await import(new URL(document.body.dataset.console, document.baseURI)));
     } catch {
       announce("The console cannot be fetched");
       button.dataset.result = "✗";

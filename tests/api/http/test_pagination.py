@@ -141,8 +141,8 @@ def test_a_cursor_from_before_the_unit_was_in_it_stays_valid(member, service, pa
     else:
         [_, oldest] = service.unit_events(caller()).items
         position = oldest.position
-    link = next_link(path, query, position)
-    follow(member, link[1:].split(">")[0], ["a" if path == "/secrets" else "b"])
+    link = next_link(query, position)
+    follow(member, path + link[1:].split(">")[0], ["a" if path == "/secrets" else "b"])
 
 
 @pytest.mark.parametrize(

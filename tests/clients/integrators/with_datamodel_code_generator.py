@@ -78,11 +78,11 @@ filtered = client.get("/secrets", params={"name": "crm"})
 assert [each.name for each in credentials.validate_json(filtered.content)] == ["CRM backend"]
 
 names: list[str] = []
-link = "/secrets?limit=1"
-while link:
-    page = client.get(link)
+page: httpx.Response | None = client.get("/secrets?limit=1")
+while page:
     names += [each.name for each in credentials.validate_json(page.content)]
-    link = page.links.get("next", {}).get("url", "")
+    link = page.links.get("next")
+    page = client.get(page.url.join(link["url"])) if link else None
 assert names == ["CRM backend", "Shop"]
 
 # Times as a program has them: to the microsecond, to the second, and of another time zone.
