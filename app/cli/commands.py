@@ -17,6 +17,7 @@ from app.bulkheads import Bulkheads
 from app.cli import parameters
 from app.cli.failures import EXIT_STATUSES, Unavailable, reported
 from app.cli.output import (
+    allow_all_characters,
     print_credential,
     print_done,
     print_events,
@@ -59,6 +60,7 @@ def main() -> None:
     """Operate the LeadVibe Credentials service."""
     if sys.stdout is None:
         raise click.ClickException("Standard output is closed, so the command did nothing.")
+    allow_all_characters()
     logging.getLogger().addHandler(logging.NullHandler())  # commands report their own failures
 
 
@@ -160,7 +162,13 @@ def issue_command(
                 idempotency_key=idempotency_key,
             )
         keep(issued)
-    print_issued(issued, as_json=as_json, is_kept=output is not None)
+    print_issued(
+        issued,
+        as_json=as_json,
+        is_kept=output is not None,
+        is_repeatable=idempotency_key is not None,
+        overlaps=False,
+    )
 
 
 @main.command("update")
@@ -206,7 +214,13 @@ def rotate_command(
                 idempotency_key=idempotency_key,
             )
         keep(issued)
-    print_issued(issued, as_json=as_json, is_kept=output is not None)
+    print_issued(
+        issued,
+        as_json=as_json,
+        is_kept=output is not None,
+        is_repeatable=idempotency_key is not None,
+        overlaps=overlap_seconds > 0,
+    )
 
 
 @main.command("end-secret")
@@ -218,14 +232,12 @@ def end_secret_command(
     *, secret_id: str, hint: str, yes: bool, unit: str, actor: str, as_json: bool
 ) -> None:
     """End one of two live client secrets immediately. HINT is its last four characters."""
-    question = (
-        f"End the client secret …{hint} of {secret_id}? `/verify` will refuse it immediately."
-    )
+    question = f"End the client secret {hint} of {secret_id}? `/verify` will refuse it immediately."
     confirm(lambda: question, yes=yes)
     with _service(_no_such(unit, secret_id)) as service:
         service.end_secret(_caller(unit, actor), secret_id, hint)
     print_done(
-        f"Ended the client secret …{hint} of {secret_id}.",
+        f"Ended the client secret {hint} of {secret_id}.",
         as_json=as_json,
         done="ended",
         secret_id=secret_id,

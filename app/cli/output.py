@@ -6,6 +6,8 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
     from marshmallow import Schema
 
     from app.credentials.model import DetailedCredential, IssuedCredential, UnitEvent
+
+
+def allow_all_characters() -> None:
+    """Print a character that standard output cannot encode as its number in hexadecimal.
+
+    Python would raise an error: after the work, and before the client secret is printed.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool, if_empty: str) -> None:
@@ -64,19 +75,31 @@ def print_done(text: str, *, as_json: bool, **record: Any) -> None:
     )
 
 
-def print_issued(issued: IssuedCredential, *, as_json: bool, is_kept: bool) -> None:
-    """Print the credential, with its client secret unless that is kept in a file."""
+def print_issued(
+    issued: IssuedCredential, *, as_json: bool, is_kept: bool, is_repeatable: bool, overlaps: bool
+) -> None:
+    """Print the credential, with its client secret unless that is kept in a file.
+
+    If the output is lost, the message says how to get the client secret again (`is_repeatable`: by
+    its Idempotency-Key), or another one (`overlaps`: a previous one is live too).
+    """
     from app.api.schemas.credentials import IssuedCredentialSchema
 
     schema = IssuedCredentialSchema(exclude=("client_secret",) if is_kept else ())
     record = schema.dump(issued)
-    _print(
-        json.dumps(record) if as_json else _lines_of(record),
-        if_lost=f"The client secret of {issued.secret_id} is in the file."
-        if is_kept
-        else f"The client secret …{hint_of(issued.client_secret)} is lost. "
-        f"Rotate {issued.secret_id} to get another one.",
-    )
+    secret_id, hint = issued.secret_id, hint_of(issued.client_secret)
+    if is_kept:
+        if_lost = f"The client secret of {secret_id} is in the file."
+    elif is_repeatable:
+        if_lost = f"Run the same command again: it prints the client secret {hint} of {secret_id}."
+    elif overlaps:
+        if_lost = (
+            f"The client secret {hint} is lost. End it (`credentials end-secret {secret_id} "
+            f"{hint}`), then rotate again."
+        )
+    else:
+        if_lost = f"The client secret {hint} is lost. Rotate {secret_id} to get another one."
+    _print(json.dumps(record) if as_json else _lines_of(record), if_lost=if_lost)
 
 
 @contextmanager
@@ -97,8 +120,11 @@ def secret_file(path: Path | None) -> Iterator[Callable[[IssuedCredential], None
         raise click.UsageError(f"{path} cannot be written: {error.strerror}.") from None
 
     def keep(issued: IssuedCredential) -> None:
+        unwritten = f"{issued.client_secret}\n".encode()
         try:
-            os.write(descriptor, f"{issued.client_secret}\n".encode())
+            while unwritten:  # a disk may take only a part, and a network disk fails only at fsync
+                unwritten = unwritten[os.write(descriptor, unwritten) :]
+            os.fsync(descriptor)
         except OSError as error:
             raise click.ClickException(
                 f"The client secret was not written: {error.strerror}. "

@@ -55,7 +55,7 @@ class _ClientId(click.ParamType[str]):
 
     def convert(self, value: str, param: Any, ctx: Any) -> str:
         if not is_client_id(value):
-            self.fail("Must be a client ID: lv_ci_…", param, ctx)
+            self.fail("Must be a client ID: lv_ci_ and 20 characters.", param, ctx)
         return value
 
 

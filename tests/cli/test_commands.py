@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -673,6 +674,7 @@ def test_follow_ends_cleanly_when_its_reader_goes_away(start, run, issued_json):
 
 
 FULL = "Error: Standard output cannot be written: No space left on device."
+BROKEN = "Error: Standard output cannot be written: Broken pipe."
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
@@ -681,9 +683,130 @@ def test_a_lost_client_secret_is_reported(run_redirected, rows, as_json):
     (issued,) = rows("SELECT secret_id, hint FROM client_secrets")
     assert failed.returncode == 1
     assert failed.stderr == (
-        f"{FULL} The client secret …{issued['hint']} is lost. "
+        f"{FULL} The client secret {issued['hint']} is lost. "
         f"Rotate {issued['secret_id']} to get another one.\n"
     )
+
+
+@pytest.fixture(params=[FULL, BROKEN], ids=["full", "broken"])
+def run_unwritable(request, variables):
+    """Return a function that runs the command with a full disk, or a pipe without a reader."""
+
+    def run_unwritable(*arguments):
+        reader, output = os.pipe()
+        os.close(reader)
+        if request.param is FULL:
+            os.close(output)
+            output = os.open("/dev/full", os.O_WRONLY)
+        failed = subprocess.run(
+            [CREDENTIALS, *arguments],
+            env=variables,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        os.close(output)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(request.param)
+        return failed.stderr.removeprefix(request.param).strip()
+
+    return run_unwritable
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_lost_client_secret_of_a_rotation_can_be_replaced(
+    run_unwritable, run, issued_json, rows, as_json
+):
+    secret_id = issued_json["secret_id"]
+    said = run_unwritable("rotate", secret_id, *UNIT, *as_json)
+    (lost,) = rows("SELECT hint FROM client_secrets ORDER BY created_at DESC LIMIT 1")
+    assert said == (
+        f"The client secret {lost['hint']} is lost. "
+        f"End it (`credentials end-secret {secret_id} {lost['hint']}`), then rotate again."
+    )
+    run("end-secret", secret_id, lost["hint"], *UNIT, "--yes")
+    assert run("rotate", secret_id, *UNIT).returncode == 0
+    assert is_live(rows, issued_json["client_secret"])
+
+
+def test_with_an_idempotency_key_the_same_command_prints_a_lost_client_secret(
+    run_unwritable, run, rows
+):
+    command = ("issue", "x", *UNIT, "--idempotency-key", "a-key-of-the-tests")
+    said = run_unwritable(*command)
+    again = json.loads(run(*command, "--json").stdout)
+    assert is_live(rows, again["client_secret"])
+    assert rows.count("credentials") == 1
+    assert said == (
+        "Run the same command again: it prints the client secret "
+        f"{again['client_secret'][-4:]} of {again['secret_id']}."
+    )
+
+
+def test_a_file_that_takes_only_a_part_of_a_client_secret_is_reported(variables, rows, tmp_path):
+    path = tmp_path / "secret"
+    failed = subprocess.run(
+        [CREDENTIALS, "issue", "x", *UNIT, "--output", path],
+        # without files of compiled code, which the limit would cut off too
+        env=variables | {"PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (issued,) = rows("SELECT secret_id FROM credentials")
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        "Error: The client secret was not written: File too large. "
+        f"Rotate {issued['secret_id']} to get another one.\n"
+    )
+    assert not path.exists()
+
+
+NAME = "日本 Ünité €"
+
+
+@pytest.fixture
+def run_encoded(variables):
+    """Return a function that runs the command with an encoding for standard output."""
+
+    def run_encoded(encoding, *arguments):
+        done = subprocess.run(
+            [CREDENTIALS, *arguments],
+            env=variables | {"PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode(encoding.partition(":")[0].replace("ascii", "utf-8"))
+
+    return run_encoded
+
+
+@pytest.mark.parametrize(
+    "encoding", ["latin-1", "latin-1:strict", "cp1252", "ascii:strict", "shift_jis", "utf-16"]
+)
+def test_no_output_is_lost_if_standard_output_cannot_encode_it(run_encoded, rows, encoding):
+    """The locale of a terminal or of a scheduled job may be any."""
+    codec = encoding.partition(":")[0].replace("ascii", "utf-8")  # click replaces ASCII
+    name = NAME.encode(codec, "backslashreplace").decode(codec)
+    issued = fields_of(run_encoded(encoding, "issue", NAME, *UNIT))
+    assert is_live(rows, issued["client_secret"])
+    assert issued["name"] == name
+    secret_id, hint = issued["secret_id"], issued["client_secret"][-4:]
+    rotated = json.loads(run_encoded(encoding, "rotate", secret_id, *UNIT, "--json"))
+    assert is_live(rows, rotated["client_secret"])
+    assert rotated["name"] == NAME
+    done = run_encoded(encoding, "end-secret", secret_id, hint, *UNIT, "--yes")
+    assert done == f"Ended the client secret {hint} of {secret_id}.\n"
+    for command in (("list",), ("show", secret_id), ("whois", issued["client_id"]), ("events",)):
+        options = UNIT if command[0] != "whois" else ()
+        assert name in run_encoded(encoding, *command, *options)
+
+
+def fields_of(lines):
+    return dict(line.split(maxsplit=1) for line in lines.splitlines())
 
 
 def test_a_client_secret_in_a_file_is_not_lost(run_redirected, rows, tmp_path):
