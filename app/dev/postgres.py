@@ -66,7 +66,8 @@ def admit_server(data: Path) -> None:
     It prints each change to standard error before it makes it.
     """
     if _Account.of_the_server().is_system_user:
-        _let_others_read(_INSTALLED)
+        for directory in filter(Path.exists, (_INSTALLED, _LIBRARIES)):
+            _let_others_read(directory)
         _let_others_pass(data)
 
 
@@ -117,6 +118,8 @@ def _installed() -> Path:
 
 
 _INSTALLED = _installed()
+# what the programs are linked to; some platforms' wheels have it elsewhere
+_LIBRARIES = _INSTALLED.parent.with_name(f"{_INSTALLED.parent.name}.libs")
 
 
 def _program(name: str) -> str:

