@@ -1,4 +1,7 @@
-"""gunicorn's configuration, made from the service's settings. `gunicorn wsgi:app` reads it here."""
+"""gunicorn's configuration, made from the service's settings.
+
+`credentials serve` reads it in any directory, `gunicorn wsgi:app` in this one.
+"""
 
 import gc
 import resource
@@ -38,10 +41,11 @@ logconfig_dict = logs.configuration(settings.log_level)
 
 
 def on_starting(arbiter: "Arbiter") -> None:
-    """Make the directory in which the workers share their metrics.
+    """Refuse TLS, and make the directory in which the workers share their metrics.
 
     The arbiter keeps it, because gunicorn runs this file again on SIGHUP.
     """
+    adaptation.require_no_tls(arbiter.cfg)
     arbiter.metrics = MetricsDirectory.make()
 
 

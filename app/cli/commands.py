@@ -80,6 +80,18 @@ def migrate_command(*, as_json: bool) -> None:
     print_done("\n".join(lines), as_json=as_json, applied=applied)
 
 
+@main.command("serve")
+def serve_command() -> None:
+    """Run the service, in any directory.
+
+    It is gunicorn, configured by the settings of the service. GUNICORN_CMD_ARGS has further
+    options of gunicorn. SIGTERM ends it, SIGHUP replaces its processes.
+    """
+    from app.server.serve import serve
+
+    serve()
+
+
 @main.command("list")
 @parameters.credential_filter
 @parameters.query

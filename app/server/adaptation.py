@@ -1,7 +1,11 @@
 """Changes to gunicorn that hold for every worker. gunicorn.conf.py installs them."""
 
+import sys
+from typing import TYPE_CHECKING
+
 import gunicorn.glogging
 import gunicorn.util
+from gunicorn.errors import AppImportError
 from gunicorn.http import message, parser, wsgi
 from gunicorn.http.message import Message
 
@@ -9,6 +13,9 @@ from app.api.http.headers import IDEMPOTENCY_KEY
 from app.server.malformed_http import write_problem
 from app.server.parsing import BoundedChunks, BoundedRequest
 from app.server.unreader import RequestUnreader
+
+if TYPE_CHECKING:
+    from gunicorn.config import Config
 
 _IDEMPOTENCY_KEY = IDEMPOTENCY_KEY.upper()  # as gunicorn's parser writes names
 
@@ -35,6 +42,28 @@ def adapt_gunicorn() -> None:
     parser.RequestParser.mesg_class = BoundedRequest
     message.ChunkedReader = BoundedChunks
     gunicorn.util.write_error = write_problem
+
+
+def require_adapted_gunicorn() -> None:
+    """Raise AppImportError if gunicorn runs this process, but has not read gunicorn.conf.py.
+
+    Without it, nobody opens the services: every call that needs the database would get 503.
+    """
+    if "gunicorn.arbiter" in sys.modules and wsgi.Response is not _Response:
+        raise AppImportError(
+            "gunicorn has not read the service's gunicorn.conf.py. "
+            "Start the service with `credentials serve`, which works in any directory."
+        )
+
+
+def require_no_tls(cfg: "Config") -> None:
+    """End the process if gunicorn should decrypt TLS: it hides the kind of a request (ADR 10)."""
+    if cfg.is_ssl:
+        print(  # noqa: T201  logging is not set up yet
+            "Remove --certfile and --keyfile: TLS must end at a proxy in front of the service.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def join_repeated_keys(request: Message) -> None:

