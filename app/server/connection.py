@@ -20,6 +20,17 @@ _VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify[ ?]")
 _REQUEST_LINE = re.compile(rb"(?:\r\n)?[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 
 
+def forget_names(connection: TConn) -> None:
+    """Replace the name of a Unix socket, at either end, by nothing.
+
+    It is no address of a client, and gunicorn cannot read every name: an abstract one is bytes.
+    """
+    if not isinstance(connection.client, tuple):
+        connection.client = ""
+    if not isinstance(connection.server, tuple):
+        connection.server = ""
+
+
 class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
     """A client's connection, with the bytes of the next request received so far."""
 
@@ -28,7 +39,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
     @property
     def peer(self) -> str:
         """The address from which the client connects, or nothing if it is a Unix socket."""
-        return self.client[0] if self.client else ""
+        return self.client[0] if isinstance(self.client, tuple) else ""
 
     def receive(self) -> bool:
         """Receive what is there, without waiting. Return False if no more will come."""

