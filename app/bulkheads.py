@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MANAGEMENT_SLOTS = 2
-_MANAGEMENT_MAX_WAITING = 14
+# Half of all places are for one unit. So 64 callers of a unit, at two processes, wait their turn: a
+# caller who waits costs nothing, one who is refused and calls again does.
+_MANAGEMENT_MAX_WAITING = 62
+
+# With one more run of bcrypt and the database, five seconds are over.
+MANAGEMENT_SECONDS = 4.8
+_MANAGEMENT_MAX_WAIT_SECONDS = 4.0
+_MANAGEMENT_STUCK_SECONDS = 1.5
 
 _VERIFICATION_MAX_WAIT_SECONDS = 0.05
 _BACKGROUND_MAX_WAIT_SECONDS = 4.0
@@ -31,86 +38,190 @@ class BulkheadFull(Exception):
 
 
 class Bulkhead:
-    """A context manager that `slots` callers can hold at once, while `max_waiting` others queue.
+    """A context manager that `slots` callers can hold at once, while `max_waiting` others wait.
 
-    A caller waits for at most `max_wait` seconds, in which the queue must move. If no slot has been
-    taken or released for that long, the work is stuck: new callers wait 5 ms, in case the process
-    was only short of CPU, and are then refused. So a busy moment costs a short wait, and stuck work
-    takes no threads from other kinds.
+    A caller waits for at most `max_wait` seconds. If no slot has been taken or released for
+    `stuck_after` seconds (by default as many), the work is stuck: new callers wait 5 ms, in case
+    the process was only short of CPU, and are then refused. So a busy moment costs a short wait,
+    and stuck work takes no threads from other kinds.
+
+    Callers who say with `slot` for whom they come share the bulkhead: nobody gets more than half of
+    the slots, nor more than half of the places of all who work or wait. The others take turns.
 
     `entered`, `waited` and `refused` count callers since the start.
     """
 
-    def __init__(self, slots: int, *, max_wait: float, max_waiting: int) -> None:
+    def __init__(
+        self, slots: int, *, max_wait: float, max_waiting: int, stuck_after: float | None = None
+    ) -> None:
         self.slots = slots
         self.entered = self.waited = self.refused = 0
-        self._free = slots
         self._max_wait = max_wait
-        self._max_waiting = max_waiting
-        self._queue: deque[Lock] = deque()
+        self._stuck_after = max_wait if stuck_after is None else stuck_after
+        self._all = _Share(slots, slots + max_waiting)
+        # Only of those who are here now, so that their number is limited. The next turn is that of
+        # the first one.
+        self._shares: OrderedDict[str | None, _Share] = OrderedDict()
         self._changed_at = monotonic()  # when a slot was last taken or released
         self._lock = Lock()
 
     def __enter__(self) -> None:
         """Take a slot. Raises BulkheadFull."""
-        with self._lock:
-            turn = self._enter()
-        if turn is not None:
-            self._wait(turn)
+        self.enter(None)
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._release()
+        self.release(None)
+        self.leave(None)
+
+    def slot(self, sharer: str) -> Slot:
+        """Return a context manager that holds a slot for one of those who share the bulkhead."""
+        return Slot(self, sharer)
 
     @property
     def waiting(self) -> int:
-        """How many callers wait now."""
-        return len(self._queue)
+        """How many callers wait or pause now."""
+        return self._all.callers - self._all.working
 
     @property
     def in_use(self) -> int:
         """How many slots are taken now."""
-        return self.slots - self._free
+        return self._all.working
 
-    def _enter(self) -> Lock | None:
-        """Take a free slot, or join the queue and return a lock that is released at our turn."""
-        if self._free > 0:
-            self._free -= 1
-            self.entered += 1
+    def enter(self, sharer: str | None) -> None:
+        """Come in and take a slot. Raises BulkheadFull."""
+        with self._lock:
+            share = self._shares.get(sharer)
+            if share is None:
+                share = self._shares[sharer] = self._new_share(sharer)
+            if self._all.is_full or share.is_full:
+                self.refused += 1
+                self._forget_if_gone(sharer)
+                raise BulkheadFull
+            self._all.callers += 1
+            share.callers += 1
+        self.take(sharer)
+
+    def take(self, sharer: str | None) -> None:
+        """Take a slot for a caller who is here. Raises BulkheadFull if the caller had to leave."""
+        with self._lock:
+            share = self._shares[sharer]
+            if self._all.may_work and share.may_work:
+                self._give_slot(share)
+                return
+            self.waited += 1
+            turn = Lock()
+            turn.acquire()
+            share.queue.append(turn)
+        self._wait(turn, sharer)
+
+    def release(self, sharer: str | None) -> None:
+        """Give the slot to the next waiting caller whose share allows it, or leave it free."""
+        with self._lock:
             self._changed_at = monotonic()
-            return None
-        if len(self._queue) >= self._max_waiting:
-            self.refused += 1
-            raise BulkheadFull
-        self.waited += 1
-        turn = Lock()
-        turn.acquire()
-        self._queue.append(turn)
-        return turn
+            self._all.working -= 1
+            self._shares[sharer].working -= 1
+            for name, share in self._shares.items():
+                if share.queue and share.may_work:
+                    self._shares.move_to_end(name)
+                    self._give_slot(share)
+                    share.queue.popleft().release()
+                    return
 
-    def _wait(self, turn: Lock) -> None:
+    def leave(self, sharer: str | None) -> None:
+        """Go away, without a slot."""
+        with self._lock:
+            self._leave(sharer)
+
+    def _new_share(self, sharer: str | None) -> _Share:
+        slots, callers = self._all.max_working, self._all.max_callers
+        if sharer is None:
+            return _Share(slots, callers)
+        return _Share(max(1, slots // 2), max(1, callers // 2))
+
+    def _give_slot(self, share: _Share) -> None:
+        self._all.working += 1
+        share.working += 1
+        self.entered += 1
+        self._changed_at = monotonic()
+
+    def _wait(self, turn: Lock, sharer: str | None) -> None:
         joined_at = monotonic()
         while not turn.acquire(timeout=max(_MIN_WAIT_SECONDS, self._rest(joined_at))):
             with self._lock:
-                if turn not in self._queue:
+                queue = self._shares[sharer].queue
+                if turn not in queue:
                     return
                 if self._rest(joined_at) <= 0:
-                    self._queue.remove(turn)
+                    queue.remove(turn)
+                    self._leave(sharer)
                     self.refused += 1
                     raise BulkheadFull
 
     def _rest(self, joined_at: float) -> float:
         """Return for how long a caller still waits who joined the queue then."""
-        return min(joined_at, self._changed_at) + self._max_wait - monotonic()
+        give_up_at = min(joined_at + self._max_wait, self._changed_at + self._stuck_after)
+        return give_up_at - monotonic()
 
-    def _release(self) -> None:
-        """Hand the slot to the caller who has waited longest, or leave it free."""
-        self._changed_at = monotonic()
-        if self._queue:
-            self.entered += 1
-            self._queue.popleft().release()
-        else:
-            self._free += 1
+    def _leave(self, sharer: str | None) -> None:
+        self._all.callers -= 1
+        self._shares[sharer].callers -= 1
+        self._forget_if_gone(sharer)
+
+    def _forget_if_gone(self, sharer: str | None) -> None:
+        if self._shares[sharer].callers == 0:
+            del self._shares[sharer]
+
+
+@dataclass(slots=True)
+class _Share:
+    """How many callers may work and be here at once, and how many do; and who waits for a slot."""
+
+    max_working: int
+    max_callers: int
+    working: int = 0
+    callers: int = 0
+    queue: deque[Lock] = field(default_factory=deque)
+
+    @property
+    def may_work(self) -> bool:
+        return self.working < self.max_working
+
+    @property
+    def is_full(self) -> bool:
+        return self.callers >= self.max_callers
+
+
+class Slot:
+    """A context manager that holds a slot of a bulkhead. Raises BulkheadFull if there is none."""
+
+    def __init__(self, bulkhead: Bulkhead, sharer: str) -> None:
+        self._bulkhead = bulkhead
+        self._sharer = sharer
+        self._is_here = self._is_held = False
+
+    def __enter__(self) -> Self:
+        self._bulkhead.enter(self._sharer)
+        self._is_here = self._is_held = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_held:
+            self._bulkhead.release(self._sharer)
+        if self._is_here:
+            self._bulkhead.leave(self._sharer)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Give the slot to others meanwhile, and then take one again. Raises BulkheadFull.
+
+        The caller still counts as one who waits. After an exception, no slot is taken.
+        """
+        self._bulkhead.release(self._sharer)
+        self._is_held = False
+        yield
+        self._is_here = False  # if the bulkhead refuses
+        self._bulkhead.take(self._sharer)
+        self._is_here = self._is_held = True
 
 
 @dataclass(eq=False, slots=True)
@@ -225,6 +336,7 @@ class Bulkheads:
     """All kinds of work of a process, each with its own slots, connections and deadlines."""
 
     verification: WorkClass
+    authentication: Bulkhead
     management: WorkClass
     hashing: Bulkhead
     comparison: Turns
@@ -253,9 +365,15 @@ class Bulkheads:
                 ),
                 seconds=0.8,
             ),
-            # with two runs of bcrypt at 13 rounds, the wait and the database take five seconds
+            # two threads at most look at tokens, whoever sends them. One may wait for keys.
+            authentication=Bulkhead(2, max_wait=_MANAGEMENT_STUCK_SECONDS, max_waiting=_UNLIMITED),
             management=WorkClass(
-                Bulkhead(_MANAGEMENT_SLOTS, max_wait=1.5, max_waiting=_MANAGEMENT_MAX_WAITING),
+                Bulkhead(
+                    _MANAGEMENT_SLOTS,
+                    max_wait=_MANAGEMENT_MAX_WAIT_SECONDS,
+                    max_waiting=_MANAGEMENT_MAX_WAITING,
+                    stuck_after=_MANAGEMENT_STUCK_SECONDS,
+                ),
                 seconds=2.5,
             ),
             # one run keeps a core busy. Its callers hold a management slot or a comparison's turn,

@@ -1,6 +1,10 @@
+import gc
 import threading
+import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from time import sleep
 
 import pytest
 
@@ -103,6 +107,32 @@ def test_nobody_waits_for_work_that_is_stuck(clock, enter):
         assert is_refused(enter(bulkhead))
 
 
+def test_a_queue_that_moves_is_waited_for_longer_than_one_that_is_stuck(clock, enter):
+    bulkhead = Bulkhead(1, max_wait=4, max_waiting=9, stuck_after=1.5)
+    with bulkhead:
+        callers = []
+        for waiting in range(1, 6):
+            callers.append(enter(bulkhead))
+            wait_until(lambda waiting=waiting: bulkhead.waiting == waiting)
+        clock.now += 1.4
+    for served in callers[:2]:
+        served.result(HANG_SECONDS)
+        clock.now += 1.2
+        wait_for_a_look_at(clock, callers[2])
+        bulkhead.__exit__()
+    callers[2].result(HANG_SECONDS)
+    wait_for_a_look_at(clock, callers[3])
+    assert not callers[3].done()  # after 3.8 s
+    clock.now += 0.3
+    assert is_refused(callers[3])
+    assert is_refused(callers[4])
+    late = enter(bulkhead)
+    wait_for_a_look_at(clock, late)
+    assert not late.done()
+    clock.now += 1.3
+    assert is_refused(late)
+
+
 def test_the_number_of_waiting_callers_is_limited():
     bulkhead = Bulkhead(1, max_wait=HANG_SECONDS, max_waiting=1)
     with ExitStack() as stack:
@@ -144,7 +174,13 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
 
 @pytest.mark.parametrize(
     ("kind", "count", "longest_wait"),
-    [("verification", 4, 0.05), ("management", 2, 1.5), ("hashing", 1, 10), ("background", 1, 4)],
+    [
+        ("verification", 4, 0.05),
+        ("authentication", 2, 1.5),
+        ("management", 2, 1.5),
+        ("hashing", 1, 10),
+        ("background", 1, 4),
+    ],
 )
 def test_each_kind_of_work_has_its_places_and_its_longest_wait(
     kind, count, longest_wait, clock, enter
@@ -173,7 +209,7 @@ def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
     """As docs/operations.md says."""
     bulkheads = Bulkheads.for_verifiers(4)
     assert bulkheads.verification_threads == 9
-    assert bulkheads.management_threads == 17
+    assert bulkheads.management_threads == 65
     assert (bulkheads.probe_threads, bulkheads.scrape_threads, bulkheads.other_threads) == (2, 1, 4)
     kinds = (
         bulkheads.verification,
@@ -252,3 +288,182 @@ def test_a_turn_ends_with_an_error():
     for _ in range(2):
         with pytest.raises(ValueError, match="x"), turns.turn("A", "x"):
             raise ValueError("x")
+
+
+def enter_slot(bulkhead, unit, stack):
+    return stack.enter_context(bulkhead.slot(unit))
+
+
+def test_a_unit_gets_half_of_the_slots():
+    bulkhead = Bulkhead(2, max_wait=HANG_SECONDS, max_waiting=9)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as held, ExitStack() as stack:
+        enter_slot(bulkhead, "a", held)
+        second = pool.submit(enter_slot, bulkhead, "a", stack)
+        wait_until(lambda: bulkhead.waiting == 1)
+        assert bulkhead.in_use == 1
+        with bulkhead.slot("b"):
+            assert bulkhead.in_use == 2
+            assert not second.done()
+        held.close()
+        second.result(HANG_SECONDS)
+
+
+def test_a_unit_gets_half_of_the_places_of_all_who_work_or_wait():
+    bulkhead = Bulkhead(2, max_wait=HANG_SECONDS, max_waiting=6)
+    with ThreadPoolExecutor(3) as pool, ExitStack() as stack:
+        with bulkhead.slot("a"):
+            callers = [pool.submit(use, bulkhead, "a") for _ in range(3)]
+            wait_until(lambda: bulkhead.waiting == 3)
+            with pytest.raises(BulkheadFull), bulkhead.slot("a"):
+                pass
+            enter_slot(bulkhead, "b", stack)
+        for caller in callers:
+            caller.result(HANG_SECONDS)
+        with bulkhead.slot("a"):
+            pass
+
+
+def use(bulkhead, unit):
+    with bulkhead.slot(unit):
+        pass
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_a_unit_gets_at_least_one_slot(slots):
+    bulkhead = Bulkhead(slots, max_wait=0, max_waiting=0)
+    with bulkhead.slot("a"), pytest.raises(BulkheadFull), bulkhead.slot("a"):
+        pass
+
+
+def test_units_take_turns_however_many_callers_each_has():
+    bulkhead = Bulkhead(2, max_wait=HANG_SECONDS, max_waiting=20)
+    served = []
+
+    def work(unit):
+        with bulkhead.slot(unit):
+            served.append(unit)
+
+    with ThreadPoolExecutor(9) as pool, ExitStack() as one, ExitStack() as other:
+        enter_slot(bulkhead, "x", other)
+        enter_slot(bulkhead, "y", one)
+        for unit in "aaaabbcd":
+            waiting = bulkhead.waiting + 1
+            pool.submit(work, unit)
+            wait_until(lambda waiting=waiting: bulkhead.waiting == waiting)
+        one.close()
+        wait_until(lambda: len(served) == 8)
+    assert served == ["a", "b", "c", "d", "a", "b", "a", "a"]
+
+
+def test_a_slot_of_a_unit_is_given_back_after_an_error():
+    bulkhead = Bulkhead(2, max_wait=0, max_waiting=0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="x"), bulkhead.slot("a"):
+            raise ValueError("x")
+    assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
+
+
+def test_a_caller_who_leaves_the_queue_gives_up_its_place(clock):
+    bulkhead = Bulkhead(2, max_wait=5, max_waiting=2)
+    with ThreadPoolExecutor(1) as pool, bulkhead.slot("a"):
+        for _ in range(2):
+            waiting = pool.submit(use, bulkhead, "a")
+            wait_until(lambda: bulkhead.waiting == 1)
+            clock.now += 5
+            assert is_refused(waiting)
+            assert bulkhead.waiting == 0
+            with bulkhead.slot("b"):
+                clock.now += 1  # so that the queue counts as moving
+
+
+def test_a_caller_who_pauses_gives_its_slot_to_another_and_takes_one_again():
+    bulkhead = Bulkhead(2, max_wait=HANG_SECONDS, max_waiting=9)
+    with ThreadPoolExecutor(1) as pool, bulkhead.slot("a") as slot:
+        with slot.paused():
+            assert (bulkhead.in_use, bulkhead.waiting) == (0, 1)
+            pool.submit(use, bulkhead, "a").result(HANG_SECONDS)
+        assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
+    assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
+
+
+def test_callers_who_pause_keep_their_places():
+    bulkhead = Bulkhead(2, max_wait=0, max_waiting=2)
+    with bulkhead.slot("a") as one, one.paused(), bulkhead.slot("a") as two, two.paused():
+        with pytest.raises(BulkheadFull), bulkhead.slot("a"):
+            pass
+        with bulkhead.slot("b"):
+            pass
+
+
+def test_an_error_in_a_pause_takes_no_slot():
+    bulkhead = Bulkhead(2, max_wait=0, max_waiting=2)
+    with bulkhead.slot("a") as slot, pytest.raises(ValueError, match="x"), slot.paused():
+        raise ValueError("x")
+    assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
+
+
+def test_a_caller_who_gets_no_slot_after_a_pause_is_gone():
+    bulkhead = Bulkhead(2, max_wait=0, max_waiting=2)
+    with ExitStack() as stack:
+        with pytest.raises(BulkheadFull), bulkhead.slot("a") as slot, slot.paused():
+            enter_slot(bulkhead, "a", stack)
+        assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
+    assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
+
+
+def test_no_unit_exceeds_its_share_whatever_callers_do_at_once():
+    """Eight units with six callers each use it in every way, in more threads than places."""
+    bulkhead = Bulkhead(4, max_wait=0.001, max_waiting=12)
+    working = Counter()
+    exceeded = []
+    lock = threading.Lock()
+
+    def count(unit, change):
+        with lock:
+            working[unit] += change
+            if working[unit] > 2 or working.total() > 4:
+                exceeded.append(dict(working))
+
+    def work(number):
+        unit = f"unit_{number % 8}"
+        for turn in range(200):
+            with suppress(BulkheadFull, ValueError), bulkhead.slot(unit) as slot:
+                count(unit, 1)
+                sleep(0)  # so that others run meanwhile
+                count(unit, -1)
+                if turn % 3 == 0:
+                    with slot.paused():
+                        pass
+                    count(unit, 1)
+                    sleep(0)
+                    count(unit, -1)
+                if turn % 5 == 0:
+                    raise ValueError
+
+    with ThreadPoolExecutor(48) as pool:
+        for done in [pool.submit(work, number) for number in range(48)]:
+            done.result(HANG_SECONDS)
+    assert exceeded == []
+    assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
+    assert bulkhead.entered > 0
+    with ExitStack() as stack:  # nothing is left over
+        for unit in ("a", "a", "b", "b"):
+            enter_slot(bulkhead, unit, stack)
+
+
+def test_units_that_have_left_are_forgotten():
+    class Unit(str):
+        """A unit ID that can be watched."""
+
+        __slots__ = ("__weakref__",)
+
+    bulkhead = Bulkhead(2, max_wait=0, max_waiting=0)
+    unit = Unit("a")
+    forgotten = weakref.ref(unit)
+    with bulkhead.slot(unit), pytest.raises(BulkheadFull), bulkhead.slot(unit):
+        pass
+    with bulkhead.slot("b"), bulkhead.slot("c"), pytest.raises(BulkheadFull), bulkhead.slot(unit):
+        pass
+    del unit
+    gc.collect()
+    assert forgotten() is None

@@ -1,6 +1,9 @@
 """`/secrets`: the credentials of the caller's active unit."""
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import wraps
+from time import monotonic
 from typing import Any, TypeVar
 
 from app.api.auth import bearer_auth, manager_auth
@@ -40,6 +43,7 @@ from app.api.schemas.queries import (
     EventPageSchema,
     UnitEventPageSchema,
 )
+from app.bulkheads import MANAGEMENT_SECONDS, Slot
 from app.credentials.errors import HistoryLost, InvalidExpiry
 from app.credentials.management import CredentialService
 from app.credentials.model import (
@@ -111,9 +115,31 @@ def _credentials() -> CredentialService:
 
 
 @blueprint.before_request
-def _enter_bulkhead() -> None:
-    """Hold a slot of management for the whole request. Raises BulkheadFull."""
-    request.exit_stack.enter_context(current_app.services.bulkheads.management.bulkhead)
+def _enter_authentication() -> None:
+    """Hold a slot until the caller is known, or else for the whole request. Raises BulkheadFull."""
+    request.exit_stack.enter_context(current_app.services.bulkheads.authentication)
+
+
+def _take_slot(caller: Caller) -> tuple[Caller, Slot]:
+    """Take a slot of management for the rest of the request, out of the share of the unit.
+
+    Return the caller with a deadline, and the slot. Raises BulkheadFull.
+    """
+    request.exit_stack.close()  # the slot of authentication
+    caller = replace(caller, deadline=monotonic() + MANAGEMENT_SECONDS)
+    slot = current_app.services.bulkheads.management.bulkhead.slot(caller.unit_id)
+    return caller, request.exit_stack.enter_context(slot)
+
+
+def _in_slot(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Take a slot of management for the caller of the view."""
+
+    @wraps(view)
+    def view_in_slot(caller: Caller, *args: Any, **kwargs: Any) -> Any:
+        caller, _ = _take_slot(caller)
+        return view(caller, *args, **kwargs)
+
+    return view_in_slot
 
 
 def _replayed(issued: IssuedCredential) -> dict[str, str]:
@@ -122,6 +148,7 @@ def _replayed(issued: IssuedCredential) -> dict[str, str]:
 
 @blueprint.route("")
 @bearer_auth
+@_in_slot
 @blueprint.doc(operationId="listCredentials", responses={400: _INVALID_FILTER})
 @blueprint.arguments(CredentialPageSchema, location="query")
 @blueprint.response(
@@ -146,6 +173,7 @@ def list_credentials(
 
 @blueprint.route("", methods=["POST"])
 @manager_auth
+@_in_slot
 @blueprint.doc(
     operationId="issueCredential",
     responses={
@@ -176,6 +204,7 @@ def issue_credential(
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER)
 @bearer_auth
+@_in_slot
 @blueprint.doc(operationId="getCredential", responses=_NOT_FOUND)
 @blueprint.response(200, DetailedCredentialSchema, example=examples.DETAILED_CREDENTIAL)
 def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
@@ -214,6 +243,7 @@ def patch_credential(caller: Caller, patch: dict[str, Any], secret_id: str) -> N
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["PUT"])
 @manager_auth
+@_in_slot
 @blueprint.doc(
     operationId="updateCredential",
     responses={400: _INVALID_UPDATE, **_NOT_FOUND, **_BODY_ERRORS},
@@ -249,7 +279,8 @@ def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> 
     instead. The audit trail stays. With `unused_for`, a credential that is still in use is not
     revoked.
     """
-    _credentials().revoke(caller, secret_id, **query)
+    caller, slot = _take_slot(caller)
+    _credentials().revoke(caller, secret_id, **query, while_waiting=slot.paused)
 
 
 @blueprint.route(
@@ -258,6 +289,7 @@ def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> 
     methods=["DELETE"],
 )
 @manager_auth
+@_in_slot
 @blueprint.doc(
     operationId="endClientSecret",
     responses={
@@ -277,6 +309,7 @@ def end_client_secret(caller: Caller, secret_id: str, hint: str) -> None:
 
 @blueprint.route("/<secret_id>/rotate", parameters=SECRET_ID_PARAMETER, methods=["POST"])
 @manager_auth
+@_in_slot
 @blueprint.doc(
     operationId="rotateCredential",
     responses={
@@ -310,6 +343,7 @@ def rotate_credential(
 
 @blueprint.route("/events")
 @bearer_auth
+@_in_slot
 @blueprint.doc(
     operationId="listUnitEvents",
     responses={
@@ -347,6 +381,7 @@ def list_unit_events(
 
 @blueprint.route("/<secret_id>/events", parameters=SECRET_ID_PARAMETER)
 @bearer_auth
+@_in_slot
 @blueprint.doc(operationId="listEvents", responses={400: _INVALID_PAGE, **_NOT_FOUND})
 @blueprint.arguments(EventPageSchema, location="query")
 @blueprint.response(200, AuditEventSchema(many=True), headers=LINK_HEADER, example=examples.EVENTS)

@@ -23,7 +23,6 @@ _CLOSE_SECONDS = 3.0
 
 # Another process answers within about a tenth of a second, unless it cannot record its uses.
 _ANSWER_SECONDS = 1.0
-_ASK_AGAIN_SECONDS = 0.02
 
 # Of each kind, while the database cannot be written to. More would use too much memory.
 _MAX_PENDING = 50_000
@@ -113,17 +112,27 @@ class BackgroundWriter:
             return False
         return max(deleted) == _CHUNK
 
-    def await_others(self, connection: Connection) -> None:
+    def await_others(
+        self,
+        connect: Callable[[], AbstractContextManager[Connection]],
+        while_waiting: Callable[[], AbstractContextManager[object]],
+    ) -> None:
         """Wait until every other process has recorded the uses that it has answered so far.
 
-        Raises LastUseUnknown if one of them does not answer.
+        It holds no connection meanwhile, and enters `while_waiting`. Raises LastUseUnknown if one
+        of them does not answer.
         """
-        asked = repository.ask_writers(connection, except_for=self._writer_id)
+        with connect() as connection:
+            asked = repository.ask_writers(connection, except_for=self._writer_id)
         give_up_at = monotonic() + _ANSWER_SECONDS
-        while repository.count_unanswered(connection, asked):
+        while asked:
+            with while_waiting():
+                sleep(_PAUSE_SECONDS)
+            with connect() as connection:
+                if not repository.count_unanswered(connection, asked):
+                    return
             if monotonic() >= give_up_at:
                 raise LastUseUnknown
-            sleep(_ASK_AGAIN_SECONDS)
 
     def _connection(self) -> AbstractContextManager[Connection]:
         return self._database.connection_for(self._work)

@@ -1,12 +1,13 @@
 """The contract's verbs but one: everything that managers and operators do with credentials."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any, TypeVar
 
-from app.bulkheads import Bulkheads
+from app.bulkheads import BulkheadFull, Bulkheads
 from app.counters import Counter
 from app.credentials import repository
 from app.credentials.background import BackgroundWriter
@@ -64,6 +65,8 @@ _TEN_YEARS = timedelta(days=3653)  # with three leap days
 # For a change to all credentials of a unit, which may be a million. Only operators make it.
 UNIT_CHANGE_SECONDS = 300.0
 
+_MIN_DATABASE_SECONDS = 0.2  # with less, a caller would look like a slow database
+
 MAX_ITEMS = 1000  # in one response, however long the list is
 
 _EVERYTHING = CredentialFilter()
@@ -113,10 +116,10 @@ class CredentialService:
         replayed = self._find_response(request)
         if replayed is not None:
             return replayed
-        expires_at = self._expiry(expires_at)
+        expires_at = self._expiry(caller, expires_at)
         client_secret, secret = self._new_secret(caller)
         client_id = generate_client_id()
-        with self._transaction() as connection:
+        with self._transaction(caller) as connection:
             self.idempotency.begin(connection, request)
             repository.lock_unit_shared(connection, unit_id=caller.unit_id)
             repository.lock_quota(connection, unit_id=caller.unit_id)
@@ -147,7 +150,7 @@ class CredentialService:
         after: CredentialPosition | None = None,
     ) -> Page[Credential, CredentialPosition]:
         """Return the unit's credentials after `after`, newest first, and at most `limit`."""
-        with self._connection() as connection:
+        with self._connection(caller) as connection:
             credentials = repository.select_credentials(
                 connection, unit_id=caller.unit_id, only=only, limit=limit + 1, after=after
             )
@@ -157,12 +160,12 @@ class CredentialService:
 
     def count(self, caller: Caller, *, enabled: bool | None = None) -> int:
         """Count the unit's credentials, or only those that are enabled or not."""
-        with self._connection() as connection:
+        with self._connection(caller) as connection:
             return repository.count_credentials(connection, unit_id=caller.unit_id, enabled=enabled)
 
     def get(self, caller: Caller, secret_id: str) -> DetailedCredential:
         """Return the credential with its live client secrets, if it has any."""
-        with self._connection() as connection:
+        with self._connection(caller) as connection:
             return _or_not_found(
                 repository.find_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             )
@@ -172,7 +175,7 @@ class CredentialService:
 
         Raises CredentialNotFound.
         """
-        with self._connection() as connection:
+        with self.database.confirmed(self.bulkheads.management.seconds) as connection:
             owner = repository.find_owner(connection, client_id=client_id)
             if owner is None:
                 raise CredentialNotFound
@@ -183,7 +186,7 @@ class CredentialService:
 
     def update(self, caller: Caller, secret_id: str, changes: CredentialChanges) -> None:
         """Make the changes. Values that are already set count as no change and leave no event."""
-        with self._transaction() as connection:
+        with self._transaction(caller) as connection:
             current = _lock(connection, caller, secret_id)
             updated = changes.applied_to(current)
             if updated == current:
@@ -221,9 +224,9 @@ class CredentialService:
         replayed = self._find_response(request)
         if replayed is not None:
             return replayed
-        expires_at = self._expiry(expires_at)
+        expires_at = self._expiry(caller, expires_at)
         client_secret, secret = self._new_secret(caller)
-        with self._transaction() as connection:
+        with self._transaction(caller) as connection:
             self.idempotency.begin(connection, request)
             credential = _lock(connection, caller, secret_id)
             previous = _live_secrets(connection, credential) if overlap_seconds else []
@@ -251,7 +254,7 @@ class CredentialService:
 
         Raises ClientSecretNotFound, LastSecret if it is the only one, or AmbiguousHint.
         """
-        with self._transaction() as connection:
+        with self._transaction(caller) as connection:
             credential = _lock(connection, caller, secret_id)
             secrets = _live_secrets(connection, credential)
             others = [each for each in secrets if each.hint != hint]
@@ -268,17 +271,27 @@ class CredentialService:
             )
         self.events_written.add("secret_ended")
 
-    def revoke(self, caller: Caller, secret_id: str, *, unused_for: int | None = None) -> None:
+    def revoke(
+        self,
+        caller: Caller,
+        secret_id: str,
+        *,
+        unused_for: int | None = None,
+        while_waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         """End the credential and its client secrets on every instance. Its trail stays.
 
         Raises CredentialInUse if it was used in the last `unused_for` seconds, or has a client
         secret that is no older. This takes a moment longer, because all other processes record
-        their latest uses first. Raises LastUseUnknown if one of them does not.
+        their latest uses first: it enters `while_waiting` meanwhile. Raises LastUseUnknown if one
+        of them does not.
         """
         if unused_for is not None:
-            with self.database.connection(self.bulkheads.management.seconds) as connection:
-                self.writer.await_others(connection)
-        with self._transaction() as connection:
+            self.get(caller, secret_id)
+            self.writer.await_others(
+                lambda: self.database.connection(self._seconds(caller)), while_waiting
+            )
+        with self._transaction(caller) as connection:
             credential = _lock(connection, caller, secret_id)
             if unused_for is not None:
                 recent = repository.find_recent_use(
@@ -321,7 +334,7 @@ class CredentialService:
 
         At most `limit` events, older than the event `before`.
         """
-        with self._connection() as connection:
+        with self._connection(caller) as connection:
             events = repository.select_events(
                 connection,
                 unit_id=caller.unit_id,
@@ -348,7 +361,7 @@ class CredentialService:
         is always a next page. A client that keeps asking for it never misses an event. Raises
         HistoryLost if events up to `after` were lost in a failover or a restore.
         """
-        with self._connection() as connection:
+        with self._connection(caller) as connection:
             if order == "asc" and after is not None:
                 after = _surviving(connection, caller, after)
             window = repository.find_trail_window(
@@ -370,12 +383,12 @@ class CredentialService:
             return replace(page, next=max(newest, before))
         return page
 
-    def _expiry(self, requested: datetime | None) -> datetime | None:
+    def _expiry(self, caller: Caller, requested: datetime | None) -> datetime | None:
         """Return when a new client secret expires, or None for never. Raises InvalidExpiry."""
         days = self.max_secret_days
         if requested is None and days is None:
             return None
-        with self.database.connection(self.bulkheads.management.seconds) as connection:
+        with self.database.connection(self._seconds(caller)) as connection:
             now = repository.find_time(connection)
         latest = now + (_TEN_YEARS if days is None else timedelta(days=days))
         if requested is None:
@@ -397,7 +410,7 @@ class CredentialService:
     def _find_response(self, request: IdempotentRequest | None) -> ReplayedCredential | None:
         if request is None:
             return None
-        with self._connection() as connection:
+        with self._connection(request.caller) as connection:
             return self.idempotency.find_response(connection, request)
 
     def _new_secret(self, caller: Caller) -> tuple[str, HashedSecret]:
@@ -409,11 +422,18 @@ class CredentialService:
         client_secret = generate_client_secret()
         return client_secret, self.hasher.hash(client_secret)
 
-    def _connection(self) -> AbstractContextManager[Connection]:
-        return self.database.confirmed(self.bulkheads.management.seconds)
+    def _connection(self, caller: Caller) -> AbstractContextManager[Connection]:
+        return self.database.confirmed(self._seconds(caller))
 
-    def _transaction(self) -> AbstractContextManager[Connection]:
-        return self.database.transaction(self.bulkheads.management.seconds)
+    def _transaction(self, caller: Caller) -> AbstractContextManager[Connection]:
+        return self.database.transaction(self._seconds(caller))
+
+    def _seconds(self, caller: Caller) -> float:
+        """Return for how long the caller may use the database. Raises BulkheadFull if too short."""
+        left = caller.deadline - monotonic()
+        if left < _MIN_DATABASE_SECONDS:
+            raise BulkheadFull
+        return min(self.bulkheads.management.seconds, left)
 
 
 def _or_not_found(credential: AnyCredential | None) -> AnyCredential:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
+from math import inf
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
 from app.credentials.errors import InvalidName, Refusal
@@ -37,7 +38,8 @@ Position = TypeVar("Position")
 class Caller:
     """Who calls, for which unit, in which request, via which channel, and from which address.
 
-    The audit trail records all of it. The command line has no address.
+    The audit trail records all of it. The command line has no address. At the `deadline`, of the
+    monotonic clock, the caller must be answered.
     """
 
     actor: str
@@ -45,6 +47,7 @@ class Caller:
     request_id: str
     via: Channel
     address: str | None
+    deadline: float = inf
 
 
 class CredentialPosition(NamedTuple):
