@@ -23,13 +23,14 @@ class Domain:
     writer: BackgroundWriter
 
     @classmethod
-    def from_settings(
+    def from_settings(  # noqa: PLR0913  each is one of the objects that the domain works with
         cls,
         settings: CredentialSettings,
         database: Database,
         bulkheads: Bulkheads,
         *,
         issue_limit: RateLimit = UNLIMITED,
+        change_limit: RateLimit = UNLIMITED,
         failure_limit: RateLimit = UNLIMITED,
     ) -> Self:
         """Make the domain, by default without rate limits, as operators use it."""
@@ -43,6 +44,7 @@ class Domain:
                 idempotency=Idempotency(ResponseCipher(settings.digest_keys)),
                 bulkheads=bulkheads,
                 issue_limit=issue_limit,
+                change_limit=change_limit,
                 max_credentials=settings.max_credentials_per_unit,
                 max_secret_days=settings.max_secret_days,
             ),

@@ -48,6 +48,7 @@ class Services:
             database,
             bulkheads,
             issue_limit=RateLimit("issues", settings.issue_limit, counters),
+            change_limit=RateLimit("changes", settings.change_limit, counters),
             failure_limit=RateLimit("verify failures", settings.verify_failure_limit, counters),
         )
         request_durations: Histogram[RequestKind] = Histogram(BUCKETS)

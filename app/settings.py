@@ -94,6 +94,7 @@ class Settings(CredentialSettings):
     worker_class: str  # one of WORKER_CLASSES
     verify_failure_limit: int
     issue_limit: int
+    change_limit: int
     trusted_proxies: int
     ratelimit_storage_url: str = field(repr=False)
     log_level: str
@@ -143,6 +144,7 @@ class Settings(CredentialSettings):
             worker_class=env.str("WORKER_CLASS", "fastpath", validate=_check_worker_class),
             verify_failure_limit=env.int("VERIFY_FAILURE_LIMIT", 60, validate=Range(0, 1_000_000)),
             issue_limit=env.int("ISSUE_LIMIT", 60, validate=Range(0, 1_000_000)),
+            change_limit=env.int("CHANGE_LIMIT", 300, validate=Range(0, 1_000_000)),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 100)),
             ratelimit_storage_url=_secret(
                 env, "RATELIMIT_STORAGE_URL", _parse_storage_url, default="memory://"

@@ -106,6 +106,7 @@ class Stage:
             "WEB_CONCURRENCY": str(processes),
             "VERIFY_FAILURE_LIMIT": _NO_LIMIT,
             "ISSUE_LIMIT": _NO_LIMIT,
+            "CHANGE_LIMIT": _NO_LIMIT,
             "MAX_CREDENTIALS_PER_UNIT": _NO_LIMIT,
         }
 

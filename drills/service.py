@@ -318,6 +318,7 @@ class Testbed:
             "WEB_CONCURRENCY": str(PROCESSES),
             "THREADS": str(THREADS),
             "ISSUE_LIMIT": "0",
+            "CHANGE_LIMIT": "0",
             "VERIFY_FAILURE_LIMIT": "60",
         }
         if "JWT_JWKS_URL" not in settings:

@@ -123,6 +123,7 @@ def settings(
         "DIGEST_KEY": b64encode(DIGEST_KEY).decode(),
         "WEB_CONCURRENCY": "1",
         "ISSUE_LIMIT": "0",
+        "CHANGE_LIMIT": "0",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name in set(os.environ) & known_settings():

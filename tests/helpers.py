@@ -66,6 +66,7 @@ def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
         errors.CredentialInUse: (datetime.now(UTC),),
         errors.TooManyFailures: (1,),
         errors.TooManyIssues: (1,),
+        errors.TooManyChanges: (1,),
     }
     kinds = [
         each

@@ -197,12 +197,15 @@ def test_each_of_several_digest_keys_must_be_valid(environment, value):
 
 def test_the_limits_have_the_contracts_defaults(environment):
     settings = Settings.from_environment()
-    assert (settings.issue_limit, settings.max_credentials_per_unit) == (60, 1000)
+    assert (settings.issue_limit, settings.change_limit) == (60, 300)
+    assert settings.max_credentials_per_unit == 1000
     assert settings.trusted_proxies == 0
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "", "1.5", "1000001"])
-@pytest.mark.parametrize("name", ["ISSUE_LIMIT", "MAX_CREDENTIALS_PER_UNIT", "TRUSTED_PROXIES"])
+@pytest.mark.parametrize(
+    "name", ["ISSUE_LIMIT", "CHANGE_LIMIT", "MAX_CREDENTIALS_PER_UNIT", "TRUSTED_PROXIES"]
+)
 def test_a_limit_must_be_a_sensible_number(environment, name, value):
     environment.setenv(name, value)
     assert problems().startswith(f"{name}: ")

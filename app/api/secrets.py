@@ -219,6 +219,7 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["PATCH"])
 @manager_auth
+@_in_slot
 @blueprint.doc(
     operationId="patchCredential",
     responses={
@@ -226,6 +227,7 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
         **_NOT_FOUND,
         413: "ContentTooLarge",
         415: "UnsupportedPatch",
+        429: "TooManyChanges",
     },
 )
 @blueprint.arguments(CredentialPatchSchema, required=False, example=examples.CREDENTIAL_PATCH)
@@ -246,7 +248,7 @@ def patch_credential(caller: Caller, patch: dict[str, Any], secret_id: str) -> N
 @_in_slot
 @blueprint.doc(
     operationId="updateCredential",
-    responses={400: _INVALID_UPDATE, **_NOT_FOUND, **_BODY_ERRORS},
+    responses={400: _INVALID_UPDATE, **_NOT_FOUND, **_BODY_ERRORS, 429: "TooManyChanges"},
 )
 @blueprint.arguments(CredentialUpdateSchema, example=examples.CREDENTIAL_UPDATE)
 @blueprint.response(204)
@@ -267,6 +269,7 @@ def update_credential(caller: Caller, update: dict[str, Any], secret_id: str) ->
         400: _INVALID_UNUSED_FOR,
         **_NOT_FOUND,
         409: problem_response(in_use=credential_in_use(examples.LAST_USED_AT)),
+        429: "TooManyChanges",
     },
 )
 @blueprint.arguments(RevocationSchema, location="query")

@@ -54,6 +54,10 @@ class TooManyIssues(LimitExceeded):
     """The unit has issued and rotated too often."""
 
 
+class TooManyChanges(LimitExceeded):
+    """The unit has made too many changes."""
+
+
 class CredentialNotFound(Exception):
     """The unit has no such credential. Another unit's credential counts as not existing."""
 

@@ -21,6 +21,7 @@ from app.credentials.errors import (
     InvalidExpiry,
     LastSecret,
     SecretLimitReached,
+    TooManyChanges,
     TooManyIssues,
 )
 from app.credentials.generator import (
@@ -93,7 +94,8 @@ class CredentialService:
     writer: BackgroundWriter
     idempotency: Idempotency
     bulkheads: Bulkheads
-    issue_limit: RateLimit  # by unit
+    issue_limit: RateLimit  # by unit, as the next one
+    change_limit: RateLimit
     max_credentials: int  # of each unit
     max_secret_days: int | None
     events_written: Counter[EventName] = field(default_factory=Counter)
@@ -185,12 +187,20 @@ class CredentialService:
             )
 
     def update(self, caller: Caller, secret_id: str, changes: CredentialChanges) -> None:
-        """Make the changes. Values that are already set count as no change and leave no event."""
+        """Make the changes. Values that are already set count as no change and leave no event.
+
+        Raises TooManyChanges, but not if it disables the credential.
+        """
+        retry_after = self.change_limit.count(caller.unit_id)
+        if retry_after is not None and changes.enabled is not False:
+            raise TooManyChanges(retry_after)
         with self._transaction(caller) as connection:
             current = _lock(connection, caller, secret_id)
             updated = changes.applied_to(current)
             if updated == current:
                 return
+            if retry_after is not None and _availability(updated) == _availability(current):
+                raise TooManyChanges(retry_after)
             _delete_all_but(connection, current, keep=_live_secrets(connection, current))
             repository.update_credential(connection, updated)
             events = _events_of(current, updated)
@@ -284,9 +294,12 @@ class CredentialService:
         Raises CredentialInUse if it was used in the last `unused_for` seconds, or has a client
         secret that is no older. This takes a moment longer, because all other processes record
         their latest uses first: it enters `while_waiting` meanwhile. Raises LastUseUnknown if one
-        of them does not.
+        of them does not, and TooManyChanges. Without `unused_for`, nothing limits it.
         """
         if unused_for is not None:
+            retry_after = self.change_limit.count(caller.unit_id)
+            if retry_after is not None:
+                raise TooManyChanges(retry_after)
             self.get(caller, secret_id)
             self.writer.await_others(
                 lambda: self.database.connection(self._seconds(caller)), while_waiting

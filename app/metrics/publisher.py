@@ -58,6 +58,7 @@ class Metrics:
         self._request_durations = request_durations
         self._bulkheads: dict[str, Bulkhead | Turns] = {
             "verification": bulkheads.verification.bulkhead,
+            "authentication": bulkheads.authentication,
             "management": bulkheads.management.bulkhead,
             "bcrypt": bulkheads.hashing,
             "comparison": bulkheads.comparison,

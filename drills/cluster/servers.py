@@ -412,6 +412,7 @@ class _Builder:
             "THREADS": "8",
             "TRUSTED_PROXIES": "1",
             "ISSUE_LIMIT": "0",
+            "CHANGE_LIMIT": "0",
             "VERIFY_FAILURE_LIMIT": "0",
             "MAX_CREDENTIALS_PER_UNIT": "1000000",
         }

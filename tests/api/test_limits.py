@@ -1,4 +1,4 @@
-"""Limits of a unit: how often it issues, how many credentials it has, how long its lists are."""
+"""Limits of a unit: its issues, its changes, its credentials, the length of its lists."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -61,6 +61,80 @@ def test_each_unit_has_its_own_issue_limit(app_with, issuer):
 def test_an_issue_limit_of_0_disables_the_limit(client_with):
     client = client_with(issue_limit=0)
     assert {issue(client).status_code for _ in range(5)} == {200}
+
+
+def update(client, secret_id, **fields):
+    body = {"trust_upstream_consent": False} | fields
+    return client.put(f"/secrets/{secret_id}", json=body)
+
+
+def test_updates_and_conditional_revocations_beyond_the_limit_are_answered_429(client_with, rows):
+    client = client_with(change_limit=2)
+    secret_id = issue(client).json["secret_id"]
+    conditional = f"/secrets/{secret_id}?unused_for=60"
+    assert update(client, secret_id, trust_upstream_consent=True).status_code == 204
+    assert client.delete(conditional).status_code == 409
+    for answer in (update(client, secret_id), client.delete(conditional)):
+        assert answer.status_code == 429
+        assert answer.json["type"] == "/docs/errors#too-many-changes"
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+        assert answer.json["detail"] == "The unit has made too many changes"
+    assert client.get(f"/secrets/{secret_id}").json["trust_upstream_consent"] is True
+    assert rows.count("credential_events") == 2
+
+
+def test_a_limit_of_changes_never_keeps_a_unit_from_ending_access(client_with):
+    client = client_with(change_limit=1)
+    one, two, three = [issue(client).json for _ in range(3)]
+    assert client.post(f"/secrets/{three['secret_id']}/rotate").status_code == 200
+    assert update(client, one["secret_id"]).status_code == 204
+    assert update(client, one["secret_id"]).status_code == 429
+    assert update(client, one["secret_id"], enabled=False).status_code == 204
+    assert client.delete(f"/secrets/{two['secret_id']}").status_code == 204
+    hint = three["client_secret"][-4:]
+    assert client.delete(f"/secrets/{three['secret_id']}/secrets/{hint}").status_code == 204
+    assert update(client, one["secret_id"], enabled=True).status_code == 429
+    assert client.get(f"/secrets/{one['secret_id']}").json["disabled_at"] is not None
+
+
+def test_a_disabled_credential_cannot_be_updated_beyond_the_limit(client_with, rows):
+    client = client_with(change_limit=1)
+    secret_id = issue(client).json["secret_id"]
+    assert update(client, secret_id, enabled=False).status_code == 204
+    for consent in (True, False, True):
+        answer = update(client, secret_id, enabled=False, trust_upstream_consent=consent)
+        assert answer.status_code == (429 if consent else 204)
+    assert rows.count("credential_events") == 2
+
+
+def test_a_credential_disabled_with_its_unit_can_be_disabled_beyond_the_limit(client_with, service):
+    client = client_with(change_limit=1)
+    secret_id = issue(client).json["secret_id"]
+    service.disable_all(caller())
+    assert update(client, secret_id, trust_upstream_consent=True).status_code == 204
+    assert update(client, secret_id, enabled=False).status_code == 204
+    service.enable_all(caller())
+    assert client.get(f"/secrets/{secret_id}").json["disabled_at"] is not None
+
+
+def test_each_unit_has_its_own_change_limit(app_with, issuer):
+    app = app_with(change_limit=1)
+    clients = [client_of(app, issuer.sign(unit_id=f"unit_{number}")) for number in range(5)]
+    issued = [issue(client).json["secret_id"] for client in clients]
+    statuses = [
+        update(client, secret_id, trust_upstream_consent=value).status_code
+        for value in (True, False)
+        for client, secret_id in zip(clients, issued, strict=True)
+    ]
+    assert statuses == [204] * 5 + [429] * 5
+
+
+def test_a_change_limit_of_0_disables_the_limit(client_with):
+    client = client_with(change_limit=0)
+    secret_id = issue(client).json["secret_id"]
+    values = [True, False] * 3
+    answers = [update(client, secret_id, trust_upstream_consent=value) for value in values]
+    assert {answer.status_code for answer in answers} == {204}
 
 
 def test_a_unit_cannot_exceed_its_limit_of_credentials(client_with, rows):

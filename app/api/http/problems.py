@@ -448,6 +448,23 @@ def too_many_issues(retry_after: int) -> Problem:
     return Problem(_TOO_MANY_ISSUES, detail, _retry_after(retry_after))
 
 
+_TOO_MANY_CHANGES = ProblemType(
+    "too-many-changes",
+    429,
+    "The unit has updated credentials, or revoked them with `unused_for`, too often in this "
+    "minute. Attempts that changed nothing count too. Disabling a credential, and revoking one "
+    "without `unused_for`, are never limited.",
+    "Spread the calls over time. Read a credential first, and update only what differs.",
+    _AFTER,
+)
+
+
+def too_many_changes(retry_after: int) -> Problem:
+    """Return the problem of a unit that made too many changes, for so many seconds."""
+    detail = "The unit has made too many changes"
+    return Problem(_TOO_MANY_CHANGES, detail, _retry_after(retry_after))
+
+
 _HISTORY_LOST = ProblemType(
     "history-lost",
     410,
@@ -547,6 +564,7 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem | Callable[[Any], Problem]] = {
     errors.VerificationRefused: INVALID_PAIR,
     errors.TooManyFailures: lambda error: too_many_failures(error.retry_after),
     errors.TooManyIssues: lambda error: too_many_issues(error.retry_after),
+    errors.TooManyChanges: lambda error: too_many_changes(error.retry_after),
     errors.CredentialNotFound: CREDENTIAL_NOT_FOUND,
     errors.ClientSecretNotFound: CLIENT_SECRET_NOT_FOUND,
     errors.CredentialLimitReached: CREDENTIAL_LIMIT,

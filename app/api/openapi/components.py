@@ -11,6 +11,7 @@ from app.api.http.pagination import next_link
 from app.api.http.problems import (
     MEDIA_TYPE,
     Problem,
+    too_many_changes,
     too_many_failures,
     too_many_issues,
     unsupported_patch,
@@ -157,6 +158,7 @@ _RESPONSES: Mapping[str, dict[str, Any]] = {
     "UnsupportedMediaType": problem_response(not_json=problems.MEDIA_TYPE_NOT_JSON),
     "UnsupportedPatch": problem_response(not_json=unsupported_patch(problems.MEDIA_TYPE_NOT_JSON)),
     "TooManyRequests": problem_response(too_many=too_many_failures(42)),
+    "TooManyChanges": problem_response(too_many=too_many_changes(42)),
     "TooManyIssues": problem_response(too_many=too_many_issues(42)),
     "ServiceUnavailable": problem_response(unavailable=problems.UNAVAILABLE),
 }
