@@ -45,8 +45,8 @@ class Bulkhead:
     the process was only short of CPU, and are then refused. So a busy moment costs a short wait,
     and stuck work takes no threads from other kinds.
 
-    Callers who say with `slot` for whom they come share the bulkhead: nobody gets more than half of
-    the slots, nor more than half of the places of all who work or wait. The others take turns.
+    Callers who take a `place` share the bulkhead: nobody gets more than half of the slots, nor more
+    than half of the places of all who work or wait. They take turns.
 
     `entered`, `waited` and `refused` count callers since the start.
     """
@@ -68,18 +68,19 @@ class Bulkhead:
     def __enter__(self) -> None:
         """Take a slot. Raises BulkheadFull."""
         self.enter(None)
+        self.take(None)
 
     def __exit__(self, *_: object) -> None:
         self.release(None)
         self.leave(None)
 
-    def slot(self, sharer: str) -> Slot:
-        """Return a context manager that holds a slot for one of those who share the bulkhead."""
-        return Slot(self, sharer)
+    def place(self, sharer: str) -> Place:
+        """Return a place for a caller of one of those who share the bulkhead."""
+        return Place(self, sharer)
 
     @property
     def waiting(self) -> int:
-        """How many callers wait or pause now."""
+        """How many callers are here without a slot."""
         return self._all.callers - self._all.working
 
     @property
@@ -88,7 +89,7 @@ class Bulkhead:
         return self._all.working
 
     def enter(self, sharer: str | None) -> None:
-        """Come in and take a slot. Raises BulkheadFull."""
+        """Come in, without a slot. Raises BulkheadFull."""
         with self._lock:
             share = self._shares.get(sharer)
             if share is None:
@@ -99,7 +100,6 @@ class Bulkhead:
                 raise BulkheadFull
             self._all.callers += 1
             share.callers += 1
-        self.take(sharer)
 
     def take(self, sharer: str | None) -> None:
         """Take a slot for a caller who is here. Raises BulkheadFull if the caller had to leave."""
@@ -191,37 +191,41 @@ class _Share:
         return self.callers >= self.max_callers
 
 
-class Slot:
-    """A context manager that holds a slot of a bulkhead. Raises BulkheadFull if there is none."""
+class Place:
+    """A context manager: a caller's place in a bulkhead that is shared. Raises BulkheadFull.
+
+    The caller holds no slot before `take_slot`.
+    """
 
     def __init__(self, bulkhead: Bulkhead, sharer: str) -> None:
         self._bulkhead = bulkhead
         self._sharer = sharer
-        self._is_here = self._is_held = False
+        self._is_held = self._has_slot = False
 
     def __enter__(self) -> Self:
         self._bulkhead.enter(self._sharer)
-        self._is_here = self._is_held = True
+        self._is_held = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_held:
+        if self._has_slot:
             self._bulkhead.release(self._sharer)
-        if self._is_here:
+        if self._is_held:
             self._bulkhead.leave(self._sharer)
+
+    def take_slot(self) -> None:
+        """Wait for a slot. Raises BulkheadFull."""
+        self._is_held = False  # if the bulkhead refuses
+        self._bulkhead.take(self._sharer)
+        self._is_held = self._has_slot = True
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Give the slot to others meanwhile, and then take one again. Raises BulkheadFull.
-
-        The caller still counts as one who waits. After an exception, no slot is taken.
-        """
+        """Give the slot to others meanwhile, and then take one again; not after an exception."""
         self._bulkhead.release(self._sharer)
-        self._is_held = False
+        self._has_slot = False
         yield
-        self._is_here = False  # if the bulkhead refuses
-        self._bulkhead.take(self._sharer)
-        self._is_here = self._is_held = True
+        self.take_slot()
 
 
 @dataclass(eq=False, slots=True)
@@ -347,7 +351,9 @@ class Bulkheads:
     management_threads: int
     probe_threads: int
     scrape_threads: int
-    other_threads: int  # the docs page, and clients that send a body in pieces
+    slow_threads: int  # clients that send a request in pieces
+    max_waiting_slow: int
+    other_threads: int  # the docs page, and the rest
     connections: int
 
     @classmethod
@@ -366,7 +372,12 @@ class Bulkheads:
                 seconds=0.8,
             ),
             # two threads at most look at tokens, whoever sends them. One may wait for keys.
-            authentication=Bulkhead(2, max_wait=_MANAGEMENT_STUCK_SECONDS, max_waiting=_UNLIMITED),
+            authentication=Bulkhead(
+                2,
+                max_wait=_MANAGEMENT_MAX_WAIT_SECONDS,
+                max_waiting=_UNLIMITED,
+                stuck_after=_MANAGEMENT_STUCK_SECONDS,
+            ),
             management=WorkClass(
                 Bulkhead(
                     _MANAGEMENT_SLOTS,
@@ -392,6 +403,9 @@ class Bulkheads:
             management_threads=_MANAGEMENT_SLOTS + _MANAGEMENT_MAX_WAITING + 1,
             probe_threads=2,
             scrape_threads=1,
+            # each may hold a thread for five seconds, so that is how long the last one waits
+            slow_threads=4,
+            max_waiting_slow=4,
             other_threads=4,
             connections=verifiers + _MANAGEMENT_SLOTS + 2,
         )

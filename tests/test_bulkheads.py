@@ -3,7 +3,7 @@ import threading
 import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from time import sleep
 
 import pytest
@@ -211,6 +211,7 @@ def test_each_kind_of_work_has_its_threads_and_its_time_for_the_database():
     assert bulkheads.verification_threads == 9
     assert bulkheads.management_threads == 65
     assert (bulkheads.probe_threads, bulkheads.scrape_threads, bulkheads.other_threads) == (2, 1, 4)
+    assert (bulkheads.slow_threads, bulkheads.max_waiting_slow) == (4, 4)
     kinds = (
         bulkheads.verification,
         bulkheads.management,
@@ -290,8 +291,15 @@ def test_a_turn_ends_with_an_error():
             raise ValueError("x")
 
 
+@contextmanager
+def slot(bulkhead, unit):
+    with bulkhead.place(unit) as place:
+        place.take_slot()
+        yield place
+
+
 def enter_slot(bulkhead, unit, stack):
-    return stack.enter_context(bulkhead.slot(unit))
+    return stack.enter_context(slot(bulkhead, unit))
 
 
 def test_a_unit_gets_half_of_the_slots():
@@ -301,7 +309,7 @@ def test_a_unit_gets_half_of_the_slots():
         second = pool.submit(enter_slot, bulkhead, "a", stack)
         wait_until(lambda: bulkhead.waiting == 1)
         assert bulkhead.in_use == 1
-        with bulkhead.slot("b"):
+        with slot(bulkhead, "b"):
             assert bulkhead.in_use == 2
             assert not second.done()
         held.close()
@@ -311,27 +319,27 @@ def test_a_unit_gets_half_of_the_slots():
 def test_a_unit_gets_half_of_the_places_of_all_who_work_or_wait():
     bulkhead = Bulkhead(2, max_wait=HANG_SECONDS, max_waiting=6)
     with ThreadPoolExecutor(3) as pool, ExitStack() as stack:
-        with bulkhead.slot("a"):
+        with slot(bulkhead, "a"):
             callers = [pool.submit(use, bulkhead, "a") for _ in range(3)]
             wait_until(lambda: bulkhead.waiting == 3)
-            with pytest.raises(BulkheadFull), bulkhead.slot("a"):
+            with pytest.raises(BulkheadFull), slot(bulkhead, "a"):
                 pass
             enter_slot(bulkhead, "b", stack)
         for caller in callers:
             caller.result(HANG_SECONDS)
-        with bulkhead.slot("a"):
+        with slot(bulkhead, "a"):
             pass
 
 
 def use(bulkhead, unit):
-    with bulkhead.slot(unit):
+    with slot(bulkhead, unit):
         pass
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_a_unit_gets_at_least_one_slot(slots):
     bulkhead = Bulkhead(slots, max_wait=0, max_waiting=0)
-    with bulkhead.slot("a"), pytest.raises(BulkheadFull), bulkhead.slot("a"):
+    with slot(bulkhead, "a"), pytest.raises(BulkheadFull), slot(bulkhead, "a"):
         pass
 
 
@@ -340,7 +348,7 @@ def test_units_take_turns_however_many_callers_each_has():
     served = []
 
     def work(unit):
-        with bulkhead.slot(unit):
+        with slot(bulkhead, unit):
             served.append(unit)
 
     with ThreadPoolExecutor(9) as pool, ExitStack() as one, ExitStack() as other:
@@ -358,28 +366,28 @@ def test_units_take_turns_however_many_callers_each_has():
 def test_a_slot_of_a_unit_is_given_back_after_an_error():
     bulkhead = Bulkhead(2, max_wait=0, max_waiting=0)
     for _ in range(2):
-        with pytest.raises(ValueError, match="x"), bulkhead.slot("a"):
+        with pytest.raises(ValueError, match="x"), slot(bulkhead, "a"):
             raise ValueError("x")
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
 
 
 def test_a_caller_who_leaves_the_queue_gives_up_its_place(clock):
     bulkhead = Bulkhead(2, max_wait=5, max_waiting=2)
-    with ThreadPoolExecutor(1) as pool, bulkhead.slot("a"):
+    with ThreadPoolExecutor(1) as pool, slot(bulkhead, "a"):
         for _ in range(2):
             waiting = pool.submit(use, bulkhead, "a")
             wait_until(lambda: bulkhead.waiting == 1)
             clock.now += 5
             assert is_refused(waiting)
             assert bulkhead.waiting == 0
-            with bulkhead.slot("b"):
+            with slot(bulkhead, "b"):
                 clock.now += 1  # so that the queue counts as moving
 
 
 def test_a_caller_who_pauses_gives_its_slot_to_another_and_takes_one_again():
     bulkhead = Bulkhead(2, max_wait=HANG_SECONDS, max_waiting=9)
-    with ThreadPoolExecutor(1) as pool, bulkhead.slot("a") as slot:
-        with slot.paused():
+    with ThreadPoolExecutor(1) as pool, slot(bulkhead, "a") as place:
+        with place.paused():
             assert (bulkhead.in_use, bulkhead.waiting) == (0, 1)
             pool.submit(use, bulkhead, "a").result(HANG_SECONDS)
         assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
@@ -388,16 +396,16 @@ def test_a_caller_who_pauses_gives_its_slot_to_another_and_takes_one_again():
 
 def test_callers_who_pause_keep_their_places():
     bulkhead = Bulkhead(2, max_wait=0, max_waiting=2)
-    with bulkhead.slot("a") as one, one.paused(), bulkhead.slot("a") as two, two.paused():
-        with pytest.raises(BulkheadFull), bulkhead.slot("a"):
+    with slot(bulkhead, "a") as one, one.paused(), slot(bulkhead, "a") as two, two.paused():
+        with pytest.raises(BulkheadFull), slot(bulkhead, "a"):
             pass
-        with bulkhead.slot("b"):
+        with slot(bulkhead, "b"):
             pass
 
 
 def test_an_error_in_a_pause_takes_no_slot():
     bulkhead = Bulkhead(2, max_wait=0, max_waiting=2)
-    with bulkhead.slot("a") as slot, pytest.raises(ValueError, match="x"), slot.paused():
+    with slot(bulkhead, "a") as place, pytest.raises(ValueError, match="x"), place.paused():
         raise ValueError("x")
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
 
@@ -405,7 +413,7 @@ def test_an_error_in_a_pause_takes_no_slot():
 def test_a_caller_who_gets_no_slot_after_a_pause_is_gone():
     bulkhead = Bulkhead(2, max_wait=0, max_waiting=2)
     with ExitStack() as stack:
-        with pytest.raises(BulkheadFull), bulkhead.slot("a") as slot, slot.paused():
+        with pytest.raises(BulkheadFull), slot(bulkhead, "a") as place, place.paused():
             enter_slot(bulkhead, "a", stack)
         assert (bulkhead.in_use, bulkhead.waiting) == (1, 0)
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
@@ -427,12 +435,12 @@ def test_no_unit_exceeds_its_share_whatever_callers_do_at_once():
     def work(number):
         unit = f"unit_{number % 8}"
         for turn in range(200):
-            with suppress(BulkheadFull, ValueError), bulkhead.slot(unit) as slot:
+            with suppress(BulkheadFull, ValueError), slot(bulkhead, unit) as place:
                 count(unit, 1)
                 sleep(0)  # so that others run meanwhile
                 count(unit, -1)
                 if turn % 3 == 0:
-                    with slot.paused():
+                    with place.paused():
                         pass
                     count(unit, 1)
                     sleep(0)
@@ -460,9 +468,14 @@ def test_units_that_have_left_are_forgotten():
     bulkhead = Bulkhead(2, max_wait=0, max_waiting=0)
     unit = Unit("a")
     forgotten = weakref.ref(unit)
-    with bulkhead.slot(unit), pytest.raises(BulkheadFull), bulkhead.slot(unit):
+    with slot(bulkhead, unit), pytest.raises(BulkheadFull), slot(bulkhead, unit):
         pass
-    with bulkhead.slot("b"), bulkhead.slot("c"), pytest.raises(BulkheadFull), bulkhead.slot(unit):
+    with (
+        slot(bulkhead, "b"),
+        slot(bulkhead, "c"),
+        pytest.raises(BulkheadFull),
+        slot(bulkhead, unit),
+    ):
         pass
     del unit
     gc.collect()

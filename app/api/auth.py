@@ -3,7 +3,9 @@
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
+from time import monotonic
 from typing import Any
 
 from werkzeug.sansio.http import parse_cookie
@@ -13,6 +15,7 @@ from app.api.http.application import Request, current_app, request
 from app.api.http.input import Blueprint, inputs_of, reject_unknown_input
 from app.api.http.problems import HTTPProblem, Problem
 from app.api.openapi.components import ACTIVE_UNIT_COOKIE, problem_response
+from app.bulkheads import MANAGEMENT_SECONDS
 from app.credentials.model import Caller
 from app.identity.tokens import Claims, InvalidToken, TokenExpired
 
@@ -23,15 +26,24 @@ _HIDDEN_COOKIE = re.compile(rf",\s*{ACTIVE_UNIT_COOKIE}\s*=")
 _logger = logging.getLogger(__name__)
 
 
+def enter_authentication() -> None:
+    """Hold a slot until the caller is known, or else for the whole request. Raises BulkheadFull.
+
+    A blueprint with `bearer_auth` calls it before each request.
+    """
+    request.exit_stack.enter_context(current_app.services.bulkheads.authentication)
+
+
 def bearer_auth(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Authenticate the request and pass its Caller to the view.
+    """Authenticate the request, take a slot of management and pass the Caller to the view.
 
     Adds the security scheme and the 400, 401, 403 and 503 responses to the view's OpenAPI.
     """
 
     @wraps(view)
     def authenticated_view(*args: Any, **kwargs: Any) -> Any:
-        return view(_authenticate(request)[0], *args, **kwargs)
+        caller, _ = _authenticate(request)
+        return view(_take_slot(request, caller), *args, **kwargs)
 
     return _documented(authenticated_view, forbidden="Forbidden")
 
@@ -49,6 +61,7 @@ def manager_auth(view: Callable[..., Any]) -> Callable[..., Any]:
         caller, claims = _authenticate(request)
         if not current_app.services.may_change(claims):
             raise HTTPProblem(problems.ROLE_MISSING)
+        caller = _take_slot(request, caller)
         reject_unknown_input(request, inputs)
         return view(caller, *args, **kwargs)
 
@@ -91,6 +104,22 @@ def _authenticate(request: Request) -> tuple[Caller, Claims]:
         address=request.record.address,
     )
     return caller, claims
+
+
+def _take_slot(request: Request, caller: Caller) -> Caller:
+    """Take a slot of management for the rest of the request, out of the share of the unit.
+
+    Read the body before, so that a slow client holds no slot. Return the caller with a deadline.
+    Raises BulkheadFull.
+    """
+    request.exit_stack.close()  # the slot of authentication
+    shared = current_app.services.bulkheads.management.bulkhead
+    place = request.exit_stack.enter_context(shared.place(caller.unit_id))
+    request.get_data()
+    deadline = monotonic() + MANAGEMENT_SECONDS
+    place.take_slot()
+    request.while_waiting = place.paused
+    return replace(caller, deadline=deadline)
 
 
 def _bearer_token(request: Request) -> str:

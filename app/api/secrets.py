@@ -1,12 +1,9 @@
 """`/secrets`: the credentials of the caller's active unit."""
 
-from collections.abc import Callable
-from dataclasses import fields, replace
-from functools import wraps
-from time import monotonic
+from dataclasses import fields
 from typing import Any, TypeVar
 
-from app.api.auth import bearer_auth, manager_auth
+from app.api.auth import bearer_auth, enter_authentication, manager_auth
 from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED
@@ -43,7 +40,6 @@ from app.api.schemas.queries import (
     EventPageSchema,
     UnitEventPageSchema,
 )
-from app.bulkheads import MANAGEMENT_SECONDS, Slot
 from app.credentials.errors import HistoryLost, InvalidExpiry
 from app.credentials.management import CredentialService
 from app.credentials.model import (
@@ -65,6 +61,7 @@ blueprint = Blueprint(
     __name__,
     url_prefix="/secrets",
     description="The credentials with which backends and partners send events.",
+    authenticates_first=True,
 )
 
 _INVALID_PAGE = problem_response(
@@ -114,32 +111,7 @@ def _credentials() -> CredentialService:
     return current_app.services.credentials
 
 
-@blueprint.before_request
-def _enter_authentication() -> None:
-    """Hold a slot until the caller is known, or else for the whole request. Raises BulkheadFull."""
-    request.exit_stack.enter_context(current_app.services.bulkheads.authentication)
-
-
-def _take_slot(caller: Caller) -> tuple[Caller, Slot]:
-    """Take a slot of management for the rest of the request, out of the share of the unit.
-
-    Return the caller with a deadline, and the slot. Raises BulkheadFull.
-    """
-    request.exit_stack.close()  # the slot of authentication
-    caller = replace(caller, deadline=monotonic() + MANAGEMENT_SECONDS)
-    slot = current_app.services.bulkheads.management.bulkhead.slot(caller.unit_id)
-    return caller, request.exit_stack.enter_context(slot)
-
-
-def _in_slot(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Take a slot of management for the caller of the view."""
-
-    @wraps(view)
-    def view_in_slot(caller: Caller, *args: Any, **kwargs: Any) -> Any:
-        caller, _ = _take_slot(caller)
-        return view(caller, *args, **kwargs)
-
-    return view_in_slot
+blueprint.before_request(enter_authentication)
 
 
 def _replayed(issued: IssuedCredential) -> dict[str, str]:
@@ -148,7 +120,6 @@ def _replayed(issued: IssuedCredential) -> dict[str, str]:
 
 @blueprint.route("")
 @bearer_auth
-@_in_slot
 @blueprint.doc(operationId="listCredentials", responses={400: _INVALID_FILTER})
 @blueprint.arguments(CredentialPageSchema, location="query")
 @blueprint.response(
@@ -173,7 +144,6 @@ def list_credentials(
 
 @blueprint.route("", methods=["POST"])
 @manager_auth
-@_in_slot
 @blueprint.doc(
     operationId="issueCredential",
     responses={
@@ -204,7 +174,6 @@ def issue_credential(
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER)
 @bearer_auth
-@_in_slot
 @blueprint.doc(operationId="getCredential", responses=_NOT_FOUND)
 @blueprint.response(200, DetailedCredentialSchema, example=examples.DETAILED_CREDENTIAL)
 def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
@@ -219,7 +188,6 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["PATCH"])
 @manager_auth
-@_in_slot
 @blueprint.doc(
     operationId="patchCredential",
     responses={
@@ -245,7 +213,6 @@ def patch_credential(caller: Caller, patch: dict[str, Any], secret_id: str) -> N
 
 @blueprint.route("/<secret_id>", parameters=SECRET_ID_PARAMETER, methods=["PUT"])
 @manager_auth
-@_in_slot
 @blueprint.doc(
     operationId="updateCredential",
     responses={400: _INVALID_UPDATE, **_NOT_FOUND, **_BODY_ERRORS, 429: "TooManyChanges"},
@@ -282,8 +249,7 @@ def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> 
     instead. The audit trail stays. With `unused_for`, a credential that is still in use is not
     revoked.
     """
-    caller, slot = _take_slot(caller)
-    _credentials().revoke(caller, secret_id, **query, while_waiting=slot.paused)
+    _credentials().revoke(caller, secret_id, **query, while_waiting=request.while_waiting)
 
 
 @blueprint.route(
@@ -292,7 +258,6 @@ def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> 
     methods=["DELETE"],
 )
 @manager_auth
-@_in_slot
 @blueprint.doc(
     operationId="endClientSecret",
     responses={
@@ -312,7 +277,6 @@ def end_client_secret(caller: Caller, secret_id: str, hint: str) -> None:
 
 @blueprint.route("/<secret_id>/rotate", parameters=SECRET_ID_PARAMETER, methods=["POST"])
 @manager_auth
-@_in_slot
 @blueprint.doc(
     operationId="rotateCredential",
     responses={
@@ -346,7 +310,6 @@ def rotate_credential(
 
 @blueprint.route("/events")
 @bearer_auth
-@_in_slot
 @blueprint.doc(
     operationId="listUnitEvents",
     responses={
@@ -384,7 +347,6 @@ def list_unit_events(
 
 @blueprint.route("/<secret_id>/events", parameters=SECRET_ID_PARAMETER)
 @bearer_auth
-@_in_slot
 @blueprint.doc(operationId="listEvents", responses={400: _INVALID_PAGE, **_NOT_FOUND})
 @blueprint.arguments(EventPageSchema, location="query")
 @blueprint.response(200, AuditEventSchema(many=True), headers=LINK_HEADER, example=examples.EVENTS)

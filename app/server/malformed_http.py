@@ -1,4 +1,7 @@
-"""Answer malformed HTTP with a problem document: gunicorn's own is HTML and quotes the bad line."""
+"""Answer with a problem document what the application never sees.
+
+gunicorn's own answer to malformed HTTP is HTML and quotes the bad line.
+"""
 
 import logging
 import re
@@ -8,7 +11,7 @@ from http import HTTPStatus
 import gunicorn.util
 
 from app.api.http.headers import COMMON_HEADERS
-from app.api.http.problems import NOT_SERVED, malformed_http
+from app.api.http.problems import NOT_SERVED, UNAVAILABLE, Problem, malformed_http
 from app.identifiers import REQUEST_ID_PATTERN, new_request_id
 from app.server.unreader import bytes_read
 
@@ -25,8 +28,17 @@ def write_problem(client: socket.socket, status: int, _reason: str, _message: st
     problem = (
         NOT_SERVED if is_our_fault else malformed_http(status, "The request is not valid HTTP")
     )
-    request_id = _request_id(bytes_read(client))
-    fields = {"request_id": request_id, "status": status}
+    _write(client, problem, message=bytes_read(client))
+
+
+def write_unavailable(client: socket.socket, message: bytes) -> None:
+    """Send 503 and log it. The message is what has arrived of the request."""
+    _write(client, UNAVAILABLE, message=message)
+
+
+def _write(client: socket.socket, problem: Problem, *, message: bytes) -> None:
+    request_id = _request_id(message)
+    fields = {"request_id": request_id, "status": problem.status}
     _logger.warning("request not handled", extra={"fields": fields})
     body = problem.body()
     headers = [

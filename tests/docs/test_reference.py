@@ -56,4 +56,4 @@ def test_only_calls_with_a_bearer_token_take_the_cookie_of_the_active_unit(refer
 def test_the_success_and_the_failures_of_a_call_are_separate(reference):
     revoke = reference.operation("revokeCredential")
     assert (revoke.success, revoke.response) == (204, [])
-    assert [each.status for each in revoke.failures] == [400, 401, 403, 404, 409, 503]
+    assert [each.status for each in revoke.failures] == [400, 401, 403, 404, 409, 429, 503]

@@ -18,6 +18,7 @@ from tests.conftest import environment
 from tests.helpers import basic, caller
 from tests.running_server import HANG_SECONDS, running_server, wait_until
 
+CHUNKED, JSON = "Transfer-Encoding: chunked", "Content-Type: application/json"
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -136,7 +137,12 @@ def test_half_sent_heads_are_closed_after_five_seconds(fast, service):
         assert monotonic() - started >= 5
 
 
-def test_a_body_that_stops_is_answered_after_five_seconds_and_logged(server):
+def chunked(path, *lines):
+    head = "\r\n".join((f"POST {path} HTTP/1.1", "Host: x", CHUNKED, JSON, *lines))
+    return head.encode() + b"\r\n\r\n"
+
+
+def test_a_body_that_stops_is_answered_after_five_seconds_and_logged(server, issuer):
     length = b"Content-Length: 40\r\n\r\n"
     requests = {
         "chunked": ("/secrets", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"),
@@ -146,12 +152,15 @@ def test_a_body_that_stops_is_answered_after_five_seconds_and_logged(server):
         "expected": ("/secrets", b"Expect: 100-continue\r\n" + length),
         "probe": ("/healthz", length),
         "page": ("/docs", length + b"{"),
-        "unknown": ("/nothing", length),
     }
     with ExitStack() as stack:
         clients = {name: stack.enter_context(connect(server)) for name in requests}
         for name, (path, rest) in requests.items():
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: stops-{name}\r\n"
+            method = "POST" if path == "/secrets" else "GET"
+            head = (
+                f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: stops-{name}\r\n"
+                f"Authorization: Bearer {issuer.sign()}\r\n"
+            )
             clients[name].sendall(head.encode() + rest)
         for client in clients.values():
             answers = stack.enter_context(client.makefile("rb")).read()
@@ -188,7 +197,6 @@ def test_a_verification_does_not_wait_for_its_body(server, service, start, rest)
 
 def test_requests_that_stop_delay_nobody(server, service, issuer):
     """Each holds a thread, until it is cut off."""
-    chunked = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     long = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"
     half = b"GET %s HTTP/1.1\r\nHost: x\r\n"
     pair = service.issue(caller(), name="x")
@@ -197,9 +205,9 @@ def test_requests_that_stop_delay_nobody(server, service, issuer):
         with ExitStack() as stack:
             clients = []
             for path in (b"/nope", b"/verify", b"/secrets", b"/healthz") * 5:
-                for head in (chunked, long, half):
+                for head in (chunked(path.decode()), long % path, half % path):
                     clients.append(stack.enter_context(connect(server)))
-                    clients[-1].sendall(head % path)
+                    clients[-1].sendall(head)
             for method, path, headers, body in [
                 ("GET", "/healthz", {}, None),
                 ("GET", "/metrics", {}, None),
@@ -214,9 +222,9 @@ def test_requests_that_stop_delay_nobody(server, service, issuer):
 
 
 @pytest.mark.long
-def test_a_body_that_drips_is_cut_off(server):
+def test_a_body_that_drips_is_cut_off(server, issuer):
     with connect(server) as client:
-        client.sendall(b"POST /secrets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(chunked("/secrets", f"Authorization: Bearer {issuer.sign()}"))
 
         def is_answered_after_another_drop():
             client.sendall(b"1\r\n{\r\n")
@@ -224,6 +232,53 @@ def test_a_body_that_drips_is_cut_off(server):
 
         wait_until(is_answered_after_another_drop)
         assert receive(client).status == 400
+
+
+@pytest.mark.parametrize(("path", "expected"), [("/secrets", 401), ("/nope", 404)])
+def test_the_body_of_a_stranger_is_not_waited_for(server, path, expected):
+    with ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(connect(server))
+            client.sendall(chunked(path) + b"5\r\n{")
+            answer = receive(client)
+            assert (answer.status, answer.getheader("Connection")) == (expected, "close")
+            assert receive(client) is None
+
+
+def test_slow_bodies_beyond_a_short_queue_are_refused_at_once(server, issuer, issued):
+    """The clients send nothing more. Those who hold a thread or wait for one are cut off later."""
+    path = f"/secrets/{issued.secret_id}"
+    token = f"Authorization: Bearer {issuer.sign()}"
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(60)]
+        for client in clients:
+            client.sendall(chunked("/docs").replace(b"POST", b"GET", 1) + b"5\r\n{")
+        refused, _, _ = select.select(clients, [], [], HANG_SECONDS)
+        answer = receive(refused[0])
+        assert (answer.status, answer.getheader("Retry-After")) == (503, "1")
+        with connect(server) as manager:
+            change = chunked(path, token).replace(b"POST", b"PUT", 1)
+            manager.sendall(change + b'20\r\n{"trust_upstream_consent":false}\r\n0\r\n\r\n')
+            assert receive(manager).status == 204
+        for other in ("/docs", "/metrics", "/healthz"):
+            assert server.request("GET", other).status == 200
+        assert {receive(client).status for client in clients if client is not refused[0]} == {
+            400, 503
+        }  # fmt: skip
+
+
+def test_a_unit_with_slow_bodies_keeps_places_for_others(server, issuer):
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(80)]
+        greedy = f"Authorization: Bearer {issuer.sign(unit_id='unit_greedy')}"
+        for client in clients:
+            client.sendall(chunked("/secrets", greedy) + b"5\r\n{")
+        refused, _, _ = select.select(clients, [], [], HANG_SECONDS)
+        assert receive(refused[0]).status == 503
+        with connect(server) as client:
+            client.sendall(chunked("/secrets", f"Authorization: Bearer {issuer.sign()}"))
+            client.sendall(b'c\r\n{"name":"x"}\r\n0\r\n\r\n')
+            assert receive(client).status == 200
 
 
 def test_slow_readers_of_pages_do_not_delay_probes(server):

@@ -232,9 +232,11 @@ def test_a_kept_alive_connection_still_works_after_a_rejected_body(server, issue
         ("Transfer-Encoding: gzip, chunked", b"", 501),
     ],
 )
-@pytest.mark.parametrize("path", ["/secrets", "/verify", "//nothing"])
-def test_a_body_that_is_not_read_closes_the_connection(server, path, line, body, expected):
-    message = f"POST {path} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode() + body
+@pytest.mark.parametrize("path", ["/secrets", "/verify", "/healthz"])
+def test_a_body_that_is_not_read_closes_the_connection(server, issuer, path, line, body, expected):
+    method = "GET" if path == "/healthz" else "POST"
+    token = f"Authorization: Bearer {issuer.sign()}\r\n" if path == "/secrets" else ""
+    message = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{token}{line}\r\n\r\n".encode() + body
     answer = server.send(message, half_close=False)
     assert_problem(answer, expected)
     assert answer.count(b"Connection: close\r\n") == 1

@@ -6,7 +6,7 @@ Import `current_app` and `request` from here: they are Flask's own proxies, with
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from io import BytesIO
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -59,6 +59,8 @@ class Request(flask.Request):
 
         # what is released once the request is answered, such as its slot (app/bulkheads.py)
         self.exit_stack = ExitStack()
+        # to be entered by whoever waits, so that others get the slot meanwhile
+        self.while_waiting: Callable[[], AbstractContextManager[object]] = nullcontext
 
     # Before Python 3.12, functools.cached_property would hold one lock for all requests while a
     # client sends its body.
@@ -66,6 +68,12 @@ class Request(flask.Request):
     def body(self) -> bytes:
         """Return the whole body. Raises HTTPProblem (see `read_body`)."""
         return read_body(self)
+
+    @property
+    def has_unread_body(self) -> bool:
+        """Whether the client sends a body that has not been read to its end."""
+        has_body = bool(self.content_length) or "Transfer-Encoding" in self.headers
+        return has_body and "body" not in vars(self)
 
     @cached_property
     def stream(self) -> IO[bytes]:  # so that Werkzeug's own readers see the body too

@@ -5,6 +5,7 @@ from flask import Flask, Response
 from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.headers import COMMON_HEADERS, is_host
+from app.api.http.input import Blueprint
 from app.api.http.problems import HTTPProblem
 
 # What Werkzeug reads item by item. Several headers of one name are joined.
@@ -20,15 +21,20 @@ def init_app(app: Flask) -> None:
 
 
 def _before() -> None:
-    # First, so that every endpoint rejects a body that breaks the rules, and so that no other
-    # response leaves a body unread, where the next request would be.
-    request.get_data()
     _check_lengths()
     _check_host()
     if "\0" in request.path:
         raise HTTPProblem(problems.NOT_FOUND)  # no path has a NUL, and Postgres rejects it
     if "//" in request.environ["PATH_INFO"]:
         raise HTTPProblem(problems.NOT_FOUND)  # Werkzeug would ignore leading slashes
+    if request.url_rule is not None and not _authenticates_first():
+        request.get_data()  # so that every endpoint rejects a body that breaks the rules
+
+
+def _authenticates_first() -> bool:
+    """Tell whether the view reads the body itself. A stranger's is never waited for."""
+    blueprint = current_app.blueprints.get(request.blueprint or "")
+    return isinstance(blueprint, Blueprint) and blueprint.authenticates_first
 
 
 def _check_lengths() -> None:
@@ -51,6 +57,8 @@ def _after(response: Response) -> Response:
     response.headers["X-Request-Id"] = request.id
     for name, value in COMMON_HEADERS:
         response.headers.setdefault(name, value)
+    if request.has_unread_body:  # the next request would begin behind it
+        response.headers["Connection"] = "close"
     record = request.record
     record.route = request.url_rule.rule if request.url_rule else None
     record.finish(response.status_code, current_app.services.request_durations)

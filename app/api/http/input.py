@@ -74,6 +74,11 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
 
     ARGUMENTS_PARSER = _StrictParser()
 
+    def __init__(self, *args: Any, authenticates_first: bool = False, **kwargs: Any) -> None:
+        """With `authenticates_first`, the views read the body, once they know the caller."""
+        super().__init__(*args, **kwargs)
+        self.authenticates_first = authenticates_first
+
     def arguments(
         self, schema: type[Schema] | Schema, *, location: str = "json", **options: Any
     ) -> Callable[[Any], Any]:
