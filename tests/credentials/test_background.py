@@ -1,5 +1,6 @@
 """The background writer, on real connections: what it records, deletes, and tells the others."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -13,9 +14,10 @@ from app import create_app
 from app.bulkheads import BulkheadFull
 from app.credentials import repository
 from app.credentials.errors import CredentialInUse, InvalidExpiry, LastUseUnknown
+from app.credentials.generator import generate_secret_id
 from tests.conftest import TEMPLATE, client_of, database, empty_rows, execute
 from tests.helpers import caller
-from tests.running_server import wait_until
+from tests.running_server import HANG_SECONDS, wait_until
 
 UNUSED_FOR = 60
 
@@ -332,6 +334,36 @@ def test_callers_are_told_that_another_process_does_not_answer(app_with, issuer,
     assert answer.json["detail"] == "Another process has not recorded its latest uses yet"
     assert answer.headers["Retry-After"] == "1"
     assert member.delete(path).status_code == 204
+
+
+def test_a_conditional_revocation_holds_no_slot_while_it_waits(
+    app_with, issuer, issue, rows, monkeypatch
+):
+    monkeypatch.setattr("app.credentials.background._ANSWER_SECONDS", HANG_SECONDS)
+    [issued] = issue(1)
+    created_long_ago(rows)
+    app = app_with()
+    member = client_of(app, issuer.sign())
+    management = app.services.bulkheads.management.bulkhead
+    other = uuid4()
+    rows.execute("INSERT INTO writers (writer_id) VALUES (%(id)s)", id=other)
+    path = f"/secrets/{issued.secret_id}"
+    with ThreadPoolExecutor(1) as pool:
+        revoking = pool.submit(member.delete, f"{path}?unused_for=60")
+        wait_until(lambda: (management.waiting, management.in_use) == (1, 0))
+        assert client_of(app, issuer.sign()).get(path).status_code == 200
+        assert not revoking.done()
+        rows.execute("DELETE FROM writers WHERE writer_id = %(id)s", id=other)
+        assert revoking.result(HANG_SECONDS).status_code == 204
+    assert (management.waiting, management.in_use) == (0, 0)
+
+
+def test_a_conditional_revocation_of_an_unknown_credential_asks_nobody(app_with, issuer, rows):
+    member = client_of(app_with(), issuer.sign())
+    rows.execute("INSERT INTO writers (writer_id) VALUES (%(id)s)", id=uuid4())
+    unknown = f"/secrets/{generate_secret_id()}?unused_for=60"
+    assert member.delete(unknown).status_code == 404
+    assert rows("SELECT asked FROM writers WHERE asked > 0") == []
 
 
 def test_a_locked_use_prevents_a_conditional_revocation_until_it_is_recorded(
