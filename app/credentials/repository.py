@@ -20,7 +20,7 @@ from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row, scalar_row
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composed
 from psycopg.types.json import Json
 
 from app.credentials.errors import Refusal
@@ -67,6 +67,8 @@ UnitChange = Literal["disabled", "enabled", "revoked"]
 MAX_EVENT_ID = 2**63 - 1  # bigint's
 
 _END_OF_TRAIL = TrailPosition(transaction_id=2**64 - 1, event_id=MAX_EVENT_ID)
+
+_NOTHING = SQL("")
 
 _UNKNOWN_WRITER = WriterState(asked=0, is_asked=False, is_due=True)
 
@@ -939,25 +941,26 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     """Return the unit's events in the window that pass the filter, starting after `after`.
 
     In ascending order, only events that can be followed are shown. So a client that follows the
-    trail never misses an event, however late it is committed. The sub-select is that of
-    `select_events`.
+    trail never misses an event, however late it is committed.
+
+    For one credential, the order and the bounds begin with it, and there is no equality: so only
+    the index of a credential's events is in order. By its statistics, the planner might read the
+    unit's whole trail for a credential that has no events there.
     """
     start, end = window.earlier or START_OF_TRAIL, window.later or _END_OF_TRAIL
     if order == "asc":
-        direction = SQL("ASC")
+        direction, before = SQL("ASC"), SQL("<=")
         start = max(start, after or START_OF_TRAIL)
         end = min(end, window.newest or START_OF_TRAIL)
-        page = SQL("""
-            (transaction_id, event_id) > (%(start)s::xid8, %(start_event_id)s::bigint)
-            AND (transaction_id, event_id) <= (%(end)s::xid8, %(end_event_id)s::bigint)
-        """)
     else:
-        direction = SQL("DESC")
+        direction, before = SQL("DESC"), SQL("<")
         end = min(end, after or _END_OF_TRAIL)
-        page = SQL("""
-            (transaction_id, event_id) > (%(start)s::xid8, %(start_event_id)s::bigint)
-            AND (transaction_id, event_id) < (%(end)s::xid8, %(end_event_id)s::bigint)
-        """)
+    page = _bounds(before)
+    credential_first = _NOTHING.format()
+    if only.secret_id is not None:
+        of_credential = _bounds(before, SQL("secret_id,"), SQL("%(secret_id)s,"))
+        page = SQL("{} AND {}").format(page, of_credential)
+        credential_first = SQL("secret_id {},").format(direction)
     query = SQL("""
         SELECT event_id, event, actor, at, request_id, detail,
                transaction_id::text::bigint AS transaction_id, secret_id,
@@ -978,12 +981,12 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
         WHERE unit_id = %(unit_id)s AND {page}
           AND (%(event)s::text IS NULL OR event = %(event)s)
           AND (%(actor)s::text IS NULL OR actor = %(actor)s)
-          AND (%(secret_id)s::text IS NULL OR secret_id = (SELECT %(secret_id)s::text))
           AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
           AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
-        ORDER BY credential_events.transaction_id {direction}, event_id {direction}
+        ORDER BY {credential_first}
+                 credential_events.transaction_id {direction}, event_id {direction}
         LIMIT %(limit)s
-    """).format(page=page, direction=direction)
+    """).format(page=page, direction=direction, credential_first=credential_first)
     parameters = {
         "unit_id": unit_id,
         **asdict(only),
@@ -995,6 +998,16 @@ def select_unit_events(  # noqa: PLR0913  each is a part of the query
     }
     with connection.cursor(binary=True, row_factory=class_row(UnitEvent)) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def _bounds(before: SQL, column: SQL = _NOTHING, value: SQL = _NOTHING) -> Composed:
+    """Return the condition that the event lies after `start` and before `end`."""
+    return SQL("""
+        ({column} transaction_id, event_id)
+            > ({value} %(start)s::xid8, %(start_event_id)s::bigint)
+        AND ({column} transaction_id, event_id)
+            {before} ({value} %(end)s::xid8, %(end_event_id)s::bigint)
+    """).format(column=column, value=value, before=before)
 
 
 def find_survival(

@@ -296,3 +296,56 @@ def test_a_statement_reads_no_table_whole_and_few_pages(connection, each):
     for statement in connection.statements:
         assert not statement.read_whole & set(TABLES)
         assert statement.pages <= each.pages
+
+
+@pytest.fixture
+def uneven(empty_database):
+    """A trail in which each value of a column has its own end, or no event at all.
+
+    So the planner, who knows only how often a value occurs, expects to find it anywhere.
+    """
+    migrate(empty_database)
+    with closing(psycopg.connect(empty_database, autocommit=True)) as connection:
+        for event, actor in (("updated", "ada"), ("rotated", "bob")):
+            connection.execute(
+                """
+                INSERT INTO credential_events (secret_id, unit_id, event, actor, request_id)
+                SELECT 'sec_1', 'unit_1', %s, %s, 'req' FROM generate_series(1, 40000)
+                """,
+                [event, actor],
+            )
+        connection.execute("VACUUM ANALYZE credential_events")
+    with closing(ExplainingConnection.connect(empty_database)) as connection:
+        psycopg.Cursor(connection).execute("SELECT trail_horizon(), trail_transaction()")
+        yield connection
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize(
+    "only",
+    [
+        {"secret_id": "sec_0"},
+        {"secret_id": "sec_2", "event": "updated"},
+        {"actor": "ada"},
+        {"actor": "bob"},
+        {"actor": "nobody"},
+        {"event": "updated"},
+        {"event": "rotated"},
+        {"event": "revoked"},
+        {"event": "revoked", "actor": "ada"},
+    ],
+    ids=str,
+)
+def test_a_filter_of_an_uneven_trail_reads_few_pages(uneven, order, only):
+    window = repository.find_trail_window(uneven, unit_id="unit_1", since=None, until=None)
+    events = repository.select_unit_events(
+        uneven,
+        unit_id="unit_1",
+        only=EventFilter(**only),
+        order=order,
+        limit=10,
+        after=None,
+        window=window,
+    )
+    assert len(events) in {0, 10}
+    assert uneven.statements[-1].pages < 200
