@@ -70,6 +70,7 @@ DRILLS: list[Drill] = [
     siege.updates,
     siege.lists,
     siege.slow_bodies,
+    siege.a_busy_processor,
     siege_strangers.lost_key_from_one_network,
     siege_strangers.lost_key_from_many_networks,
     siege_strangers.scrapes,

@@ -25,7 +25,10 @@ _ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request, without Host, Content-Type and Content-Length, which `message` adds."""
+    """One HTTP request, without Host, Content-Type and Content-Length, which `message` adds.
+
+    With the header Transfer-Encoding, the body is sent as one chunk.
+    """
 
     method: str
     path: str
@@ -35,10 +38,15 @@ class Request:
     def message(self) -> str:
         """Return the request as it is sent."""
         headers = {"Host": "127.0.0.1", **self.headers}
+        body = self.body or ""
         if self.body is not None:
-            headers |= {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
+            headers["Content-Type"] = "application/json"
+            if "Transfer-Encoding" in headers:
+                body = f"{len(body):x}\r\n{body}\r\n0\r\n\r\n"
+            else:
+                headers["Content-Length"] = str(len(body))
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"{self.method} {self.path} HTTP/1.1\r\n{lines}\r\n{self.body or ''}"
+        return f"{self.method} {self.path} HTTP/1.1\r\n{lines}\r\n{body}"
 
 
 @dataclass(frozen=True)

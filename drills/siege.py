@@ -9,14 +9,25 @@ in a quiet time and beside the attack.
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
 from threading import Event, Thread
 from time import sleep
 from typing import Any
 
 from app.credentials.generator import generate_secret_id
-from drills.bars import HEALTH_MS, Bar, none_of, p99_times_quiet, within_ms
+from drills.bars import (
+    ANSWER_SECONDS,
+    HEALTH_MS,
+    Bar,
+    none_of,
+    p99_times_quiet,
+    within,
+    within_ms,
+)
 from drills.load import Callers, Load, Request, during
 from drills.service import (
     Service,
@@ -37,7 +48,7 @@ _GREEDY = "unit_greedy"
 _OTHER = "unit_other"
 _OTHERS_PAUSE = 0.02
 
-_EVENTS = 1_000_000
+_EVENTS = 200_000
 _FILTERS = (
     "actor=nobody",
     "event=revoked",
@@ -62,7 +73,7 @@ def sleeps(testbed: Testbed) -> list[Bar]:
 
 
 def filters(testbed: Testbed) -> list[Bar]:
-    """One unit filters its trail of a million events with 8 callers, and finds nothing."""
+    """One unit filters its trail of 200,000 events with 8 callers, and finds nothing."""
     with testbed.serve() as service:
         greedy = service.issue(_GREEDY)
         service.database.add_events(_EVENTS, unit_id=_GREEDY, secret_id=greedy.secret_id)
@@ -98,12 +109,45 @@ def lists(testbed: Testbed) -> list[Bar]:
 def slow_bodies(testbed: Testbed) -> list[Bar]:
     """60 connections without credentials send chunked bodies byte by byte."""
     with testbed.serve() as service:
-        return compare(service, lambda: _dripping(service.port, connections=60))
+        manager = service.issue(_OTHER)
+        change = Request(
+            "PUT",
+            f"/secrets/{manager.secret_id}",
+            bearer(manager.token) | {"Transfer-Encoding": "chunked"},
+            json.dumps({"trust_upstream_consent": True}),
+        )
+        others = {
+            "changing": Callers([[change]], _OTHERS_PAUSE),
+            "reading": Callers([[Request("GET", "/docs", {})]], _OTHERS_PAUSE),
+            "scraping": Callers([[Request("GET", "/metrics", {})]], 0.5),
+        }
+        return compare(service, lambda: _dripping(service.port, connections=60), **others)
 
 
-def compare(service: Service, attack: Attack) -> list[Bar]:
-    """Compare what everybody else gets beside the attack with a quiet time before it."""
-    others = everybody_else(service)
+def a_busy_processor(testbed: Testbed) -> list[Bar]:
+    """16 callers issue three times each, beside four programs that keep the processor busy."""
+    calls, callers = 3, 16
+    with testbed.serve() as service, ExitStack() as stack:
+        flood = issuing([service.token(_OTHER)] * callers)
+        flood = replace(flood, requests=[each * calls for each in flood.requests], once=True)
+        for _ in range(4):
+            stack.enter_context(_busy_loop())
+        with Load(service.port, issuing=flood) as load:
+            load.wait_for("issuing")
+    answers = load["issuing"]
+    return [
+        Bar("issues missing", calls * callers - len(answers), 0),
+        none_of("issues not 200", answers.without_status(200), len(answers)),
+        within("slowest issue", answers.slowest, ANSWER_SECONDS),
+    ]
+
+
+def compare(service: Service, attack: Attack, **more: Callers) -> list[Bar]:
+    """Compare what everybody else gets beside the attack with a quiet time before it.
+
+    `more` are further callers, who must be served too.
+    """
+    others = everybody_else(service) | more
     quiet = during(_QUIET_SECONDS, service.port, **others)
     with attack():
         sleep(_WARM_UP_SECONDS)
@@ -117,6 +161,11 @@ def compare(service: Service, attack: Attack) -> list[Bar]:
         p99_times_quiet("/verify p99", quiet["verifying"].p99, verifying.p99),
         none_of("verifications not 200", verifying.without_status(200), len(verifying)),
         within_ms("/healthz", besieged["probing"].slowest, HEALTH_MS, noisy=True),
+        *(
+            none_of(f"{name}: not served", each.without_status(200, 204), len(each))
+            for name, each in ((name, besieged[name]) for name in more)
+        ),
+        *(p99_times_quiet(f"{name}: p99", quiet[name].p99, besieged[name].p99) for name in more),
     ]
 
 
@@ -137,6 +186,17 @@ def everybody_else(service: Service) -> dict[str, Callers]:
         "verifying": verifying(others),
         "probing": probing(),
     }
+
+
+@contextmanager
+def _busy_loop() -> Iterator[None]:
+    """Keep a processor busy."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
