@@ -13,15 +13,14 @@ from gunicorn.workers.gthread import TConn
 from app.bulkheads import Bulkheads
 from app.server.malformed_http import write_unavailable
 
-_MANAGEMENT = re.compile(rb"[A-Z]+ /secrets")
-_VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify")
-_READINESS = re.compile(rb"GET /readyz")
-# Whole and without a body, so that no thread waits for the client.
-_PROBE = re.compile(
-    rb"(?:GET|HEAD) /(healthz|metrics) HTTP/1\.[01]\r\n"
-    rb"(?:(?!content-length|transfer-encoding|expect)[^\r\n]+\r\n)*\r\n",
-    re.IGNORECASE,
+_WHOLE = (  # and without a body, so that no thread waits for the client
+    rb" HTTP/1\.[01]\r\n(?:(?!content-length|transfer-encoding|expect)[^\r\n]+\r\n)*\r\n"
 )
+_PROBE = re.compile(rb"\A(?:GET|HEAD) /healthz" + _WHOLE, re.IGNORECASE)
+_SCRAPE = re.compile(rb"\A(?:GET|HEAD) /metrics" + _WHOLE, re.IGNORECASE)
+_HALF_A_HEAD = re.compile(rb"\A(?!.*\r\n\r\n)", re.DOTALL)
+_VERIFICATION = re.compile(rb"\A(?:(?:GET|HEAD|POST) /verify|GET /readyz)")
+_MANAGEMENT = re.compile(rb"\A[A-Z]+ /secrets")
 # Chunked, or 10,000 bytes and more.
 _LONG_BODY = re.compile(
     rb"\r\n(?:transfer-encoding[ \t]*:|content-length[ \t]*:[ \t]*[0-9]{5})", re.IGNORECASE
@@ -34,8 +33,8 @@ class Pools:
 
     If the guess is wrong, another pool serves the request. While half a head or a long body
     arrives, a thread waits for the client. So such requests have threads of their own and a short
-    queue, beyond which the client gets 503 at once. Verification reads no body, and management only
-    that of a known caller, whose unit has a share of the threads.
+    queue, beyond which the client gets 503 at once. Management reads a body only once it knows the
+    caller, whose unit has a share of its threads.
     """
 
     def __init__(self, bulkheads: Bulkheads) -> None:
@@ -46,6 +45,14 @@ class Pools:
         self._slow = ThreadPoolExecutor(bulkheads.slow_threads, "slow")
         self._slow_places = Semaphore(bulkheads.slow_threads + bulkheads.max_waiting_slow)
         self._others = ThreadPoolExecutor(bulkheads.other_threads, "others")
+        self._kinds = (  # the first pattern that the head matches tells the pool
+            (_PROBE, self._probes),
+            (_SCRAPE, self._scrapes),
+            (_HALF_A_HEAD, self._slow),
+            (_MANAGEMENT, self._management),
+            (_LONG_BODY, self._slow),
+            (_VERIFICATION, self._verification),
+        )
 
     def submit(self, handle: Callable[[TConn], Any], connection: TConn) -> "Future[Any]":
         """Let a thread handle the connection's next request."""
@@ -64,19 +71,9 @@ class Pools:
         return self._verification.submit(function, *arguments)
 
     def _pool_for(self, head: bytes) -> ThreadPoolExecutor:
-        probe = _PROBE.match(head)
-        if probe is not None:
-            return self._scrapes if probe[1] == b"metrics" else self._probes
-        if b"\r\n\r\n" not in head:
-            return self._slow
-        if _VERIFICATION.match(head):
-            return self._verification
-        if _MANAGEMENT.match(head):
-            return self._management
-        if _LONG_BODY.search(head):
-            return self._slow
-        if _READINESS.match(head):
-            return self._verification
+        for pattern, pool in self._kinds:
+            if pattern.search(head):
+                return pool
         return self._others
 
     def shutdown(self, *, wait: bool = True) -> None:

@@ -131,7 +131,8 @@ def test_a_verification_does_not_depend_on_headers_that_it_does_not_read(server,
 
 @pytest.mark.parametrize("path", ["/verify", "/secrets", "/docs"])
 def test_a_chunked_body_has_at_most_256_chunks(server, issuer, path):
-    start = head(issuer, "Transfer-Encoding: chunked", path=path)
+    method = "GET" if path == "/docs" else "POST"
+    start = head(issuer, "Transfer-Encoding: chunked", path=path, method=method)
     usual = status(server.send(start + chunk(b"x") + chunk(b"")))
     assert status(server.send(start + chunk(b"x") * 255 + chunk(b""))) == usual
     answer = server.send(start + chunk(b"x") * 256 + chunk(b""))
