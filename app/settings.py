@@ -3,9 +3,10 @@
 import base64
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from ipaddress import ip_address
 from itertools import combinations
 from pathlib import Path
 from socket import AI_PASSIVE, getaddrinfo
@@ -16,13 +17,14 @@ import environs
 from marshmallow import ValidationError
 from marshmallow.validate import ContainsOnly, Length, Range
 
-from app.database.connection import is_connection_uri
+from app.database.connection import is_connection_uri, unknown_parameters
 from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.identity.keys import InvalidKeys, read_key_file
 
 # Asymmetric signatures only: a service that can check a token must not be able to make one.
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+    "Ed25519", "Ed448",
 )  # fmt: skip
 DEFAULT_ALGORITHMS = ["RS256", "ES256", "EdDSA"]
 WORKER_CLASSES = {  # each value of WORKER_CLASS, with its class for gunicorn
@@ -41,6 +43,12 @@ SECRET_FILES = {
 _DIGEST_KEY_MIN_BYTES = 32
 _SECRET_MAX_BYTES = 16 * 1024
 _NOT_EMPTY = Length(min=1, error="Must not be empty.")
+
+_QUOTES = "\"'`"
+_NEEDS_TLS = (
+    "Must be an https URL: over http, anybody on the way can put their own keys in place of the "
+    "issuer's, and sign tokens. Set JWT_JWKS_ALLOW_HTTP=true if that is impossible in your network."
+)
 
 
 class SettingsError(Exception):
@@ -109,21 +117,20 @@ class Settings(CredentialSettings):
     def from_environment(cls) -> Self:
         """Read the variables. Raises one SettingsError for all that are missing or invalid."""
         env = _environment()
-        jwks_url = env.str("JWT_JWKS_URL", None, validate=_check_http_url)
-        key_file = env.path("JWT_PUBLIC_KEY_FILE", None)
+        jwks_url = env.text("JWT_JWKS_URL", None, validate=_check_http_url)
+        key_file = env.text("JWT_PUBLIC_KEY_FILE", None)
         claims = ClaimPaths(
             unit=env.claim("JWT_UNIT_CLAIM", "unit_id"),
             units=env.claim("JWT_UNITS_CLAIM", "unit_ids"),
             role=env.claim("JWT_ROLE_CLAIM", None),
         )
-        manager_roles = env.list(
-            "JWT_MANAGER_ROLES", None, subcast=str.strip, validate=_check_each_given
-        )
+        manager_roles = env.list("JWT_MANAGER_ROLES", None, subcast=str.strip, validate=_check_each)
         settings = cls(
             **_domain_values(env),
-            jwt_keys=key_file or jwks_url or "",  # exactly one of them: checked below
-            jwt_issuer=env.str("JWT_ISSUER", validate=_NOT_EMPTY),
-            jwt_audience=env.str("JWT_AUDIENCE", validate=_NOT_EMPTY),
+            # exactly one of them: checked below
+            jwt_keys=(jwks_url or "") if key_file is None else Path(key_file),
+            jwt_issuer=env.text("JWT_ISSUER", validate=_NOT_EMPTY),
+            jwt_audience=env.text("JWT_AUDIENCE", validate=_NOT_EMPTY),
             jwt_algorithms=tuple(
                 env.list(
                     "JWT_ALGORITHMS",
@@ -135,13 +142,13 @@ class Settings(CredentialSettings):
             ),
             jwt_claims=claims,
             jwt_manager_roles=frozenset(manager_roles or ()),
-            host=env.str("HOST", "127.0.0.1", validate=[_NOT_EMPTY, _check_host]),
+            host=env.text("HOST", "127.0.0.1", validate=[_NOT_EMPTY, _check_host]),
             port=env.int("PORT", 8000, validate=Range(1, 65535)),
             web_concurrency=env.int(
                 "WEB_CONCURRENCY", os.cpu_count() or 1, validate=Range(1, 1024)
             ),
             threads=env.int("THREADS", 4, validate=Range(1, 1024)),
-            worker_class=env.str("WORKER_CLASS", "fastpath", validate=_check_worker_class),
+            worker_class=env.text("WORKER_CLASS", "fastpath", validate=_check_worker_class),
             verify_failure_limit=env.int("VERIFY_FAILURE_LIMIT", 60, validate=Range(0, 1_000_000)),
             issue_limit=env.int("ISSUE_LIMIT", 60, validate=Range(0, 1_000_000)),
             change_limit=env.int("CHANGE_LIMIT", 300, validate=Range(0, 1_000_000)),
@@ -151,7 +158,12 @@ class Settings(CredentialSettings):
             ),
             log_level=env.log_level_name("LOG_LEVEL", "info"),
         )
-        problems = _key_problems(jwks_url, key_file, settings.jwt_algorithms)
+        sources = ("JWT_JWKS_URL", "JWT_PUBLIC_KEY_FILE")
+        problems = _key_problems(
+            [name for name in sources if env.str(name, None) is not None],
+            settings,
+            allow_http=env.bool("JWT_JWKS_ALLOW_HTTP", False),
+        )
         if (env.str("JWT_ROLE_CLAIM", None) is None) != (
             env.str("JWT_MANAGER_ROLES", None) is None
         ):
@@ -183,6 +195,7 @@ def _environment() -> environs.Env:
     env = environs.Env(eager=False)  # collects problems until `seal` is called
     env.add_parser("secret", _parse_secret)
     env.add_parser("secret_file", _parse_secret_file)
+    env.add_parser("text", _parse_text)
     env.add_parser("claim", _parse_claim)
     env.add_parser("log_level_name", _parse_log_level)
     return env
@@ -246,17 +259,16 @@ def _raise_problems(env: environs.Env, more: dict[str, list[str]]) -> None:
 
 
 def _key_problems(
-    jwks_url: str | None, key_file: Path | None, algorithms: tuple[str, ...]
+    given: list[str], settings: Settings, *, allow_http: bool | None
 ) -> dict[str, list[str]]:
-    either = "JWT_JWKS_URL, JWT_PUBLIC_KEY_FILE"
-    if jwks_url is None and key_file is None:
-        return {either: ["One of them must be set."]}
-    if jwks_url is not None and key_file is not None:
-        return {either: ["Only one of them may be set."]}
-    if key_file is None:
-        return {}
+    if len(given) != 1:
+        problem = "Only one of them may be set." if given else "One of them must be set."
+        return {"JWT_JWKS_URL, JWT_PUBLIC_KEY_FILE": [problem]}
+    keys = settings.jwt_keys
+    if isinstance(keys, str):
+        return {} if allow_http or _is_private(keys) else {"JWT_JWKS_URL": [_NEEDS_TLS]}
     try:
-        read_key_file(key_file, algorithms or DEFAULT_ALGORITHMS)
+        read_key_file(keys, settings.jwt_algorithms or DEFAULT_ALGORITHMS)
     except OSError as error:
         return {"JWT_PUBLIC_KEY_FILE": [f"Cannot be read: {error.strerror}."]}
     except InvalidKeys as error:
@@ -280,14 +292,22 @@ def _claim_problems(claims: ClaimPaths) -> dict[str, list[str]]:
 
 
 def _parse_database_url(url: str) -> str:
-    if not is_connection_uri(url):
-        raise ValidationError("Must be a libpq connection URI (postgresql://…).")
-    return url
+    _parse_text(url)
+    if is_connection_uri(url):
+        return url
+    unknown = unknown_parameters(url)
+    if unknown:
+        raise ValidationError(
+            f"Has parameters that libpq does not know, so remove them: {', '.join(unknown)}."
+        )
+    raise ValidationError("Must be a libpq connection URI (postgresql://…).")
 
 
-def _check_each_given(texts: list[str] | None) -> None:
-    if texts is not None and not (texts and all(texts)):
-        raise ValidationError("Must not be empty.")
+def _check_each(texts: list[str] | None) -> None:
+    if texts is not None:
+        _NOT_EMPTY(texts)
+        for text in texts:
+            _parse_text(text, _NOT_EMPTY)
 
 
 def _check_days(days: int | None) -> None:
@@ -301,9 +321,21 @@ def _check_http_url(url: str | None) -> None:
 
 
 def _parse_storage_url(url: str) -> str:
+    _parse_text(url)
     if url != "memory://" and not _is_url(url, "redis", "rediss"):
         raise ValidationError("Must be memory:// or a redis:// URL.")
     return url
+
+
+def _is_private(url: str) -> bool:
+    """Tell whether nobody else can read or change what is sent from the URL."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname in (None, "localhost"):
+        return True
+    try:
+        return ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_url(text: str, *schemes: str) -> bool:
@@ -328,10 +360,26 @@ def _check_worker_class(name: str) -> None:
         raise ValidationError(f"Must be one of: {', '.join(WORKER_CLASSES)}.")
 
 
+def _parse_text(
+    text: str | None,
+    validate: Callable[[Any], object] | Sequence[Callable[[Any], object]] = (),
+) -> str | None:
+    """Return the text. It must not have what a file or a shell leaves around a value by mistake."""
+    if text is None:
+        return None
+    if text.strip().strip(_QUOTES) != text or not text.isprintable():
+        raise ValidationError(
+            "Must not begin or end with white space or a quote, or contain control characters."
+        )
+    for check in [validate] if callable(validate) else validate:
+        check(text)
+    return text
+
+
 def _parse_claim(text: str | None) -> ClaimPath | None:
     if text is None:
         return None
-    _NOT_EMPTY(text)
+    _parse_text(text, _NOT_EMPTY)
     try:
         return ClaimPath.parse(text)
     except ValueError:

@@ -141,7 +141,118 @@ def test_all_invalid_values_are_named_together(environment):
 def test_a_jwks_url_that_is_not_http_or_https_is_rejected(environment, url):
     environment.delenv("JWT_PUBLIC_KEY_FILE")
     environment.setenv("JWT_JWKS_URL", url)
-    assert problems().startswith("JWT_JWKS_URL: ")
+    assert problems() == "JWT_JWKS_URL: Must be an http or https URL."
+
+
+TEXTS = [
+    "DATABASE_URL", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE",
+    "JWT_UNIT_CLAIM", "JWT_UNITS_CLAIM", "JWT_ROLE_CLAIM", "JWT_MANAGER_ROLES", "HOST",
+    "WORKER_CLASS", "RATELIMIT_STORAGE_URL",
+]  # fmt: skip
+VALID = {
+    "DATABASE_URL": "postgresql://db/credentials",
+    "JWT_JWKS_URL": "https://issuer.example/jwks.json",
+    "JWT_ISSUER": "https://issuer.example",
+    "HOST": "127.0.0.1",
+    "WORKER_CLASS": "gthread",
+    "RATELIMIT_STORAGE_URL": "redis://cache/0",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "\r"), ("", "\n"), ("", "\r\n"), ("", " "), (" ", ""), ("\t", ""), ("\ufeff", ""),
+        ("", "\u200b"), ("", "\u00a0"), ('"', '"'), ("'", "'"), ('"', ""), ("", "'"), ("`", "`"),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_text_has_nothing_around_it(environment, issuer, tmp_path, name, before, after):
+    environment.setenv("JWT_ROLE_CLAIM", "roles")
+    environment.setenv("JWT_MANAGER_ROLES", "manager, owner")
+    value = VALID.get(name, os.environ.get(name, "text"))
+    if name == "JWT_JWKS_URL":
+        environment.delenv("JWT_PUBLIC_KEY_FILE")
+    environment.setenv(name, value)
+    Settings.from_environment()
+    environment.setenv(name, f"{before}{value}{after}")
+    if name == "JWT_MANAGER_ROLES" and not f"{before}{after}".strip():
+        assert Settings.from_environment().jwt_manager_roles == {"manager", "owner"}
+        return
+    expected = "Must not begin or end with white space or a quote, or contain control characters."
+    assert problems() == f"{name}: {expected}"
+
+
+@pytest.mark.parametrize("name", ["PORT", "THREADS", "ISSUE_LIMIT", "BCRYPT_ROUNDS", "LOG_LEVEL"])
+@pytest.mark.parametrize("around", ["{}\r", " {}", '"{}"'])
+def test_other_values_are_read_or_refused_with_something_around_them(environment, name, around):
+    environment.setenv(name, around.format("info" if name == "LOG_LEVEL" else "11"))
+    if name == "LOG_LEVEL" or '"' in around:
+        assert problems().startswith(f"{name}: ")
+    else:
+        assert getattr(Settings.from_environment(), name.lower()) == 11
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("pgbouncer=true", "pgbouncer"),
+        ("schema=public", "schema"),
+        ("sslmode=require&pgbouncer=true&connection_limit=1", "pgbouncer, connection_limit"),
+        ("schema", "schema"),
+        ("prepareThreshold=", "prepareThreshold"),
+    ],
+)
+def test_a_parameter_of_another_client_is_named(environment, query, named):
+    environment.setenv("DATABASE_URL", f"postgresql://app:s3cret@db/credentials?{query}")
+    expected = f"Has parameters that libpq does not know, so remove them: {named}."
+    assert problems() == f"DATABASE_URL: {expected}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:pass?word=x@db:port/credentials",
+        "postgresql://app:1234?secret@db/credentials?s3cret=1",
+        "postgresql://db/credentials?s3cret=1",
+        "mysql://db/credentials?charset=utf8",
+    ],
+)
+def test_what_may_be_a_password_is_not_named(environment, url):
+    environment.setenv("DATABASE_URL", url)
+    expected = "Must be a libpq connection URI (postgresql://…)."
+    assert problems() == f"DATABASE_URL: {expected}"
+
+
+@pytest.mark.parametrize("url", ["http://localhost/x", "http://127.0.0.1:8080/", "http://[::1]/"])
+def test_keys_may_come_over_http_from_this_machine(environment, url):
+    environment.delenv("JWT_PUBLIC_KEY_FILE")
+    environment.setenv("JWT_JWKS_URL", url)
+    assert Settings.from_environment().jwt_keys == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://keycloak:8080/x",
+        "http://10.0.0.5/",
+        "HTTP://id.example.com/",
+        "http://127.0.0.1.example.com/",
+        "http://localhost@id.example.com/",
+        "http://[::ffff:10.0.0.1]/",
+    ],
+)
+def test_keys_come_over_http_from_elsewhere_only_if_that_is_allowed(environment, url):
+    environment.delenv("JWT_PUBLIC_KEY_FILE")
+    environment.setenv("JWT_JWKS_URL", url)
+    assert problems().startswith("JWT_JWKS_URL: Must be an https URL: ")
+    environment.setenv("JWT_JWKS_ALLOW_HTTP", "false")
+    assert problems().startswith("JWT_JWKS_URL: Must be an https URL: ")
+    environment.setenv("JWT_JWKS_ALLOW_HTTP", "true")
+    assert Settings.from_environment().jwt_keys == url
+    environment.setenv("JWT_JWKS_ALLOW_HTTP", "perhaps")
+    assert problems().startswith("JWT_JWKS_ALLOW_HTTP: ")
 
 
 def test_a_url_and_a_file_for_keys_are_rejected_together(environment):

@@ -1,23 +1,26 @@
 """One connection: its parameters, and how long it waits for an answer."""
 
+import re
 import select
 from dataclasses import dataclass, field
 from hashlib import sha256
 from time import monotonic
 from traceback import clear_frames
 from typing import Any, Self, TypeVar
+from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.generators import execute
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import Conninfo, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 2
 CANCEL_SECONDS = 0.4
+_SCHEMES = ("postgresql://", "postgres://")
 IDLE_ANSWER_SECONDS = 1.0  # for the pool's own statements, on a connection that is not lent
 
 # So that a network that drops packets is noticed in seconds, on our side and on the server's: there
@@ -198,7 +201,7 @@ def connection_parameters(
 
 def is_connection_uri(text: str) -> bool:
     """Tell whether libpq accepts the text as a connection URI."""
-    if not text.startswith(("postgresql://", "postgres://")):
+    if not text.startswith(_SCHEMES):
         return False
     try:
         ports = str(conninfo_to_dict(text).get("port", ""))
@@ -206,3 +209,13 @@ def is_connection_uri(text: str) -> bool:
         return False
     # libpq itself checks the ports only when it connects
     return all(not port or port.isdecimal() for port in ports.split(","))
+
+
+def unknown_parameters(uri: str) -> list[str]:
+    """Return the parameters in the URI that libpq does not know: other clients have their own."""
+    if not uri.startswith(_SCHEMES):
+        return []
+    query = uri.rpartition("@")[2].partition("?")[2]  # the password may have a question mark
+    known = {each.keyword.decode() for each in Conninfo.get_defaults()}
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    return [name for name in names if name not in known and re.fullmatch("[A-Za-z_]+", name)]
