@@ -4,7 +4,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from tests.running_server import HANG_SECONDS
 
@@ -14,7 +18,7 @@ class JwksServer:
     body: bytes
     status: int = 200
     requests: int = 0
-    accept: str | None = None  # of the last request
+    content_type: str = "application/json"  # and 406 for a caller who does not accept it
     # the server waits for this event before it answers
     may_answer: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -27,13 +31,17 @@ def serving_keys(body: bytes) -> Iterator[JwksServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            state.accept = self.headers["Accept"]
+            body = state.body
             state.requests += 1
             state.may_answer.wait(HANG_SECONDS)
-            self.send_response(state.status)
-            self.send_header("Content-Length", str(len(state.body)))
+            is_accepted = state.content_type in parse_accept_header(
+                self.headers["Accept"], MIMEAccept
+            )
+            self.send_response(state.status if is_accepted else HTTPStatus.NOT_ACCEPTABLE)
+            self.send_header("Content-Type", state.content_type)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(state.body)
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass

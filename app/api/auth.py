@@ -17,6 +17,7 @@ from app.api.http.problems import HTTPProblem, Problem
 from app.api.openapi.components import ACTIVE_UNIT_COOKIE, problem_response
 from app.bulkheads import MANAGEMENT_SECONDS
 from app.credentials.model import Caller
+from app.identity.key_sources import KeysUnavailable
 from app.identity.tokens import Claims, InvalidToken, TokenExpired
 
 # gunicorn joins several Cookie headers with a comma, so a second activeOu cookie ends up inside the
@@ -133,6 +134,10 @@ def _bearer_token(request: Request) -> str:
 def _verify(token: str, *, request_id: str) -> Claims:
     try:
         return current_app.services.tokens.verify(token)
+    except KeysUnavailable as reason:
+        fields = {"request_id": request_id, "reason": str(reason)}
+        _logger.info("token not checked", extra={"fields": fields})
+        raise
     except InvalidToken as reason:
         fields = {"request_id": request_id, "reason": str(reason)}
         _logger.info("token refused", extra={"fields": fields})

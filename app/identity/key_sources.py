@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
@@ -14,7 +16,7 @@ from app.bulkheads import Bulkhead, BulkheadFull
 from app.identity.keys import (
     InvalidKeys,
     VerificationKey,
-    choose_key,
+    choose_keys,
     parse_jwks,
     read_key_file,
 )
@@ -22,21 +24,33 @@ from app.identity.keys import (
 FETCH_SECONDS = 3.0
 WAIT_SECONDS = 0.75  # for a fetch, if no cached key matches the caller's token
 REFETCH_PAUSE_SECONDS = 30.0
+# So many fetches need no pause between them: somebody may send invented key IDs while the issuer
+# changes its key. On average, there is still only one fetch in each pause.
+EARLY_FETCHES = 5
 LIFESPAN_SECONDS = 300.0
 _MAX_BYTES = 1024 * 1024
+# The first is RFC 7517's own type, without which some providers answer 406. Most send plain JSON.
+_ACCEPT = "application/jwk-set+json, application/json, */*;q=0.5"
 
 _logger = logging.getLogger(__name__)
 
 
 class KeysUnavailable(Exception):
-    """The JWKS URL cannot be reached, and no cached key matches the token."""
+    """No cached key matches the token, and the JWKS URL cannot be asked for a newer one now.
+
+    A later attempt, in `retry_after` seconds, may succeed.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("no cached key matches, and the JWKS URL cannot be asked now")
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
     """How many fetches succeeded and failed so far.
 
-    `age` is in seconds since the last success, or since the start if there was none.
+    `age` is in seconds since the last success, and infinite if there was none.
     """
 
     succeeded: int
@@ -45,7 +59,7 @@ class Fetches:
 
 
 class KeySource(Protocol):
-    """Something that finds the key for a token."""
+    """Something that finds the keys for a token."""
 
     def open(self) -> None:
         """Start keeping the keys up to date. Call it after the fork."""
@@ -53,8 +67,8 @@ class KeySource(Protocol):
     def close(self) -> None:
         """Stop keeping the keys up to date."""
 
-    def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        """Return the only key that the token's header can refer to, or None (see `choose_key`).
+    def find(self, *, key_id: str | None, algorithm: str) -> list[VerificationKey]:
+        """Return the keys that the token's header can refer to (see `choose_keys`).
 
         Raises KeysUnavailable if the key may exist but cannot be fetched now.
         """
@@ -84,8 +98,8 @@ class KeyFile:
     def close(self) -> None:
         """Do nothing: nothing runs in the background."""
 
-    def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        return choose_key(self._keys, key_id, algorithm)
+    def find(self, *, key_id: str | None, algorithm: str) -> list[VerificationKey]:
+        return choose_keys(self._keys, key_id, algorithm)
 
     def fetches(self) -> None:
         """Return None: a file is not fetched."""
@@ -94,9 +108,11 @@ class KeyFile:
 class KeyUrl:
     """Keys from a JWKS URL, which a background thread fetches.
 
-    It fetches them at the start, every five minutes, and for an unknown `kid`, but not within 30 s
-    of the last attempt. While fetches fail, the cached keys stay in use. A caller waits only if no
-    cached key matches, and only with a slot of `waiting`. `clock` returns seconds.
+    It fetches them at the start, every five minutes, and for an unknown `kid`: at most five times
+    in 150 s, and not within 30 s of a failure. The issuer has no such key only if a fetch does not
+    find it that begins after the caller has asked; until then, the key may be new. While fetches
+    fail, the cached keys stay in use. A caller waits only if no cached key matches, and only with a
+    slot of `waiting`. `clock` returns seconds.
     """
 
     def __init__(
@@ -116,10 +132,9 @@ class KeyUrl:
         self._waiting = waiting
         self._keys: list[VerificationKey] = []
         self._changed = Condition()
-        self._attempts = 0
-        self._successes = self._failures = 0
-        self._made_at = clock()
-        self._attempted_at: float | None = None
+        self._attempts: deque[float] = deque(maxlen=EARLY_FETCHES)  # when the latest began
+        self._begun = self._successes = self._failures = 0
+        self._has_failed = False  # the last attempt
         self._fetched_at: float | None = None
         self._is_wanted = True
         self._is_closed = False
@@ -132,31 +147,39 @@ class KeyUrl:
             self._is_closed = True
             self._changed.notify_all()
 
-    def find(self, *, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        key = choose_key(self._keys, key_id, algorithm)
-        if key is None and self._may_fetch():
-            self._await_fetch()
-            key = choose_key(self._keys, key_id, algorithm)
-        if key is None and self._is_failing():
-            raise KeysUnavailable(self._url)
-        return key
+    def find(self, *, key_id: str | None, algorithm: str) -> list[VerificationKey]:
+        def find() -> list[VerificationKey]:
+            return choose_keys(self._keys, key_id, algorithm)
+
+        keys = find()
+        if not keys:
+            is_up_to_date = self._await_fetch(find)
+            keys = find()
+            if not (keys or is_up_to_date):
+                raise KeysUnavailable(self._seconds_until_attempt())
+        return keys
 
     def fetches(self) -> Fetches:
-        since = self._made_at if self._fetched_at is None else self._fetched_at
-        return Fetches(self._successes, self._failures, self._clock() - since)
+        age = inf if self._fetched_at is None else self._clock() - self._fetched_at
+        return Fetches(self._successes, self._failures, age)
 
-    def _await_fetch(self) -> None:
-        """Ask for a fetch, and wait a moment for it to end. Raises KeysUnavailable if none may."""
+    def _await_fetch(self, is_enough: Callable[[], object]) -> bool:
+        """Wait a moment for a fetch that begins from now on, or until something else is enough.
+
+        Return whether such a fetch has succeeded.
+        """
+        until = monotonic() + WAIT_SECONDS
         try:
             with self._waiting, self._changed:
-                if not self._may_fetch():
-                    return  # another fetch has ended in the meantime
-                attempts = self._attempts
-                self._is_wanted = True
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._attempts > attempts, WAIT_SECONDS)
+                begun = self._begun
+                self._changed.wait_for(lambda: self._ended == self._begun, until - monotonic())
+                if not is_enough() and self._may_attempt():
+                    self._is_wanted = True
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._ended > begun, until - monotonic())
+                return self._ended > begun and not self._has_failed
         except BulkheadFull:
-            raise KeysUnavailable(self._url) from None
+            return False
 
     def _keep_fresh(self) -> None:
         while not self._is_closed:
@@ -166,37 +189,51 @@ class KeyUrl:
                 self._changed.wait_for(lambda: self._is_closed or self._is_due(), timeout=1.0)
 
     async def _fetch(self) -> None:
-        self._attempted_at = self._clock()
+        with self._changed:
+            self._attempts.append(self._clock())
+            self._begun += 1
+            self._is_wanted = False
+        failure: Exception | None = None
         try:
-            self._keys = parse_jwks(await _download(self._url), self._algorithms)
-            self._fetched_at = self._clock()
-            self._successes += 1
+            keys = parse_jwks(await _download(self._url), self._algorithms)
         except Exception as error:  # noqa: BLE001  after any error, the next attempt may succeed
-            self._failures += 1
+            failure = error
             _logger.warning("JWKS not fetched: %s %s", type(error).__name__, error)
         with self._changed:
-            self._attempts += 1
-            self._is_wanted = False
+            if failure is None:
+                self._keys = keys
+                self._fetched_at = self._clock()
+                self._successes += 1
+            else:
+                self._failures += 1
+            has_recovered = self._has_failed and failure is None
+            self._has_failed = failure is not None
             self._changed.notify_all()
+        if has_recovered:
+            _logger.info("JWKS fetched again")
+
+    @property
+    def _ended(self) -> int:
+        """How many attempts have ended."""
+        return self._successes + self._failures
 
     def _is_due(self) -> bool:
         is_stale = self._fetched_at is None or self._clock() - self._fetched_at > LIFESPAN_SECONDS
-        return (self._is_wanted or is_stale) and self._may_attempt()
+        return (self._is_wanted or self._has_failed or is_stale) and self._may_attempt()
 
     def _may_attempt(self) -> bool:
-        return (
-            self._attempted_at is None or self._clock() - self._attempted_at > REFETCH_PAUSE_SECONDS
-        )
-
-    def _may_fetch(self) -> bool:
-        """Tell whether a fetch is under way or may start."""
-        return self._is_wanted or self._may_attempt()
-
-    def _is_failing(self) -> bool:
-        """Tell whether the last attempt failed, or none has ended yet."""
-        if self._attempted_at is None or self._fetched_at is None:
+        if not self._attempts or self._clock() - self._attempts[-1] > REFETCH_PAUSE_SECONDS:
             return True
-        return self._fetched_at < self._attempted_at
+        if self._has_failed:
+            return False
+        window = EARLY_FETCHES * REFETCH_PAUSE_SECONDS
+        return len(self._attempts) < EARLY_FETCHES or self._clock() - self._attempts[0] > window
+
+    def _seconds_until_attempt(self) -> int:
+        """Return when to ask again, in seconds."""
+        if self._may_attempt():
+            return 1
+        return 1 + int(self._attempts[-1] + REFETCH_PAUSE_SECONDS - self._clock())
 
 
 async def _download(url: str) -> bytes:
@@ -210,7 +247,7 @@ async def _download(url: str) -> bytes:
     async with (
         asyncio.timeout(FETCH_SECONDS),
         httpx.AsyncClient(verify=ssl.create_default_context(), timeout=FETCH_SECONDS) as client,
-        client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+        client.stream("GET", url, headers={"Accept": _ACCEPT}) as response,
     ):
         if response.status_code != httpx.codes.OK:
             raise OSError(f"HTTP {response.status_code}")

@@ -1,6 +1,7 @@
 """Bearer tokens of people: JSON Web Tokens (RFC 7519), verified as RFC 8725 advises."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
@@ -13,10 +14,11 @@ from jwt.utils import base64url_decode
 from app.identifiers import is_identifier
 from app.identity.claim_paths import ClaimPaths
 from app.identity.key_sources import KeySource
-from app.identity.keys import VerificationKey
+from app.identity.keys import VerificationKey, is_allowed
 
 LEEWAY_SECONDS = 30
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last second that RFC 3339 can express
+_SCOPES = ("scope", "scp")
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
 
 _MAX_REMEMBERED = 1024
@@ -107,8 +109,8 @@ class TokenVerifier:
         checked = self._remembered.get(name)
         if checked is None:
             return None
-        key = self._keys.find(key_id=checked.key_id, algorithm=checked.algorithm)
-        return checked if key is checked.key else None
+        keys = self._suitable(checked.key_id, checked.algorithm)
+        return checked if any(key is checked.key for key in keys) else None
 
     def _remember(self, name: bytes, checked: _CheckedToken) -> None:
         with self._remembering:
@@ -147,13 +149,19 @@ class TokenVerifier:
         return frozenset(_identifier(each, entry) for each in claim or ())
 
     def _roles(self, payload: dict[str, Any]) -> frozenset[str]:
-        """Return the roles in a claim that is a string or a list of strings."""
-        if self._paths.role is None:
+        """Return the roles in a claim that is a string or a list of strings, or missing or null.
+
+        OAuth's scopes are one string with spaces (RFC 6749, 3.3). Any other role may have spaces.
+        """
+        path = self._paths.role
+        if path is None:
             return frozenset()
-        claim = self._paths.role.find(payload, default=[])
-        roles = [claim] if isinstance(claim, str) else claim
+        claim = path.find(payload)
+        roles = [] if claim is None else [claim] if isinstance(claim, str) else claim
         if not isinstance(roles, list) or not all(isinstance(each, str) for each in roles):
-            raise InvalidToken(f"{self._paths.role} is neither a string nor a list of strings")
+            raise InvalidToken(f"{path} is neither a string nor a list of strings")
+        if path.names[-1] in _SCOPES:
+            return frozenset(scope for each in roles for scope in each.split(" ") if scope)
         return frozenset(roles)
 
     def _decode(self, token: str) -> tuple[str, str | None, VerificationKey, dict[str, Any]]:
@@ -163,32 +171,51 @@ class TokenVerifier:
             header = jwt.get_unverified_header(token)
             algorithm = self._check_header(header)
             key_id = header.get("kid")
-            key = self._keys.find(key_id=key_id, algorithm=algorithm)
-            if key is None:
-                raise InvalidToken("no key of the issuer has this key ID and algorithm")
-            payload = jwt.decode(
-                token,
-                key.key,
-                algorithms=[algorithm],
-                issuer=self._issuer,
-                audience=self._audience,
-                options={
-                    "require": ["exp", "iss", "aud", "sub"],
-                    "enforce_minimum_key_length": True,
-                    # checked by us: PyJWT accepts the string "1795651500"
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
-            )
+            keys = self._suitable(key_id, algorithm)
+            key, payload = self._decode_with_any(keys, algorithm, token)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # hostile tokens provoke errors that PyJWT does not wrap
             raise InvalidToken(_reason(error)) from None
         return algorithm, key_id, key, payload
 
+    def _suitable(self, key_id: str | None, algorithm: str) -> list[VerificationKey]:
+        """Return the keys that may have signed the token. Raises InvalidToken if there are none."""
+        keys = self._keys.find(key_id=key_id, algorithm=algorithm)
+        if not keys:
+            raise InvalidToken("no key of the issuer has this key ID and algorithm")
+        if key_id is None and len(keys) > 1:
+            raise InvalidToken("no key ID, and several keys of the issuer suit the algorithm")
+        return keys
+
+    def _decode_with_any(
+        self, keys: list[VerificationKey], algorithm: str, token: str
+    ) -> tuple[VerificationKey, dict[str, Any]]:
+        *others, last = keys
+        for key in others:
+            with suppress(jwt.InvalidSignatureError):
+                return key, self._decode_with(key, algorithm, token)
+        return last, self._decode_with(last, algorithm, token)
+
+    def _decode_with(self, key: VerificationKey, algorithm: str, token: str) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            key.key,
+            algorithms=[algorithm],
+            issuer=self._issuer,
+            audience=self._audience,
+            options={
+                "require": ["exp", "iss", "aud", "sub"],
+                "enforce_minimum_key_length": True,
+                # checked by us: PyJWT accepts the string "1795651500"
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+            },
+        )
+
     def _check_header(self, header: dict[str, Any]) -> str:
         algorithm = header.get("alg")
-        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+        if not isinstance(algorithm, str) or not is_allowed(algorithm, self._algorithms):
             raise InvalidToken("algorithm not allowed")
         kind = header.get("typ", "JWT")
         if not isinstance(kind, str) or kind.lower() not in _TYPES:

@@ -1,3 +1,4 @@
+import json
 import logging
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ from app import create_app
 from tests.conftest import client_of
 from tests.helpers import caller, claims_named
 from tests.jwks_server import serving_keys
+from tests.running_server import wait_until
 
 CHALLENGE = 'Bearer realm="LeadVibe"'
 INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token"'
@@ -195,6 +197,7 @@ def test_a_configured_claim_of_the_wrong_type_is_refused(with_other_names, issue
 def test_the_service_takes_its_keys_from_a_url(app_with, issuer):
     with serving_keys(issuer.jwks()) as jwks:
         by_url = app_with(jwt_keys=jwks.url)
+        wait_until(lambda: by_url.services.keys.fetches().succeeded)
         assert by_url.services.tokens.verify(issuer.sign("ES256")).subject == "ada"
 
 
@@ -205,6 +208,15 @@ def test_the_service_is_unavailable_without_any_key(settings, issuer):
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert answer.json["title"] == "Service Unavailable"
+
+
+def test_a_token_that_cannot_be_checked_is_logged(app_with, issuer, capfd):
+    client = client_of(app_with(jwt_keys="http://127.0.0.1:1/jwks.json"), issuer.sign())
+    assert client.get("/secrets", headers={"X-Request-Id": "req-1"}).status_code == 503
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    (line,) = [each for each in lines if each["message"] == "token not checked"]
+    reason = "no cached key matches, and the JWKS URL cannot be asked now"
+    assert (line["request_id"], line["reason"]) == ("req-1", reason)
 
 
 def test_a_forbidden_request_is_logged_with_its_actor(app, issuer, caplog):

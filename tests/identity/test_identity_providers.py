@@ -36,10 +36,12 @@ class Recipe:
 
 def recipe(title):
     section = re.split(r"^#{2,3} ", PAGE.split(f"# {title}\n")[1], flags=re.MULTILINE)[0]
-    (lines,) = blocks("sh", section)
+    lines = [line for block in blocks("sh", section) for line in block.splitlines()]
     header, payload = blocks("json", section)
+    base = title.removeprefix(MACHINES)
     return Recipe(
-        settings=dict(line.split("=", 1) for line in lines.splitlines()),
+        settings=(recipe(base).settings if base != title else {})
+        | dict(line.split("=", 1) for line in lines),
         header=json.loads(header),
         payload=json.loads(payload),
         code=blocks("javascript", section),
@@ -50,13 +52,35 @@ def blocks(language, section):
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
-PROVIDERS = ["A complete token", "Keycloak", "Auth0", "Entra ID", "Okta"]
+MACHINES = "Machines with "
+PROVIDERS = [
+    "A complete token",
+    *(people := ["Keycloak", "Auth0", "Entra ID", "Okta"]),
+    *(MACHINES + provider for provider in people),
+    "Cognito",
+]
 RECIPES = {title: recipe(title) for title in PROVIDERS}
 
 
 def test_every_recipe_of_the_page_is_tried():
     recipes = PAGE[PAGE.index("## Recipes") : PAGE.index("## When a token is refused")]
     assert re.findall("^### (.*)$", recipes, re.MULTILINE) == PROVIDERS[1:]
+
+
+def test_a_token_of_cognito_without_its_trigger_is_refused_for_its_audience(issuer, tmp_path):
+    (tmp_path / "jwks.json").write_bytes(issuer.jwks())
+    cognito = RECIPES["Cognito"]
+    verifier = TokenVerifier(
+        KeyFile(tmp_path / "jwks.json", ["RS256"]),
+        algorithms=["RS256"],
+        issuer=cognito.settings["JWT_ISSUER"],
+        audience=cognito.settings["JWT_AUDIENCE"],
+        claims=claims_named(),
+    )
+    payload = {name: value for name, value in cognito.payload.items() if name != "aud"}
+    token = jwt.encode(payload, issuer.keys["RS256"], "RS256", headers={"kid": "RS256"})
+    with pytest.raises(InvalidToken, match="the claim aud is missing"):
+        verifier.verify(token)
 
 
 @pytest.fixture(scope="module", params=PROVIDERS)
@@ -136,25 +160,44 @@ def test_the_cookie_chooses_among_the_units_of_the_recipe(provider, recipe_app, 
         assert answer.json["unit_id"] == unit
 
 
-def test_the_action_for_auth0_sets_the_claims_of_the_payload():
+@pytest.mark.parametrize(
+    ("title", "handler"),
+    [("Auth0", "onExecutePostLogin"), ("Machines with Auth0", "onExecuteCredentialsExchange")],
+)
+def test_the_action_for_auth0_sets_the_claims_of_the_payload(title, handler):
     require("node", install="apt-get install nodejs")
-    auth0 = RECIPES["Auth0"]
+    auth0 = RECIPES[title]
     (action,) = auth0.code
     own = {name: value for name, value in auth0.payload.items() if name.startswith("https:")}
     event = {
         "resource_server": {"identifier": auth0.settings["JWT_AUDIENCE"]},
         "user": {"app_metadata": {"unit_id": UNIT, "unit_ids": ["unit_emea", "unit_apac"]}},
         "authorization": {"roles": [auth0.settings["JWT_MANAGER_ROLES"]]},
+        "client": {"metadata": {"unit_id": UNIT, "role": auth0.settings["JWT_MANAGER_ROLES"]}},
     }
     script = f"""
         {action}
         const claims = {{}};
         const accessToken = {{ setCustomClaim: (name, value) => {{ claims[name] = value; }} }};
-        exports.onExecutePostLogin({json.dumps(event)}, {{ accessToken }})
+        exports.{handler}({json.dumps(event)}, {{ accessToken }})
           .then(() => console.log(JSON.stringify(claims)));
     """
     command = [shutil.which("node"), "--input-type=commonjs", "--eval", script]
     assert json.loads(subprocess.check_output(command)) == own
+
+
+def test_the_trigger_for_cognito_adds_the_claims_that_are_missing():
+    require("node", install="apt-get install nodejs")
+    cognito = RECIPES["Cognito"]
+    (trigger,) = cognito.code
+    event = {"callerContext": {"clientId": cognito.payload["client_id"]}, "response": {}}
+    script = f"{trigger}; console.log(JSON.stringify(await handler({json.dumps(event)})));"
+    command = [shutil.which("node"), "--input-type=module", "--eval", script]
+    response = json.loads(subprocess.check_output(command))["response"]
+    added = response["claimsAndScopeOverrideDetails"]["accessTokenGeneration"]
+    assert added == {
+        "claimsToAddOrOverride": {name: cognito.payload[name] for name in ("aud", "unit_id")}
+    }
 
 
 # When a token is refused
@@ -171,6 +214,9 @@ REFUSED = {
     "unexpected typ": lambda issuer: issuer.sign(headers={"typ": "logout+jwt"}),
     "no key of the issuer has this key ID and algorithm": lambda issuer: issuer.sign(
         headers={"kid": "another"}
+    ),
+    "no key ID, and several keys of the issuer suit the algorithm": lambda issuer: issuer.sign(
+        "RS256", headers={"kid": None}
     ),
     "the signature is not by the issuer's key": lambda _: Issuer().sign(),
     "wrong issuer": claims(iss=f"{ISSUER}/"),
@@ -212,7 +258,8 @@ def test_the_page_explains_every_refusal_reason():
 @pytest.mark.parametrize("reason", REFUSED)
 def test_a_token_is_refused_for_the_stated_reason(issuer, tmp_path, reason):
     algorithms = ["RS256", "EdDSA"]
-    (tmp_path / "jwks.json").write_bytes(issuer.jwks())
+    entries = [issuer.jwk("RS256"), issuer.jwk("EdDSA"), Issuer().jwk("RS256") | {"kid": "second"}]
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": entries}))
     verifier = TokenVerifier(
         KeyFile(tmp_path / "jwks.json", algorithms),
         algorithms=algorithms,

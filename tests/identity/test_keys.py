@@ -1,5 +1,6 @@
 import contextlib
 import json
+import math
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +8,14 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
 )
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from app.bulkheads import Bulkhead
 from app.identity import key_sources
@@ -82,7 +83,13 @@ def source(jwks_server, clock):
 
 
 def find(source, name="RS256"):
-    return source.find(key_id=name, algorithm=name)
+    """Return the only key for the token's header, or None."""
+    return only(source.find(key_id=name, algorithm=name))
+
+
+def only(keys):
+    (key,) = keys or [None]
+    return key
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -164,6 +171,64 @@ def test_a_jwks_entry_for_another_use_is_ignored(issuer, change):
     assert [key.key_id for key in parse_jwks(jwks_of(other, valid), ALGORITHMS)] == ["ES256"]
 
 
+MEMBERS = ["alg", "use", "key_ops", "kid", "d", "x5c", "x5t", "x5u", "k", "p", "oth"]
+
+
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_member_of_a_jwk_without_a_value_counts_as_missing(issuer, algorithm, member, value):
+    entry = issuer.jwk(algorithm)
+    entry.pop("key_ops", None)
+    expected = parse_jwks(jwks_of({**entry, "kid": None} if member == "kid" else entry), ALGORITHMS)
+    assert parse_jwks(jwks_of({**entry, member: value}, entry), ALGORITHMS)[0] == expected[0]
+
+
+def test_a_jwks_may_have_every_unset_member_and_odd_entries(issuer):
+    """.NET writes all members of its class, with empty lists too."""
+    unset = dict.fromkeys(["alg", "crv", "d", "dp", "dq", "k", "p", "q", "qi", "use", "x", "y"])
+    entry = unset | {"key_ops": [], "oth": None, "x5c": []} | issuer.jwk("RS256")
+    odd = [None, 5, [], {}, "x", {"kty": None}, {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"}]
+    odd += [{"kty": "OKP", "crv": "X25519", "x": "AA"}, {"kty": "RSA", "alg": "none"}]
+    odd += [{"kty": "OKP", "crv": curve, "x": "AA"} for curve in ("none", None, [], "HS256")]
+    (key,) = parse_jwks(jwks_of(*odd, entry | {"key_ops": []}), ALGORITHMS)
+    assert key.key_id == "RS256"
+
+
+@pytest.mark.parametrize("value", ["AA", 0, [], {}, False])
+def test_one_private_key_makes_the_whole_jwks_invalid(issuer, value):
+    with pytest.raises(InvalidKeys, match=r"^contains a private key$"):
+        parse_jwks(jwks_of(issuer.jwk("RS256"), issuer.jwk("ES256") | {"d": value}), ALGORITHMS)
+
+
+ED25519, ED448 = ed25519.Ed25519PrivateKey.generate(), ed448.Ed448PrivateKey.generate()
+
+
+@pytest.mark.parametrize("private", [ED25519, ED448])
+@pytest.mark.parametrize("stated", [None, "EdDSA", "curve"])
+@pytest.mark.parametrize("allowed", ["EdDSA", "curve"])
+def test_a_key_of_eddsa_may_state_its_curve_as_its_algorithm(private, stated, allowed):
+    entry = OKPAlgorithm.to_jwk(private.public_key(), as_dict=True)
+    curve = entry["crv"]
+    (key,) = parse_jwks(
+        jwks_of(entry | {"alg": curve if stated == "curve" else stated}),
+        [curve if allowed == "curve" else allowed],
+    )
+    assert key.verifies(curve)
+    assert key.verifies("EdDSA") == (allowed == "EdDSA")
+    assert not key.verifies("Ed448" if curve == "Ed25519" else "Ed25519")
+
+
+@pytest.mark.parametrize(
+    ("private", "other"), [(ED25519, "Ed448"), (ED448, "Ed25519"), (ED25519, "ES256")]
+)
+def test_a_key_on_one_curve_is_not_usable_for_another(private, other):
+    entry = OKPAlgorithm.to_jwk(private.public_key(), as_dict=True)
+    for stated in (None, "EdDSA", other):
+        with pytest.raises(InvalidKeys, match=NOT_USABLE):
+            parse_jwks(jwks_of(entry | {"alg": stated}), [other])
+
+
 def test_a_key_that_is_too_short_is_ignored(issuer):
     short = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()
     entry = {"kid": "short"} | RSAAlgorithm.to_jwk(short, as_dict=True)
@@ -197,8 +262,8 @@ def test_a_key_with_a_matching_key_id_is_preferred_to_one_without(issuer, tmp_pa
     path = tmp_path / "jwks.json"
     path.write_bytes(jwks_of(nameless, other | {"kid": "a"}))
     source = KeyFile(path, ALGORITHMS)
-    assert source.find(key_id="a", algorithm="RS256").key_id == "a"
-    assert source.find(key_id="b", algorithm="RS256").key_id is None
+    assert only(source.find(key_id="a", algorithm="RS256")).key_id == "a"
+    assert only(source.find(key_id="b", algorithm="RS256")).key_id is None
 
 
 @pytest.mark.parametrize("key_id", [5, None, ["RS256"], {}])
@@ -213,17 +278,21 @@ def test_a_key_that_is_listed_twice_counts_once(issuer, tmp_path):
     assert KeyFile(path, ALGORITHMS).find(key_id="ES256", algorithm="ES256")
 
 
-def test_without_a_key_id_two_matching_keys_are_ambiguous(issuer, tmp_path):
+@pytest.mark.parametrize("key_id", [None, "ES256"])
+def test_a_token_can_refer_to_every_key_with_its_key_id_and_without_one_to_all(
+    issuer, tmp_path, key_id
+):
     path = tmp_path / "jwks.json"
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
-    path.write_bytes(jwks_of(issuer.jwk("ES256"), ECAlgorithm.to_jwk(other, as_dict=True)))
-    assert KeyFile(path, ALGORITHMS).find(key_id=None, algorithm="ES256") is None
+    path.write_bytes(
+        jwks_of(issuer.jwk("ES256"), {"kid": key_id} | ECAlgorithm.to_jwk(other, as_dict=True))
+    )
+    assert len(KeyFile(path, ALGORITHMS).find(key_id=key_id, algorithm="ES256")) == 2
 
 
 def test_the_url_is_fetched_once_for_many_tokens(source, jwks_server):
     assert all(find(source) for _ in range(5))
     assert jwks_server.requests == 1
-    assert jwks_server.accept == "application/json"
 
 
 def test_the_url_is_not_fetched_again_within_five_minutes(source, jwks_server, clock):
@@ -244,11 +313,103 @@ def test_an_unknown_key_id_causes_another_fetch(source, jwks_server, issuer, clo
     assert jwks_server.requests == 2
 
 
-def test_unknown_key_ids_cause_at_most_one_fetch_in_30_seconds(source, jwks_server, clock):
-    assert find(source, "unknown 1") is None
-    clock.now += 30
-    assert find(source, "unknown 2") is None
-    assert jwks_server.requests == 1
+def answers_of_a_flood(source):
+    """Ask for twenty invented key IDs. Return which of them the issuer certainly does not have."""
+    answers = []
+    for number in range(20):
+        try:
+            answers.append(find(source, f"invented {number}"))
+        except KeysUnavailable:
+            answers.append("unavailable")
+    return answers
+
+
+def test_invented_key_ids_cause_at_most_five_fetches_at_once_and_one_in_30_seconds(
+    source, jwks_server, clock
+):
+    find(source)
+    assert answers_of_a_flood(source) == [None] * 4 + ["unavailable"] * 16
+    assert jwks_server.requests == 5
+    for fetches in range(6, 16):
+        clock.now += 29
+        assert answers_of_a_flood(source) == ["unavailable"] * 20
+        clock.now += 1.001
+        assert answers_of_a_flood(source) == [None] + ["unavailable"] * 19
+        assert jwks_server.requests == fetches
+
+
+def test_a_new_key_is_found_at_once_while_somebody_invents_a_few_key_ids(
+    source, jwks_server, issuer
+):
+    for number in range(2):
+        assert find(source, f"invented {number}") is None
+    jwks_server.body = issuer.jwks("ES256")
+    assert find(source, "ES256").key_id == "ES256"
+
+
+def test_a_new_key_is_never_unknown_while_somebody_floods(source, jwks_server, issuer, clock):
+    answers_of_a_flood(source)
+    jwks_server.body = issuer.jwks("ES256")
+    for waited in range(1, 31):
+        with pytest.raises(KeysUnavailable) as error:
+            find(source, "ES256")
+        assert waited + error.value.retry_after == 32  # a moment after the pause
+        answers_of_a_flood(source)
+        clock.now += 1
+    clock.now += 1
+    answers_of_a_flood(source)
+    assert find(source, "ES256").key_id == "ES256"
+
+
+def test_an_answer_that_was_asked_for_earlier_does_not_prove_that_a_key_is_unknown(
+    jwks_server, issuer
+):
+    bulkhead = Bulkhead(2, max_wait=0, max_waiting=0)
+    with fetching_from(jwks_server.url, bulkhead) as source, ThreadPoolExecutor(2) as pool:
+        find(source)
+        jwks_server.may_answer.clear()
+        pool.submit(find, source, "invented")
+        wait_until(lambda: jwks_server.requests == 2)  # it will get the keys as they were
+        jwks_server.body = issuer.jwks("ES256")
+        finding = pool.submit(find, source, "ES256")
+        wait_until(lambda: bulkhead.in_use == 2)
+        jwks_server.may_answer.set()
+        assert finding.result(HANG_SECONDS).key_id == "ES256"
+
+
+def test_the_url_is_fetched_again_every_30_seconds_after_a_failure(
+    source, jwks_server, clock, caplog
+):
+    caplog.set_level("INFO", "app.identity.key_sources")
+    find(source)
+    jwks_server.status = 500
+    clock.now += 31
+    with pytest.raises(KeysUnavailable):
+        find(source, "ES256")
+    clock.now += 31
+    wait_until(lambda: jwks_server.requests == 3)  # nobody has asked
+    jwks_server.status = 200
+    clock.now += 31
+    wait_until(lambda: caplog.messages[-1] == "JWKS fetched again")
+    failure = "JWKS not fetched: OSError HTTP 500"
+    assert caplog.messages == [failure, failure, "JWKS fetched again"]
+
+
+def test_the_keys_have_no_age_until_they_have_been_fetched(source, jwks_server, clock):
+    with fetching_from("http://127.0.0.1:1/x") as never, pytest.raises(KeysUnavailable):
+        find(never)
+    assert never.fetches().age == math.inf
+    find(source)
+    clock.now += 7
+    assert source.fetches().age == 7
+
+
+@pytest.mark.parametrize("served", ["application/jwk-set+json", "application/json", "text/plain"])
+def test_a_provider_may_insist_on_the_type_that_it_serves(issuer, served):
+    with serving_keys(issuer.jwks("RS256")) as server:
+        server.content_type = served
+        with fetching_from(server.url) as source:
+            assert find(source)
 
 
 def test_a_key_that_the_url_no_longer_lists_is_forgotten_within_five_minutes(
@@ -467,7 +628,7 @@ def test_a_new_key_file_is_read_when_a_process_starts(issuer, tmp_path):
     path.write_bytes(issuer.pem("EdDSA"))
     source.open()
     assert source.find(key_id=None, algorithm="EdDSA")
-    assert source.find(key_id=None, algorithm="ES256") is None
+    assert not source.find(key_id=None, algorithm="ES256")
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])

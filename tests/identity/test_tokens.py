@@ -5,14 +5,15 @@ from time import time
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, rsa
+from jwt.algorithms import OKPAlgorithm
 from jwt.utils import base64url_encode
 
 from app.identity import tokens
 from app.identity.key_sources import KeyFile
 from app.identity.tokens import Claims, InvalidToken, TokenExpired, TokenVerifier
 from tests.helpers import claims_named, typo_of
-from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, valid_claims
+from tests.issuer import ALGORITHMS, AUDIENCE, ISSUER, Issuer, valid_claims
 
 
 @pytest.fixture
@@ -110,6 +111,65 @@ def test_a_key_id_of_the_wrong_type_is_rejected(verifier, key_id):
 
 def test_a_token_without_a_key_id_is_valid_if_only_one_key_fits(verifier, issuer):
     assert verifier.verify(issuer.sign(headers={"kid": None})).subject == "ada"
+
+
+# Several keys, and names of curves
+
+
+def verifier_of(entries, algorithms, tmp_path):
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": entries}))
+    return TokenVerifier(
+        KeyFile(tmp_path / "jwks.json", algorithms),
+        algorithms=algorithms,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        claims=claims_named(),
+    )
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_each_of_several_keys_with_one_key_id_is_tried(tmp_path, position):
+    issuers = [Issuer() for _ in range(3)]
+    verifier = verifier_of([each.jwk("EdDSA") for each in issuers], ALGORITHMS, tmp_path)
+    assert verifier.verify(issuers[position].sign()).subject == "ada"
+    with pytest.raises(InvalidToken, match="wrong audience"):
+        verifier.verify(issuers[position].sign(aud="another"))
+    with pytest.raises(InvalidToken, match="the signature is not by the issuer's key"):
+        verifier.verify(Issuer().sign())
+
+
+def test_a_token_without_a_key_id_is_rejected_if_several_keys_fit(tmp_path):
+    issuers = [Issuer(), Issuer()]
+    verifier = verifier_of([each.jwk("EdDSA") for each in issuers], ALGORITHMS, tmp_path)
+    with pytest.raises(InvalidToken, match="no key ID, and several keys of the issuer suit"):
+        verifier.verify(issuers[0].sign(headers={"kid": None}))
+
+
+CURVES = {"Ed25519": ed25519.Ed25519PrivateKey, "Ed448": ed448.Ed448PrivateKey}
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("named", ["EdDSA", "curve"])
+@pytest.mark.parametrize("allowed", [["RS256", "EdDSA"], ["curve"], ["EdDSA", "curve"]])
+def test_a_token_may_name_the_curve_of_eddsa(tmp_path, curve, named, allowed):
+    allowed = [curve if each == "curve" else each for each in allowed]
+    algorithm = curve if named == "curve" else named
+    private = CURVES[curve].generate()
+    entry = OKPAlgorithm.to_jwk(private.public_key(), as_dict=True) | {"alg": algorithm}
+    verifier = verifier_of([entry], allowed, tmp_path)
+    token = jwt.encode(valid_claims(), private, algorithm)
+    if algorithm in allowed or "EdDSA" in allowed:
+        assert verifier.verify(token).subject == "ada"
+    else:
+        with pytest.raises(InvalidToken, match="algorithm not allowed"):
+            verifier.verify(token)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_a_curve_is_allowed_only_with_eddsa_or_by_its_name(issuer, tmp_path, curve):
+    verifier = verifier_of([issuer.jwk("ES256")], ["RS256", "ES256"], tmp_path)
+    with pytest.raises(InvalidToken, match="algorithm not allowed"):
+        verifier.verify(jwt.encode(valid_claims(), CURVES[curve].generate(), curve))
 
 
 @pytest.mark.parametrize("claim", ["exp", "iss", "aud", "sub"])
@@ -253,6 +313,49 @@ def test_a_claim_that_is_not_where_it_should_be_counts_as_missing(verifier_with,
     )
 
 
+@pytest.mark.parametrize("name", ["scope", "scp", "/realm/scope", "/realm/scp"])
+@pytest.mark.parametrize(
+    ("value", "roles"),
+    [
+        ("openid credentials:write", {"openid", "credentials:write"}),
+        ("credentials:write", {"credentials:write"}),
+        ("  a  b ", {"a", "b"}),
+        (["openid", "credentials:write"], {"openid", "credentials:write"}),
+        (["openid credentials:write"], {"openid", "credentials:write"}),
+        ("a\u00a0b", {"a\u00a0b"}),
+        ("", set()),
+        ([], set()),
+        (None, set()),
+    ],
+)
+def test_scopes_are_separated_by_spaces(verifier_with, issuer, name, value, roles):
+    claims = {name: value}
+    if name.startswith("/"):
+        claims = {"realm": {name.removeprefix("/realm/"): value}}
+    assert verifier_with(role=name).verify(issuer.sign(**claims)).roles == roles
+
+
+@pytest.mark.parametrize("value", [5, True, {}, {"a": 1}, ["a", 5], ["a", None]])
+def test_a_scope_that_is_not_text_is_rejected(verifier_with, issuer, value):
+    with pytest.raises(InvalidToken, match="scope is neither a string nor a list of strings"):
+        verifier_with(role="scope").verify(issuer.sign(scope=value))
+
+
+@pytest.mark.parametrize(
+    "name", ["roles", "scopes", "SCOPE", "https://example.com/scope", "/scope/roles"]
+)
+def test_a_role_may_have_spaces(verifier_with, issuer, name):
+    role = "Credential Admin"
+    claims = {"scope": {"roles": role}} if name.startswith("/") else {name: role}
+    assert verifier_with(role=name).verify(issuer.sign(**claims)).roles == {role}
+
+
+@pytest.mark.parametrize("value", [None, [], ""])
+def test_a_role_claim_without_a_role_counts_as_missing(verifier_with, issuer, value):
+    roles = verifier_with(role="roles").verify(issuer.sign(roles=value)).roles
+    assert not roles - {""}
+
+
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
@@ -266,7 +369,7 @@ def test_a_claim_that_is_not_where_it_should_be_counts_as_missing(verifier_with,
             "an entry of /leadvibe/units is not a string of 1-255 valid characters",
         ),
         (
-            {"realm_access": {"roles": None}},
+            {"realm_access": {"roles": {"manager": True}}},
             "/realm_access/roles is neither a string nor a list of strings",
         ),
         ({"sub": "a\nb"}, "sub is not a string of 1-255 valid characters"),
@@ -460,7 +563,7 @@ def test_a_remembered_token_without_a_key_id_ends_when_it_becomes_ambiguous(
     jwk = jwt.algorithms.OKPAlgorithm.to_jwk(other, as_dict=True)
     (tmp_path / "keys.json").write_text(json.dumps({"keys": [issuer.jwk("EdDSA"), jwk]}))
     keys.open()
-    with pytest.raises(InvalidToken, match="no key of the issuer"):
+    with pytest.raises(InvalidToken, match="several keys of the issuer"):
         remembering.verify(token)
 
 

@@ -523,6 +523,13 @@ UNAVAILABLE = _problem(
     retry=_AFTER,
     headers=_retry_after(RETRY_AFTER_SECONDS),
 )
+
+
+def unavailable_for(seconds: int) -> Problem:
+    """Return the problem of what may be available again after so many seconds."""
+    return replace(UNAVAILABLE, headers=_retry_after(seconds))
+
+
 LAST_USE_UNKNOWN = Problem(
     UNAVAILABLE.type,
     "Another process has not recorded its latest uses yet",
@@ -579,7 +586,7 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem | Callable[[Any], Problem]] = {
     errors.IdempotencyKeyReused: IDEMPOTENCY_KEY_REUSED,
     BulkheadFull: UNAVAILABLE,
     DatabaseUnavailable: UNAVAILABLE,
-    KeysUnavailable: UNAVAILABLE,
+    KeysUnavailable: lambda error: unavailable_for(error.retry_after),
 }
 
 
