@@ -12,10 +12,17 @@ from app.api.openapi import examples
 from app.api.openapi.components import problem_response
 from app.api.schemas.health import HealthSchema
 from app.bulkheads import BulkheadFull
+from app.database.connection import require_utf8
 from app.database.schema import is_migrated
 from app.metrics.series import CONTENT_TYPE
 
-_NOT_READY = problem_response(unavailable=problems.UNAVAILABLE, not_migrated=problems.NOT_READY)
+_NOT_READY = problem_response(
+    unavailable=problems.UNAVAILABLE,
+    not_migrated=problems.NOT_READY,
+    unsuitable=problems.unsuitable_database(
+        "The encoding of the database is LATIN1, and must be UTF8"
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ def readyz() -> Health:
     services.database.raise_if_down()
     try:
         with services.database.connection_for(services.bulkheads.verification) as connection:
+            require_utf8(connection)
             if not is_migrated(connection):
                 raise HTTPProblem(problems.NOT_READY)
     except BulkheadFull:

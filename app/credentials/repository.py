@@ -23,6 +23,7 @@ from psycopg.rows import TupleRow, class_row, scalar_row
 from psycopg.sql import SQL, Composed
 from psycopg.types.json import Json
 
+from app.credentials.cases import pattern_in_any_case
 from app.credentials.errors import Refusal
 from app.credentials.model import (
     START_OF_TRAIL,
@@ -176,7 +177,7 @@ _LISTED = """
 # read the client secrets of all units.
 _CONDITIONS = {
     "client_id": "client_id = {value}",
-    "name": "name ILIKE {value}",
+    "name": "name ~ {value}",
     "enabled": "(disabled_at IS NULL) = {value}::boolean",
     "expiring_before": """0 = (
           SELECT count(*) FROM client_secrets
@@ -211,7 +212,7 @@ def select_credentials(
     """Return the unit's credentials that pass the filter, newest first, starting after `after`."""
     values = {name: value for name, value in asdict(only).items() if value is not None}
     if only.name is not None:
-        values["name"] = _like_pattern(only.name)
+        values["name"] = pattern_in_any_case(only.name)
     rows = connection.select(
         _list_of(tuple(values)),
         unit_id,
@@ -1207,12 +1208,6 @@ def find_time(connection: Connection[TupleRow]) -> datetime:
     time: datetime
     [(time,)] = connection.execute("SELECT clock_timestamp()").fetchall()
     return time.astimezone(UTC)
-
-
-def _like_pattern(text: str) -> str:
-    """Return the LIKE pattern of every text that contains this one."""
-    escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-    return f"%{escaped}%"
 
 
 def _stored_secret(  # noqa: PLR0913, PLR0917  each is a column

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
@@ -17,6 +18,8 @@ from psycopg.generators import execute
 from psycopg.pq import Conninfo, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
+
+from app.database.errors import UnsuitableDatabase
 
 CONNECT_SECONDS = 2
 CANCEL_SECONDS = 0.4
@@ -31,6 +34,22 @@ _SERVER_TCP = " ".join(
     f"-c tcp_{name}={value}"
     for name, value in {**_TCP, "user_timeout": _TCP_USER_TIMEOUT_MS}.items()
 )
+
+# What our SQL relies on, whatever the server, the database or the role sets by default.
+_ASSUMED = (
+    "-c default_transaction_isolation=read\\ committed -c standard_conforming_strings=on "
+    "-c DateStyle=ISO -c client_min_messages=warning -c idle_session_timeout=0"
+)
+# Those of them that a variable of the environment (PGDATESTYLE) or a pooler may override, and the
+# start of what the server then reports. PgBouncer remembers them for each of its clients, so here
+# SET is safe.
+_REPORTED = {"DateStyle": "ISO", "standard_conforming_strings": "on"}
+
+# For the commit of the transaction. By default it may be off, or not wait for the standby.
+DURABLE = """
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+        WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)
+"""
 
 _T = TypeVar("_T")
 
@@ -52,8 +71,8 @@ class PreparedSelect:
 
 
 # A commit that wrote something waits for the synchronous standby. This writes an empty message.
-_AWAIT_STANDBY = PreparedSelect("""
-    SELECT pg_logical_emit_message(true, 'leadvibe', '')
+_AWAIT_STANDBY = PreparedSelect(f"""
+    SELECT {DURABLE}, pg_logical_emit_message(true, 'leadvibe', '')
     WHERE current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
 """)
 
@@ -87,13 +106,22 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     def connect(cls, *args: Any, **kwargs: Any) -> Self:
         """Connect. An attempt that fails is closed before the error is raised."""
         try:
-            return super().connect(*args, **kwargs)
+            connection = super().connect(*args, **kwargs)
         except psycopg.Error as error:
             # psycopg does not close an attempt that timed out, and its error and its stack frame
             # refer to each other. So the socket would stay open until Python's garbage collector
             # runs, and a frozen server would make a session of it when it wakes up.
             clear_frames(error.__traceback__)
             raise
+        try:
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
+            for name, value in _REPORTED.items():
+                if not (connection.info.parameter_status(name) or "").startswith(value):
+                    connection.execute(f"SET {name} = {value}")
+        except psycopg.Error:
+            connection.close()
+            raise
+        return connection
 
     def select(self, statement: PreparedSelect, *parameters: str) -> list[TupleRow]:
         """Return the rows.
@@ -194,9 +222,19 @@ def connection_parameters(
         **_TCP,
         **given,
         "client_encoding": "UTF8",
-        "options": f"{_SERVER_TCP} {options} {given.get('options', '')}".strip(),
+        "options": f"{_SERVER_TCP} {_ASSUMED} {options} {given.get('options', '')}".strip(),
         "connect_timeout": CONNECT_SECONDS,
     }
+
+
+def require_utf8(connection: psycopg.Connection[Any]) -> None:
+    """Raise UnsuitableDatabase unless the database can store every name."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise UnsuitableDatabase(
+            f"The encoding of the database is {encoding}, and must be UTF8: a database keeps the "
+            "encoding that it was created with"
+        )
 
 
 def is_connection_uri(text: str) -> bool:

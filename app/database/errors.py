@@ -40,6 +40,10 @@ class DatabaseFault(Exception):
     """The database rejected one of our statements: a bug. The message never quotes values."""
 
 
+class UnsuitableDatabase(Exception):
+    """The database is not as the service needs it. The message is for operators."""
+
+
 def is_transient(error: psycopg.Error) -> bool:
     """Tell whether a later attempt may succeed."""
     if error.sqlstate is None:  # libpq's own, or a timeout of ours

@@ -12,8 +12,8 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 from yoyo.migrations import Migration, MigrationList, default_migration_table
 
-from app.database.connection import connection_parameters
-from app.database.errors import unreachable
+from app.database.connection import connection_parameters, require_utf8
+from app.database.errors import UnsuitableDatabase, unreachable
 from app.database.schema import MIGRATIONS
 
 _ADVISORY_LOCK = 0x6C65616476696265  # "leadvibe"
@@ -21,9 +21,13 @@ _ADVISORY_LOCK = 0x6C65616476696265  # "leadvibe"
 # A statement may take as long as it needs, but a host that is gone must not keep the locks. Between
 # two statements a migration is idle for milliseconds, in a transaction or with the advisory lock.
 _SESSION_OPTIONS = (
-    "-c idle_in_transaction_session_timeout=10s -c idle_session_timeout=10s "
-    "-c client_connection_check_interval=1s"
+    "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=10s "
+    "-c idle_session_timeout=10s -c client_connection_check_interval=1s"
 )
+# Postgres has it from version 17 on, so it cannot be an option.
+_NO_TRANSACTION_TIMEOUT = """
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'
+"""
 # While a migration waits for a table's lock, everybody else queues behind it, and a verification
 # fails after 500 ms. So it soon gives up, lets the others pass, and tries again.
 _LOCK_MILLISECONDS = 100
@@ -68,6 +72,8 @@ def migrate(
     """
     try:
         return _apply_missing(database_url, _read(directory), patience_seconds)
+    except UnsuitableDatabase as error:
+        raise MigrationFailed(str(error)) from None
     except psycopg.errors.LockNotAvailable:
         raise MigrationFailed(
             f"a lock was not free within {patience_seconds:.0f} s; "
@@ -89,6 +95,8 @@ def _apply_missing(
     )
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, arguments)
     with _Backend(uri, default_migration_table) as backend, backend.lock():
+        require_utf8(backend.connection)
+        backend.execute(_NO_TRANSACTION_TIMEOUT)
         missing = backend.to_apply(migrations)
         for migration in missing:
             migration.load()

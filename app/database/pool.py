@@ -14,9 +14,11 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from app.bulkheads import WorkClass
 from app.database.connection import (
     CONNECT_SECONDS,
+    DURABLE,
     BoundedConnection,
     PreparedSelect,
     connection_parameters,
+    require_utf8,
 )
 from app.database.errors import (
     DatabaseFault,
@@ -39,6 +41,18 @@ _SESSION_OPTIONS = (
     f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout=500ms "
     "-c idle_in_transaction_session_timeout=4s"
 )
+
+# Postgres has `transaction_timeout` from version 17 on. A statement of a host that is gone may not
+# go on for so long.
+_LONG_TRANSACTION = """
+    SELECT set_config(name, CASE name
+        WHEN 'statement_timeout' THEN %(limit)s
+        WHEN 'transaction_timeout' THEN '0'
+        WHEN 'client_connection_check_interval' THEN '1s'
+    END, true)
+    FROM pg_settings
+    WHERE name IN ('statement_timeout', 'transaction_timeout', 'client_connection_check_interval')
+"""
 
 Connection = BoundedConnection
 
@@ -109,9 +123,10 @@ class Database:
         return connection.failovers == self._failovers.seen
 
     def check(self) -> None:
-        """Connect once. Raises DatabaseUnavailable with the reason if that fails."""
+        """Connect once. Raises DatabaseUnavailable with the reason, or UnsuitableDatabase."""
         try:
-            BoundedConnection.connect(**self._parameters).close()
+            with BoundedConnection.connect(**self._parameters) as connection:
+                require_utf8(connection)
         except psycopg.Error as error:
             raise unreachable(error) from None
 
@@ -199,13 +214,9 @@ class Database:
         them a second before we give up: so DatabaseTooSlow tells a slow server from a frozen one.
         """
         with self.confirmed(seconds) as connection, connection.transaction():
+            connection.execute(f"SELECT {DURABLE}")
             if seconds > STATEMENT_SECONDS:
-                # nor may a statement of a host that is gone go on for so long
-                connection.execute(
-                    "SELECT set_config('statement_timeout', %s, true), "
-                    "set_config('client_connection_check_interval', '1s', true)",
-                    [f"{seconds - 1:.0f}s"],
-                )
+                connection.execute(_LONG_TRANSACTION, {"limit": f"{seconds - 1:.0f}s"})
             yield connection
             # however long the work took, its commit and the standby may take as long as usual
             soon = monotonic() + STATEMENT_SECONDS

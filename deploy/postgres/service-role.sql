@@ -53,3 +53,4 @@ COMMIT;
 ALTER ROLE credentials_service SET statement_timeout = '3s';
 ALTER ROLE credentials_service SET lock_timeout = '500ms';
 ALTER ROLE credentials_service SET idle_in_transaction_session_timeout = '4s';
+ALTER ROLE credentials_service SET default_transaction_isolation = 'read committed';

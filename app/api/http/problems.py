@@ -13,7 +13,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from app.bulkheads import BulkheadFull
 from app.credentials import errors
-from app.database.errors import DatabaseUnavailable
+from app.database.errors import DatabaseUnavailable, UnsuitableDatabase
 from app.identifiers import is_identifier
 from app.identity.key_sources import KeysUnavailable
 from app.json_bytes import json_bytes
@@ -545,6 +545,20 @@ NOT_READY = _problem(
     headers=_retry_after(RETRY_AFTER_SECONDS),
 )
 
+_UNSUITABLE_DATABASE = ProblemType(
+    "unsuitable-database",
+    503,
+    "The database is not as the service needs it. `detail` says what is wrong.",
+    "As the operator: see the requirements under *Postgres* in docs/operations.md.",
+    _LATER,
+)
+
+
+def unsuitable_database(detail: str) -> Problem:
+    """Return the problem of a database that the service cannot use."""
+    return Problem(_UNSUITABLE_DATABASE, detail, _retry_after(RETRY_AFTER_SECONDS))
+
+
 _UNEXPECTED = ProblemType(
     "unexpected",
     500,
@@ -586,6 +600,7 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem | Callable[[Any], Problem]] = {
     errors.IdempotencyKeyReused: IDEMPOTENCY_KEY_REUSED,
     BulkheadFull: UNAVAILABLE,
     DatabaseUnavailable: UNAVAILABLE,
+    UnsuitableDatabase: lambda error: unsuitable_database(str(error)),
     KeysUnavailable: lambda error: unavailable_for(error.retry_after),
 }
 
