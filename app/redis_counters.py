@@ -63,7 +63,9 @@ class RedisCounters:
             _logger.warning("not being counted: Redis is unreachable (%s)", type(error).__name__)
             self._retry_at = monotonic() + _PAUSE_SECONDS
             return None
-        self._retry_at = 0.0
+        if self._retry_at:
+            self._retry_at = 0.0
+            _logger.info("being counted again: Redis is reachable")
         return seconds
 
     def _may_ask(self) -> bool:

@@ -262,16 +262,20 @@ def server(_server: Server, rows: Rows) -> Server:
 def redis(tmp_path: Path) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
     """A Redis of its own: its URL and its process."""
     require("redis-server", install="apt-get install redis-server")
-    port = str(free_port())
-    process = subprocess.Popen(
-        ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path],
-        stdout=subprocess.DEVNULL,
-    )
-    ping = ["redis-cli", "-p", port, "ping"]
-    wait_until(lambda: b"PONG" in subprocess.run(ping, capture_output=True, check=False).stdout)
+    port = free_port()
+    process = start_redis(port, tmp_path)
     yield f"redis://127.0.0.1:{port}/0", process
     process.terminate()
     process.wait(HANG_SECONDS)
+
+
+def start_redis(port: int, directory: Path) -> "subprocess.Popen[bytes]":
+    """Start Redis on the port, and wait until it answers."""
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
+    process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    ping = ["redis-cli", "-p", str(port), "ping"]
+    wait_until(lambda: b"PONG" in subprocess.run(ping, capture_output=True, check=False).stdout)
+    return process
 
 
 def environment(settings: Settings, **changes: Any) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from app.credentials.generator import generate_client_secret
 from app.rate_limits import MemoryCounters, RateLimit
 from app.redis_counters import RedisCounters
-from tests.conftest import client_of
+from tests.conftest import client_of, start_redis
 from tests.helpers import basic
 from tests.hostile_redis import executed, hostile_redis
 from tests.running_server import HANG_SECONDS, free_port, wait_until
@@ -82,6 +82,25 @@ def test_a_host_that_loses_its_redis_keeps_serving_without_counting(redis, host)
     process.terminate()
     process.wait(HANG_SECONDS)
     assert [fail(client) for _ in range(5)] == [401] * 5
+
+
+def test_the_end_of_an_outage_is_logged(redis, host, tmp_path, capfd):
+    storage, process = redis
+    client = host(storage)
+    assert fail(client) == 401
+    process.terminate()
+    process.wait(HANG_SECONDS)
+    assert fail(client) == 401
+    lines = capfd.readouterr().out
+    assert "not being counted: Redis is unreachable" in lines
+    assert "being counted again" not in lines
+    again = start_redis(int(storage.split(":")[2].partition("/")[0]), tmp_path)
+    try:
+        wait_until(lambda: fail(client) == 429)
+        assert capfd.readouterr().out.count('"being counted again: ') == 1
+    finally:
+        again.terminate()
+        again.wait(HANG_SECONDS)
 
 
 def test_a_host_whose_redis_never_existed_serves_without_counting(host):

@@ -1,11 +1,12 @@
 """Endpoints for operators: liveness, readiness and metrics."""
 
+import logging
 from dataclasses import asdict, dataclass
 
 from flask import Response
 
 from app.api.http import problems
-from app.api.http.application import current_app
+from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint
 from app.api.http.problems import HTTPProblem
 from app.api.openapi import examples
@@ -13,8 +14,11 @@ from app.api.openapi.components import problem_response
 from app.api.schemas.health import HealthSchema
 from app.bulkheads import BulkheadFull
 from app.database.connection import require_utf8
+from app.database.errors import UnsuitableDatabase
 from app.database.schema import is_migrated
 from app.metrics.series import CONTENT_TYPE
+
+_logger = logging.getLogger(__name__)
 
 _NOT_READY = problem_response(
     unavailable=problems.UNAVAILABLE,
@@ -63,10 +67,18 @@ def readyz() -> Health:
         with services.database.connection_for(services.bulkheads.verification) as connection:
             require_utf8(connection)
             if not is_migrated(connection):
+                _log_reason(problems.NOT_READY.detail)
                 raise HTTPProblem(problems.NOT_READY)
     except BulkheadFull:
         pass  # busy is ready: its callers would only make the other instances busier
+    except UnsuitableDatabase as error:
+        _log_reason(str(error))
+        raise
     return _OK
+
+
+def _log_reason(reason: str) -> None:
+    _logger.warning("not ready", extra={"fields": {"request_id": request.id, "reason": reason}})
 
 
 @blueprint.route("/metrics")

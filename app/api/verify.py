@@ -26,7 +26,8 @@ from app.api.openapi import examples
 from app.api.openapi.components import header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
 from app.bulkheads import BulkheadFull
-from app.credentials.errors import MalformedPair, TooManyFailures, VerificationRefused
+from app.credentials.errors import TooManyFailures, VerificationRefused
+from app.credentials.generator import find_client_id
 from app.credentials.model import Verification, VerifiedCredential
 from app.database.errors import DatabaseUnavailable
 from app.json_bytes import json_bytes
@@ -97,8 +98,7 @@ def verification_response(
         )
     except Exception as error:
         record.outcome = _outcome_of(error)
-        if not isinstance(error, MalformedPair):
-            record.client_id = client_id
+        record.client_id = find_client_id(client_id)
         raise
     verified = verification.credential
     record.outcome = "accepted"

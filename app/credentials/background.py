@@ -158,6 +158,8 @@ class BackgroundWriter:
                 _logger.warning("last uses and digests not recorded yet")
             self._failing = True
             return False
+        if self._failing:
+            _logger.info("last uses and digests recorded again")
         self._failing = False
         return done
 

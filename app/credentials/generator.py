@@ -24,6 +24,7 @@ HINT_PATTERN = f"[0-9A-Za-z]{{{HINT_LENGTH}}}"
 _PAIRS = [high + low for high in BASE62 for low in BASE62]  # of base62 digits
 
 _CLIENT_ID = re.compile(CLIENT_ID_PATTERN)
+_CLIENT_ID_WITHIN = re.compile(rf"(?<![0-9A-Za-z_]){CLIENT_ID_PATTERN}(?![0-9A-Za-z_])")
 _CLIENT_SECRET = re.compile(CLIENT_SECRET_PATTERN)
 
 
@@ -46,6 +47,12 @@ def generate_client_secret() -> str:
 def is_client_id(text: str) -> bool:
     """Tell whether the text has the format of a client ID, whether or not it exists."""
     return _CLIENT_ID.fullmatch(text) is not None
+
+
+def find_client_id(text: str) -> str | None:
+    """Return the client ID in a text that somebody may have put quotes or spaces around."""
+    found = _CLIENT_ID_WITHIN.search(text)
+    return None if found is None else found[0]
 
 
 def is_client_secret(text: str) -> bool:

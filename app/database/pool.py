@@ -308,6 +308,8 @@ class Database:
             if was_down:
                 self._pool.drain()  # connections from before the outage may be dead
             self._down_until = 0.0
+            if not self._pool.closed:
+                _logger.info("database available again")
         finally:
             self.is_down = False
             self._recovering.release()

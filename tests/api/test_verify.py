@@ -677,7 +677,46 @@ def test_a_verification_is_logged_with_its_client_id(client, issued, caplog):
     assert accepted["client_id"] == refused["client_id"] == issued.client_id
     assert (accepted["actor"], refused["actor"]) == (issued.client_id, None)
     assert malformed["client_id"] is None
+    assert [each["outcome"] for each in logged(caplog)] == ["accepted", "wrong", "malformed"]
     assert {each["address"] for each in (accepted, refused, malformed)} == {"127.0.0.1"}
+
+
+MISTYPED = {
+    "cut": lambda secret: secret[:-1],
+    "a line break": "{}\n".format,
+    "quotes": '"{}"'.format,
+    "a space": " {}".format,
+    "a byte order mark": "\ufeff{}".format,
+    "a zero-width space": "{}\u200b".format,
+    "a typo": typo_of,
+    "empty": lambda _: "",
+    "another kind": lambda _: "password",
+}
+
+
+@pytest.mark.parametrize("mistyped", MISTYPED.values(), ids=list(MISTYPED))
+def test_a_mistyped_client_secret_is_logged_with_its_client_id(client, issued, caplog, mistyped):
+    wrong = mistyped(issued.client_secret)
+    with caplog.at_level(logging.INFO):
+        assert client.get("/verify", headers=basic(issued.client_id, wrong)).status_code == 401
+    (line,) = logged(caplog)
+    assert (line["client_id"], line["outcome"]) == (issued.client_id, "malformed")
+    assert issued.client_secret[6:-2] not in caplog.text + str(line)
+
+
+@pytest.mark.parametrize(
+    ("user_id", "is_found"),
+    [
+        ('"{}', True), (" {}", True), ("{}\n", True), ("\ufeff{}", True), ("client_id={}", True),
+        ("{}x", False), ("x{}", False), ("{}lv_cs_x", False),
+    ],
+)  # fmt: skip
+def test_a_client_id_is_logged_without_what_is_around_it(client, issued, caplog, user_id, is_found):
+    pair = basic(user_id.format(issued.client_id), issued.client_secret)
+    with caplog.at_level(logging.INFO):
+        assert client.get("/verify", headers=pair).status_code == 401
+    (line,) = logged(caplog)
+    assert line["client_id"] == (issued.client_id if is_found else None)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,18 @@ def test_a_stopped_database_means_503_until_it_is_back(postgres, member, call):
     assert_serves_again(member)
 
 
+def test_the_start_and_the_end_of_an_outage_are_logged(postgres, member, caplog):
+    caplog.set_level("INFO")
+    postgres.stop()
+    wait_until(lambda: member.get("/secrets").status_code == 503)
+    assert any(each.startswith("database unavailable: ") for each in caplog.messages)
+    wait_until(lambda: "last uses and digests not recorded yet" in caplog.messages)
+    again = ["database available again", "last uses and digests recorded again"]
+    assert not set(again) & set(caplog.messages)
+    postgres.start()
+    wait_until(lambda: set(again) <= set(caplog.messages))
+
+
 def test_a_frozen_database_means_503(postgres, member):
     assert issue(member).status_code == 200
     with postgres.frozen(), ThreadPoolExecutor(6) as pool:

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from app.credentials.generator import generate_client_id, generate_client_secret
 from tests.helpers import basic, caller
 from tests.issuer import Issuer
 from tests.running_server import ROOT
@@ -202,6 +203,35 @@ def test_each_request_is_logged_as_one_json_line(server, issuer):
         "unit": "unit_demo",
         "client_id": None,
     }
+
+
+def test_every_verification_is_logged_with_its_client_id_and_outcome(server, issuer):
+    bearer = {"Authorization": f"Bearer {issuer.sign()}", "Content_Type": "application/json"}
+    issued = server.request("POST", "/secrets", b'{"name": "x"}', **bearer).json()
+    client_id, secret = issued["client_id"], issued["client_secret"]
+    pairs = {
+        "accepted": (client_id, secret),
+        "malformed": (client_id, f"{secret}\n"),
+        "wrong": (client_id, generate_client_secret()),
+        "unknown": (generate_client_id(), secret),
+    }
+    for method in ("GET", "HEAD", "POST"):
+        for outcome, pair in pairs.items():
+            named = {"X_Request_Id": f"{method}-{outcome}"}
+            server.request(method, "/verify", **basic(*pair), **named)
+            server.request(method, "/verify?x=1", b"{}", **basic(*pair), **named)
+    server.request("PUT", f"/secrets/{issued['secret_id']}",
+                   b'{"trust_upstream_consent": false, "enabled": false}', **bearer)  # fmt: skip
+    server.request("GET", "/verify", **basic(*pairs["accepted"]), X_Request_Id="GET-disabled")
+    names = {f"{method}-{outcome}" for method in ("GET", "HEAD", "POST") for outcome in pairs}
+    names.add("GET-disabled")
+    lines = [line for line in server.log() if line.get("request_id") in names]
+    assert len(lines) == 2 * 3 * 4 + 1
+    for line in lines:
+        outcome = line["request_id"].partition("-")[2]
+        logged = line["outcome"], line["client_id"]
+        assert logged == (outcome, pairs.get(outcome, pairs["accepted"])[0])
+    assert secret[6:] not in server.output.read_text()
 
 
 def test_the_log_contains_no_token_no_secret_and_no_unknown_path(server, issuer):

@@ -20,8 +20,8 @@ class AccessRecord:
     """What the log and the metrics record about a request, through either entrance.
 
     `route` is the pattern of the path, never the path itself, which may contain a secret. `address`
-    is the client's, or None if it is unknown. `client_id` is the one to be verified. The `outcome`
-    of a verification is for the metrics only.
+    is the client's, or None if it is unknown. `client_id` is the one to be verified. Only a
+    verification has an `outcome`.
     """
 
     request_id: str
@@ -44,7 +44,7 @@ class AccessRecord:
         seconds = monotonic() - self.started_at
         method = self.method if self.method in _METHODS else _OTHER_METHOD
         durations.add((self.route or _NO_ROUTE, method, status, self.outcome), seconds)
-        fields = {
+        fields: dict[str, object] = {
             "request_id": self.request_id,
             "method": self.method,
             "route": self.route,
@@ -55,4 +55,6 @@ class AccessRecord:
             "unit": self.unit_id,
             "client_id": self.client_id,
         }
+        if self.outcome is not None:
+            fields["outcome"] = self.outcome
         log_fields(_logger, "request", fields, lines)
