@@ -403,12 +403,13 @@ def reapply_revocations_command(
     """After a restore, apply the revocations since the backup again.
 
     It also disables credentials, ends client secrets and withdraws trust in consent. TRAIL is a
-    file of events as 'events --follow --json' prints them, of any units and oldest first. By
-    default it is standard input. Events from before the backup, and those that the restored trail
-    has, are skipped. So you may give the whole trail, and more than once. Run it before the service
-    starts, or give --since: otherwise new events hide when the backup was made.
+    file of events as 'events --follow --json' prints them, of any units and oldest first, or as GET
+    /secrets/events answers them. By default it is standard input. An incomplete last line is left
+    out, and events of unknown kinds. Events from before the backup, and those that the restored
+    trail has, are skipped. So you may give the whole trail, and more than once. Run it before the
+    service starts, or give --since: otherwise new events hide when the backup was made.
     """
-    from app.cli.reapply import read_trail, summary
+    from app.cli.reapply import TrailReader, summary
     from app.credentials.reapply import Reapply
 
     with _service() as service:
@@ -422,8 +423,11 @@ def reapply_revocations_command(
             raise click.UsageError(
                 "The restored trail is empty. Say with --since when the backup was made."
             )
-        reapplied = reapplication.apply(read_trail(trail), since=since)
+        reader = TrailReader()
+        reapplied = reapplication.apply(reader.events(trail), since=since)
     click.echo(f"Events before {format_time(since)} were ignored.", err=True)
+    for sentence in reader.report():
+        click.echo(sentence, err=True)
     print_done(summary(reapplied), as_json=as_json, done="reapplied", **asdict(reapplied))
 
 

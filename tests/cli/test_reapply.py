@@ -219,11 +219,11 @@ def reapply(settings, rows):
     needed = ("DATABASE_URL", "DIGEST_KEY")
     variables = {name: value for name, value in environment(settings).items() if name in needed}
 
-    def reapply(*lines, options=()):
+    def reapply(*lines, options=(), end="\n"):
         return subprocess.run(
             [PROGRAMS[-1] / "credentials", "reapply-revocations", "--actor", "grace", *options],
             env=clean_environment() | variables,
-            input="".join(f"{line}\n" for line in lines),
+            input="".join(f"{line}{end}" for line in lines),
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",  # so that a line may be invalid UTF-8
@@ -446,6 +446,91 @@ def test_a_restore_can_be_repeated_from_the_trail_of_the_restored_database(
     assert "reapplied" in again
 
 
+ONE_REVOKED = "revoked 1, disabled 0, ended 0 client secrets, distrusted 0\n"
+
+
+def cut(line):
+    """Return lines as a follower that is killed may leave them."""
+    return [line[:1], line[:40], line[:-1], line + line[:3], "\0" * 100, "\udcc3"]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_an_incomplete_last_line_is_left_out(app, service, issued, reapply, number):
+    other = service.issue(caller(), name="other")
+    last = cut(past(other, "revoked"))[number]
+    done = reapply(past(issued, "revoked") + "\n" + last, end="")
+    assert (done.returncode, done.stdout) == (0, ONE_REVOKED)
+    assert done.stderr.splitlines()[1:] == ["Left out the last line, which is incomplete."]
+    assert verifies(app.services, other)
+
+
+def test_a_last_line_without_an_end_counts_if_it_is_complete(issued, reapply):
+    done = reapply(past(issued, "revoked"), end="")
+    assert (done.returncode, done.stdout) == (0, ONE_REVOKED)
+    assert "Left out" not in done.stderr
+
+
+@pytest.mark.parametrize("content", ["x", "{", "\x89PNG", '{"event": "revoked"}', "5"])
+def test_a_file_that_is_not_a_trail_is_rejected(reapply, issued, content):
+    done = reapply(content, end="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Line 1 is not an event" in done.stderr
+
+
+def test_an_incomplete_line_before_another_is_rejected(app, issued, reapply):
+    line = past(issued, "revoked")
+    done = reapply(line, line[:40], line)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Line 2 is not an event" in done.stderr
+    assert verifies(app.services, issued)
+
+
+def test_events_of_unknown_kinds_are_left_out(issued, reapply):
+    for unknown, told in ((1, "1 event"), (3, "3 events")):
+        done = reapply(*[json.dumps(UNKNOWN)] * unknown, past(issued, "revoked"))
+        assert (done.returncode, done.stdout) == (
+            0,
+            ONE_REVOKED if unknown == 1 else f"{NOTHING}\n",
+        )
+        sentence = f"Left out {told} of a kind that this version does not know."
+        assert done.stderr.splitlines()[1:] == [sentence]
+
+
+@pytest.mark.parametrize(("start", "end"), [("\ufeff", "\n"), ("", "\r\n"), ("\r\n \n", "\n\n")])
+def test_a_trail_may_have_been_through_other_programs(issued, reapply, start, end):
+    done = reapply(start + past(issued, "revoked"), json.dumps(UNKNOWN), end=end)
+    assert (done.returncode, done.stdout) == (0, ONE_REVOKED)
+
+
+ENABLED_AGAIN = ("disabled", "enabled")
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n"])
+def test_the_trail_may_be_the_answers_of_the_api(service, issued, reapply, order, indent, start):
+    """A credential that was disabled and then enabled stays enabled, in either order."""
+    events = [
+        *(past(issued, event, minutes=number) for number, event in enumerate(ENABLED_AGAIN)),
+        json.dumps(UNKNOWN | {"at": format_time(datetime.now(UTC) + timedelta(minutes=3))}),
+    ]
+    records = [json.loads(each) for each in (events if order == "asc" else reversed(events))]
+    pages = [json.dumps(page, indent=indent) for page in (records[:2], records[2:], [])]
+    done = reapply(start + pages[0], *pages[1:], options=["--json"])
+    assert json.loads(done.stdout)["disabled"] == 0, done.stderr
+    assert "Left out 1 event of a kind" in done.stderr
+    other = service.issue(caller(), name="other")
+    done = reapply(json.dumps([json.loads(past(other, "revoked"))], indent=indent))
+    assert done.stdout == ONE_REVOKED
+
+
+@pytest.mark.parametrize("content", ["[", "[{]", "[5]", "[{}]", "[]{}", "[] x", '[{"event": 5}]'])
+def test_an_array_of_something_else_is_rejected(issued, reapply, content):
+    done = reapply(content)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The file is not a list of events" in done.stderr
+
+
 UNKNOWN = {
     "secret_id": "x", "event": "burnt", "actor": "x", "at": "2027-01-01T00:00:00Z",
     "request_id": "x", "detail": {},
@@ -456,7 +541,7 @@ ROTATED = UNKNOWN | {"event": "rotated"}
 
 @pytest.mark.parametrize(
     "line",
-    ["{", "[]", "null", '{"event": "revoked"}', json.dumps(UNKNOWN), "[" * 100_000, "9" * 5000,
+    ["{", "[]", "null", '{"event": "revoked"}', "[" * 100_000, "9" * 5000,
      json.dumps(ROTATED | {"actor": "\udc80"}, ensure_ascii=False),
      *(json.dumps(ROTATED | change) for change in (
         {"actor": "\udc80"}, {"secret_id": "\0"}, {"at": "9999-12-31T23:59:59Z"},
