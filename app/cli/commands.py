@@ -26,7 +26,7 @@ from app.cli.output import (
     print_table,
     secret_file,
 )
-from app.cli.terminal import confirm, read_secret
+from app.cli.terminal import confirm, read_secret, tell_person
 from app.credentials.model import (
     Caller,
     CredentialChanges,
@@ -285,7 +285,7 @@ def disable_command(
                 lambda: f"Disable {_how_many(service.count(caller, enabled=True))} of {unit}?",
                 yes=yes,
             )
-            _change_all(service.disable_all, "disabled", caller, as_json=as_json)
+            _change_all(service, service.disable_all, "disabled", caller, as_json=as_json)
 
 
 @main.command("enable")
@@ -302,7 +302,7 @@ def enable_command(
             service.update(caller, secret_id, CredentialChanges(enabled=True))
             _print_done("enabled", secret_id, as_json=as_json)
         else:
-            _change_all(service.enable_all, "enabled", caller, as_json=as_json)
+            _change_all(service, service.enable_all, "enabled", caller, as_json=as_json)
 
 
 @main.command("revoke")
@@ -337,7 +337,7 @@ def revoke_command(
                 ),
                 yes=yes,
             )
-            _change_all(service.revoke_all, "revoked", caller, as_json=as_json)
+            _change_all(service, service.revoke_all, "revoked", caller, as_json=as_json)
 
 
 @main.command("events")
@@ -457,13 +457,22 @@ def _print_done(done: str, secret_id: str, *, as_json: bool) -> None:
 
 
 def _change_all(
-    change: Callable[[Caller], int], done: str, caller: Caller, *, as_json: bool
+    service: CredentialService,
+    change: Callable[[Caller], int],
+    done: str,
+    caller: Caller,
+    *,
+    as_json: bool,
 ) -> None:
     """Change all credentials of the unit, and print how many were changed."""
     from app.credentials.management import UNIT_CHANGE_SECONDS
     from app.database.errors import DatabaseTooSlow
 
     unit = caller.unit_id
+    tell_person(
+        f"The unit {unit} has {service.count(caller)} credentials. They change all at once, at the "
+        f"end: at the latest in {UNIT_CHANGE_SECONDS / 60:.0f} minutes, or not at all."
+    )
     try:
         count = change(caller)
     except DatabaseTooSlow:
