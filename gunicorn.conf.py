@@ -26,12 +26,14 @@ except SettingsError as error:
     sys.exit(2)
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would have keys and pairs in it
+adaptation.raise_limit_of_files()
 
 bind = settings.bind
 workers = settings.web_concurrency
 worker_class = WORKER_CLASSES[settings.worker_class]
 logger_class = "app.server.adaptation.Logger"
 threads = settings.threads
+worker_connections = adaptation.max_connections(threads)
 graceful_timeout = 10  # seconds: twice the longest answer, and a limit for half-sent requests
 preload_app = True  # errors show before workers start, and workers share the code's memory
 control_socket_disable = True

@@ -74,6 +74,7 @@ DRILLS: list[Drill] = [
     siege_strangers.lost_key_from_one_network,
     siege_strangers.lost_key_from_many_networks,
     siege_strangers.scrapes,
+    siege_strangers.silent_connections,
     siege_strangers.hostile_redis,
     siege_strangers.costly_requests,
     siege_strangers.known_and_unknown,

@@ -6,6 +6,8 @@
 
 import socket
 import socketserver
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -27,6 +29,42 @@ _OWNER = {"X_Forwarded_For": "198.51.100.7"}
 _DRIP_PAUSE_SECONDS = 0.15
 _COST_ROUNDS = 150
 
+# It uses one thread and little time: what it measures is the service, not itself.
+_CROWD = """
+import resource, selectors, socket, struct, sys, time
+port, silent, dripping, most = int(sys.argv[1]), 6000, 1000, 500
+_, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+poller, dripping_ones = selectors.DefaultSelector(), []
+reset = struct.pack("ii", 1, 0)
+def connect():
+    client = socket.socket()
+    client.setblocking(False)
+    client.connect_ex(("127.0.0.1", port))
+    poller.register(client, selectors.EVENT_READ)
+    return client
+def close(client):
+    poller.unregister(client)
+    client.close()
+while True:
+    for _ in range(min(most, silent + dripping - len(poller.get_map()))):
+        client = connect()
+        if len(dripping_ones) < dripping:
+            dripping_ones.append(client)
+    for key, _ in poller.select(0.1):
+        close(key.fileobj)
+    dripping_ones = [each for each in dripping_ones if each.fileno() >= 0]
+    for client in dripping_ones:
+        try:
+            client.send(b"G")
+        except OSError:
+            pass
+    for client in dripping_ones[:20]:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        close(client)
+    time.sleep(0.5)
+"""
+
 _BEHIND_A_PROXY = {"TRUSTED_PROXIES": "1"}
 
 
@@ -45,6 +83,12 @@ def scrapes(testbed: Testbed) -> list[Bar]:
     with testbed.serve() as service:
         flood = Callers([[Request("GET", "/metrics", {})]] * 4, pause=0.1)
         return compare(service, lambda: Load(service.port, flood=flood))
+
+
+def silent_connections(testbed: Testbed) -> list[Bar]:
+    """6,000 connections send nothing, 1,000 a byte now and then, and others are reset."""
+    with testbed.serve() as service:
+        return compare(service, lambda: _connections(service.port))
 
 
 def hostile_redis(testbed: Testbed) -> list[Bar]:
@@ -154,6 +198,17 @@ def _guessers(owner: Issued, address_of: Callable[[int, int], str]) -> Callers:
         ],
         _GUESSERS_PAUSE,
     )
+
+
+@contextmanager
+def _connections(port: int) -> Iterator[None]:
+    """Open them again as soon as the service closes them, in a process of its own."""
+    process = subprocess.Popen([sys.executable, "-c", _CROWD, str(port)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

@@ -86,15 +86,23 @@ def clean_environment() -> dict[str, str]:
 
 @contextmanager
 def running_server(
-    settings: dict[str, str], *, root: Path = ROOT, stdout: int | None = None
+    settings: dict[str, str],
+    *,
+    root: Path = ROOT,
+    stdout: int | None = None,
+    max_files: int | None = None,
 ) -> Iterator[Server]:
-    """Run the service of the checkout at `root`, by default with its log in a file."""
+    """Run the service of the checkout at `root`, by default with its log in a file.
+
+    `max_files` is how many files each of its processes may open.
+    """
+    limited = [] if max_files is None else ["prlimit", f"--nofile={max_files}"]
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "stdout"
         port = free_port()
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "wsgi:app"],
+                [*limited, sys.executable, "-m", "gunicorn", "wsgi:app"],
                 cwd=root,
                 env=clean_environment() | settings | {"PORT": str(port)},
                 stdout=file if stdout is None else stdout,

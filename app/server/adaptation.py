@@ -1,6 +1,8 @@
 """Changes to gunicorn that hold for every worker. gunicorn.conf.py installs them."""
 
+import resource
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import gunicorn.glogging
@@ -16,6 +18,12 @@ from app.server.unreader import RequestUnreader
 
 if TYPE_CHECKING:
     from gunicorn.config import Config
+
+_MAX_CONNECTIONS = 1000
+_MIN_CONNECTIONS = 16
+# A process has so many other files: one for each thread's connection to Postgres, and the rest for
+# listeners, pipes, the metrics, the JWKS URL, Redis and what is opened for a moment.
+_OTHER_FILES = 64
 
 _IDEMPOTENCY_KEY = IDEMPOTENCY_KEY.upper()  # as gunicorn's parser writes names
 
@@ -42,6 +50,24 @@ def adapt_gunicorn() -> None:
     parser.RequestParser.mesg_class = BoundedRequest
     message.ChunkedReader = BoundedChunks
     gunicorn.util.write_error = write_problem
+
+
+def raise_limit_of_files() -> None:
+    """Allow this process and its workers as many open files as the system lets them have.
+
+    Shells and containers begin with 1,024, for the sake of programs that use `select`.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # then the limit stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def max_connections(threads: int) -> int:
+    """Return how many clients a worker may serve at once, so that it never runs out of files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(_MIN_CONNECTIONS, min(_MAX_CONNECTIONS, files - _OTHER_FILES - 2 * threads))
 
 
 def require_adapted_gunicorn() -> None:

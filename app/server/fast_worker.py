@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from app.services import Services
 
 _TICK_SECONDS = 0.5
-_ACCEPTS = 16  # in a turn
 
 # A thread that runs Python makes the loop wait for so long after each of its system calls. Python's
 # own 5 ms would be several times as long as a turn.
@@ -56,6 +55,8 @@ class FastWorker(Worker):
     pool with the bytes received. A verification that needs bcrypt, a remote counter or another
     connection to Postgres is made by a thread of the verification pool, and the loop responds.
     """
+
+    connection_class = Connection
 
     def init_process(self) -> None:
         # to be sent at the end of the turn, and whether the connection is closed then
@@ -91,15 +92,6 @@ class FastWorker(Worker):
             is_due = not self.alive or can_accept != self._accepting or monotonic() >= until
 
     # Connections
-
-    def accept(self, listener: socket.socket) -> None:
-        for _ in range(min(_ACCEPTS, self.worker_connections - self.nr_conns)):
-            try:
-                client, address = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):  # no more, or it left
-                return
-            self.nr_conns += 1
-            self.enqueue_req(Connection(self.cfg, client, address, listener.getsockname()))
 
     def keep(self, connection: Connection, handled: Future[Any]) -> None:
         """Await the next request on a connection that a thread has served."""
@@ -154,6 +146,7 @@ class FastWorker(Worker):
 
     def _hand_to_pool(self, connection: Connection) -> None:
         self.stop_awaiting(connection)
+        self.note_request(connection)
         connection.unread()
         ThreadWorker.enqueue_req(self, connection)
 
@@ -171,6 +164,7 @@ class FastWorker(Worker):
         )
         connection.received = b""
         connection.timeout = inf
+        self.note_request(connection)
         under_way = UnderWay(connection, request, verification)
         if is_pair(verification.client_id, verification.client_secret):
             self._pipeline.add(under_way, verification.client_id)

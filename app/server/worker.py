@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 from contextlib import suppress
@@ -29,6 +30,11 @@ _SEND_BUFFER_BYTES = 128 * 1024
 _LINGER_SECONDS = 2.0  # how long a connection waits for its client to close it too
 _LINGER_BYTES = 4096
 
+_ACCEPTS = 16  # in a turn
+_ACCEPT_PAUSE_SECONDS = 0.5
+
+_logger = logging.getLogger(__name__)
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """A worker whose threads serve one kind of work each.
@@ -37,10 +43,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """
 
     metrics: WorkerFiles | None = None
+    connection_class = TConn
 
     def init_process(self) -> None:
-        self._awaited: set[TConn] = set()  # see `await_bytes`
-        self._polled_at = 0.0
+        # See `await_bytes`. Whoever has waited longest is the first.
+        self._awaited: dict[TConn, None] = {}
+        self._new: dict[TConn, None] = {}  # those that have not sent a whole request yet
+        self._polled_at = self._accept_at = 0.0
+        self._room = min(_ACCEPTS, max(1, self.worker_connections // 8))
         super().init_process()
 
     def get_thread_pool(self) -> Pools:
@@ -49,6 +59,46 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         self._polled_at = monotonic()
         super().wait_for_and_dispatch_events(timeout)
+        while self.nr_conns > self.worker_connections - self._room and self._close_silent():
+            pass
+
+    # Connections that come
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001  gunicorn's
+        super().set_accept_enabled(enabled and monotonic() >= self._accept_at)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept those who wait. After an error, such as no file left, pause for a moment."""
+        for _ in range(min(_ACCEPTS, self.worker_connections - self.nr_conns)):
+            try:
+                client, address = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):  # no more, or it left
+                return
+            except OSError as error:
+                _logger.warning("accepts no connections for a moment: %s", error.strerror)
+                self._accept_at = monotonic() + _ACCEPT_PAUSE_SECONDS
+                self.set_accept_enabled(False)
+                return
+            self.nr_conns += 1
+            connection = self.connection_class(self.cfg, client, address, listener.getsockname())
+            self._new[connection] = None
+            self.enqueue_req(connection)
+
+    def _close_silent(self) -> bool:
+        """Close the connection that has been silent for longest. Return False if there is none.
+
+        If many clients have only connected, it is one of theirs: so they do not take the
+        connections of those who have sent a request before.
+        """
+        if len(self._new) <= self._room and self.keepalived_conns:  # without a fast path
+            silent = self.keepalived_conns.popleft()
+            self.poller.unregister(silent.sock)
+        else:
+            crowd = self._new if len(self._new) > self._room else self._awaited
+            silent = next((each for each in crowd if each.timeout < inf), None)
+        if silent is not None:
+            self._close(silent)
+        return silent is not None
 
     # Connections that wait for their client
 
@@ -60,21 +110,28 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         Close the connection after so many seconds, unless this is called again.
         """
         connection.timeout = monotonic() + seconds
-        if connection not in self._awaited:
+        if connection in self._awaited:
+            del self._awaited[connection]
+            self._awaited[connection] = None
+        else:
             connection.sock.settimeout(0)
-            self._awaited.add(connection)
+            self._awaited[connection] = None
             self.poller.register(connection.sock, EVENT_READ, partial(readable, connection))
 
     def stop_awaiting(self, connection: TConn) -> None:
         """Leave what the client sends in the socket."""
         if connection in self._awaited:
-            self._awaited.remove(connection)
+            del self._awaited[connection]
             self.poller.unregister(connection.sock)
 
     def murder_pending(self) -> None:
         """Expire connections whose client had sent nothing in time when they were last polled."""
         for connection in [each for each in self._awaited if each.timeout < self._polled_at]:
             self.expire(connection)
+
+    def note_request(self, connection: TConn) -> None:
+        """Remember that the client has sent a request, so that others are closed before it."""
+        self._new.pop(connection, None)
 
     def expire(self, connection: TConn) -> None:
         """Close the connection, whose client has sent nothing in time."""
@@ -99,6 +156,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     def start(self, connection: TConn, _: socket.socket) -> None:
         """Let a thread handle the request, whose first bytes are there."""
         self.stop_awaiting(connection)
+        self.note_request(connection)
         connection.data_ready = True
         super().enqueue_req(connection)
 
@@ -124,6 +182,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         gunicorn itself would wait for the client in the main thread, which then serves nobody else.
         """
         self.stop_awaiting(connection)
+        self.note_request(connection)
         try:
             connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -140,6 +199,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _close(self, connection: TConn) -> None:
         self.stop_awaiting(connection)
+        self.note_request(connection)
         self.nr_conns -= 1
         connection.close()
 

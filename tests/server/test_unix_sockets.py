@@ -206,7 +206,7 @@ def test_connections_are_kept_and_requests_may_follow_one_another(server, issued
         (b"GET /secrets HTTP/1.0\r\n\r\n", 401),
         (b"GET /verify HTTP/1.0\r\n\r\n", 401),
         (b"not HTTP\r\n\r\n", 400),
-        (b"POST /secrets HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", 400),
+        (b"POST /secrets HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", 401),
         (b"GET /secrets HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", 401),
     ],
 )
