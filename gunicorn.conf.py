@@ -33,6 +33,7 @@ workers = settings.web_concurrency
 worker_class = WORKER_CLASSES[settings.worker_class]
 logger_class = "app.server.adaptation.Logger"
 threads = settings.threads
+keepalive = settings.keep_alive_seconds
 worker_connections = adaptation.max_connections(threads)
 graceful_timeout = 10  # seconds: twice the longest answer, and a limit for half-sent requests
 preload_app = True  # errors show before workers start, and workers share the code's memory

@@ -100,6 +100,7 @@ class Settings(CredentialSettings):
     web_concurrency: int
     threads: int
     worker_class: str  # one of WORKER_CLASSES
+    keep_alive_seconds: int
     verify_failure_limit: int
     issue_limit: int
     change_limit: int
@@ -149,6 +150,7 @@ class Settings(CredentialSettings):
             ),
             threads=env.int("THREADS", 4, validate=Range(1, 1024)),
             worker_class=env.text("WORKER_CLASS", "fastpath", validate=_check_worker_class),
+            keep_alive_seconds=env.int("KEEP_ALIVE_SECONDS", 75, validate=Range(0, 3600)),
             verify_failure_limit=env.int("VERIFY_FAILURE_LIMIT", 60, validate=Range(0, 1_000_000)),
             issue_limit=env.int("ISSUE_LIMIT", 60, validate=Range(0, 1_000_000)),
             change_limit=env.int("CHANGE_LIMIT", 300, validate=Range(0, 1_000_000)),

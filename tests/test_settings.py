@@ -311,11 +311,19 @@ def test_the_limits_have_the_contracts_defaults(environment):
     assert (settings.issue_limit, settings.change_limit) == (60, 300)
     assert settings.max_credentials_per_unit == 1000
     assert settings.trusted_proxies == 0
+    assert settings.keep_alive_seconds == 75
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "", "1.5", "1000001"])
 @pytest.mark.parametrize(
-    "name", ["ISSUE_LIMIT", "CHANGE_LIMIT", "MAX_CREDENTIALS_PER_UNIT", "TRUSTED_PROXIES"]
+    "name",
+    [
+        "ISSUE_LIMIT",
+        "CHANGE_LIMIT",
+        "KEEP_ALIVE_SECONDS",
+        "MAX_CREDENTIALS_PER_UNIT",
+        "TRUSTED_PROXIES",
+    ],
 )
 def test_a_limit_must_be_a_sensible_number(environment, name, value):
     environment.setenv(name, value)
@@ -454,7 +462,7 @@ def test_a_secret_is_given_once(environment, from_file, name):
         (b"s3cret\xff", "The file must be UTF-8 text."),
         ("s3cret".encode("utf-16"), "The file must be UTF-8 text."),
         (b"s3cret", "Must be "),
-        (b"s3cret\ns3cret\n", "Must be "),
+        (b"s3cret\ns3cret\n", "Must "),
     ],
 )
 def test_an_unusable_file_is_named_but_not_quoted(from_file, name, content, problem):

@@ -63,7 +63,7 @@ def test_a_token_without_the_claim_may_read_but_not_change(guarded, issuer, issu
     assert refusal(client.post("/secrets", json={"name": "x"})) == FORBIDDEN
 
 
-@pytest.mark.parametrize("claim", [None, 1, True, {}, {"manager": True}, [1], ["manager", None]])
+@pytest.mark.parametrize("claim", [1, True, {}, {"manager": True}, [1], ["manager", None]])
 def test_a_claim_of_another_type_is_401(with_roles, claim):
     assert with_roles(claim).get("/secrets").status_code == 401
 

@@ -106,3 +106,18 @@ def test_a_worker_without_a_file_pauses_and_goes_on(server, service, crowd, work
     subprocess.run([*limit, f"--nofile={FILES}"], check=True)
     assert server.request("GET", "/verify", **pair).status == 200
     assert workers_of(server) == {worker}
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_an_idle_connection_is_closed_after_the_seconds_of_the_setting(
+    settings, service, rows, worker_class, seconds
+):
+    issued = service.issue(caller(), name="x")
+    pair = basic(issued.client_id, issued.client_secret)
+    variables = environment(settings, worker_class=worker_class, keep_alive_seconds=seconds)
+    with (
+        running_server(variables) as server,
+        socket.create_connection(("127.0.0.1", server.port), HANG_SECONDS) as client,
+    ):
+        assert ask_on(client, pair) == 200
+        assert client.recv(1) == b""
