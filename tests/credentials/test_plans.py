@@ -284,7 +284,9 @@ def test_every_function_of_the_repository_has_a_case():
     functions = {
         name
         for name, each in inspect.getmembers(repository, inspect.isfunction)
-        if each.__module__ == repository.__name__ and not name.startswith("_")
+        if each.__module__ == repository.__name__
+        and not name.startswith("_")
+        and {"connection", "database"} & set(inspect.signature(each).parameters)
     }
     assert functions <= {each.name.partition("(")[0] for each in CASES}
 
