@@ -1,7 +1,7 @@
 """A primary and its standby, for one test."""
 
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 
@@ -45,10 +45,16 @@ class Pair:
 
     def make_synchronous(self):
         """Let commits on the first wait for the second from now on."""
-        execute(self.first, "ALTER SYSTEM SET synchronous_standby_names = '*'")
-        execute(self.first, "SELECT pg_reload_conf()")
+        self._configure("SET synchronous_standby_names = '*'")
         state = "SELECT string_agg(sync_state, ' ') FROM pg_stat_replication"
         wait_until(lambda: value(self.first, state) == "sync")
+
+    @contextmanager
+    def asynchronous(self):
+        """Let commits on the first wait for no standby meanwhile."""
+        self._configure("RESET synchronous_standby_names")
+        yield
+        self._configure("SET synchronous_standby_names = '*'")
 
     def fail_over(self):
         self.wait_for_second()
@@ -80,6 +86,10 @@ class Pair:
     def stop(self):
         for each in reversed(self._running.values()):
             each.close()
+
+    def _configure(self, change):
+        execute(self.first, f"ALTER SYSTEM {change}")
+        execute(self.first, "SELECT pg_reload_conf()")
 
     def _start(self, data):
         self._running[data] = ExitStack()
