@@ -5,12 +5,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from shutil import which
 from threading import get_native_id
@@ -115,16 +116,20 @@ def lower_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, get_native_id(), _BCRYPT_NICENESS)
 
 
-def issuing(server: Server, token: str) -> Callable[[], bool]:
-    """Return a function that issues a credential. Exits if the first one fails, without any load.
+def issuing(server: Server, tokens: Sequence[str]) -> Callable[[], bool]:
+    """Return a function that issues a credential, with one token after another.
 
-    Each request has its own connection. A kept connection would stay with the process that it
-    reached first, and the others might stay idle.
+    Exits if the first one fails, without any load. Each request has its own connection. A kept
+    connection would stay with the process that it reached first, and the others might stay idle.
     """
     body = json.dumps({"name": "Backend"})
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    next_token = cycle(tokens)
 
     def issue() -> bool:
+        headers = {
+            "Authorization": f"Bearer {next(next_token)}",
+            "Content-Type": "application/json",
+        }
         connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
         connection.request("POST", "/secrets", body, headers)
         response = connection.getresponse()
