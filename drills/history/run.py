@@ -1,6 +1,6 @@
 """Run the workload on a stage, with or without a nemesis, and record the whole history."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep, time
@@ -21,7 +21,7 @@ _MIN_SLACK_SECONDS = 0.02
 _EVENTS = """
     SELECT event_id, transaction_id::text::bigint, unit_id, secret_id, client_id, name, event,
            actor, via, request_id, extract(epoch FROM at)::float8, detail
-    FROM credential_events ORDER BY event_id
+    FROM credential_events WHERE unit_id = ANY(%s) ORDER BY event_id
 """
 _STORED = """
     SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, disabled_at IS NULL,
@@ -31,7 +31,7 @@ _STORED = """
                  AND (expires_at IS NULL OR expires_at > now())
                ORDER BY client_secret_id DESC
            ), extract(epoch FROM now())::float8
-    FROM credentials
+    FROM credentials WHERE unit_id = ANY(%s)
 """
 _BUSY = """
     SELECT count(*) FROM pg_stat_activity
@@ -97,7 +97,7 @@ def record(
     slack = abs(time() - monotonic() - offset) + _MIN_SLACK_SECONDS
     recorder.add(Settings(seed, target.quota, slack))
     with stage.connect() as connection:
-        _record_database(connection, recorder, offset)
+        _record_database(connection, recorder, target.units, offset)
     recorder.close()
     return History.read(file)
 
@@ -112,9 +112,13 @@ def _is_idle(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
 
 
 def _record_database(
-    connection: psycopg.Connection[tuple[Any, ...]], recorder: Recorder, offset: float
+    connection: psycopg.Connection[tuple[Any, ...]],
+    recorder: Recorder,
+    units: Sequence[str],
+    offset: float,
 ) -> None:
-    for *members, at, detail in connection.execute(_EVENTS):
+    """Record what the units have. Other drills on the same cluster use others."""
+    for *members, at, detail in connection.execute(_EVENTS, [list(units)]):
         recorder.add(StoredEvent(*members, at=at - offset, detail=detail))
-    for *members, at in connection.execute(_STORED):
+    for *members, at in connection.execute(_STORED, [list(units)]):
         recorder.add(Stored(*members, at=at - offset))
