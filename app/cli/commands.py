@@ -470,8 +470,10 @@ def _change_all(
 
     unit = caller.unit_id
     tell_person(
-        f"The unit {unit} has {service.count(caller)} credentials. They change all at once, at the "
-        f"end: at the latest in {UNIT_CHANGE_SECONDS / 60:.0f} minutes, or not at all."
+        lambda: (
+            f"The unit {unit} has {service.count(caller)} credentials. They change all at once, at "
+            f"the end: at the latest in {UNIT_CHANGE_SECONDS / 60:.0f} minutes, or not at all."
+        )
     )
     try:
         count = change(caller)

@@ -30,10 +30,10 @@ def read_secret(what: str) -> str:
     return secret.strip()
 
 
-def tell_person(text: str) -> None:
+def tell_person(text: Callable[[], str]) -> None:
     """Write the text to standard error if that is a terminal: a script need not know it."""
     if sys.stderr and sys.stderr.isatty():
-        click.echo(text, err=True)
+        click.echo(text(), err=True)
 
 
 def _is_terminal() -> bool:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _MAX_CONNECTIONS = 1000
 _MIN_CONNECTIONS = 16
-# A process has so many other files: one for each thread's connection to Postgres, and the rest for
-# listeners, pipes, the metrics, the JWKS URL, Redis and what is opened for a moment.
+# Beside two for each thread, a process has at most so many other files: connections to Postgres,
+# Redis and the JWKS URL, listeners, pipes, the metrics, and what is opened for a moment.
 _OTHER_FILES = 64
 
 _IDEMPOTENCY_KEY = IDEMPOTENCY_KEY.upper()  # as gunicorn's parser writes names

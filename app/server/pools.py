@@ -78,14 +78,7 @@ class Pools:
 
     def shutdown(self, *, wait: bool = True) -> None:
         """Stop accepting requests."""
-        for pool in (
-            self._verification,
-            self._management,
-            self._probes,
-            self._scrapes,
-            self._slow,
-            self._others,
-        ):
+        for pool in {self._others, *(pool for _, pool in self._kinds)}:
             pool.shutdown(wait=wait)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -47,7 +48,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def init_process(self) -> None:
         # See `await_bytes`. Whoever has waited longest is the first.
-        self._awaited: dict[TConn, None] = {}
+        self._awaited: OrderedDict[TConn, None] = OrderedDict()
         self._new: dict[TConn, None] = {}  # those that have not sent a whole request yet
         self._polled_at = self._accept_at = 0.0
         self._room = min(_ACCEPTS, max(1, self.worker_connections // 8))
@@ -110,13 +111,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         Close the connection after so many seconds, unless this is called again.
         """
         connection.timeout = monotonic() + seconds
-        if connection in self._awaited:
-            del self._awaited[connection]
-            self._awaited[connection] = None
-        else:
+        if connection not in self._awaited:
             connection.sock.settimeout(0)
-            self._awaited[connection] = None
             self.poller.register(connection.sock, EVENT_READ, partial(readable, connection))
+            self._awaited[connection] = None
+        self._awaited.move_to_end(connection)
 
     def stop_awaiting(self, connection: TConn) -> None:
         """Leave what the client sends in the socket."""

@@ -21,7 +21,7 @@ from app.credentials import repository
 from app.credentials.errors import CredentialLimitReached
 from app.database.migrations import MigrationFailed, migrate
 from app.database.pool import Database
-from app.services import Domain
+from app.domain import Domain
 from tests.conftest import TEMPLATE, client_of, database, environment, execute
 from tests.helpers import basic, caller, require, service_role
 from tests.postgres import postgres_directory

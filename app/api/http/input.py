@@ -12,6 +12,7 @@ from webargs.flaskparser import FlaskParser
 
 from app.api.http.bodies import parse_json_object, require_plain_json
 from app.api.http.problems import (
+    JSON_MEDIA_TYPE,
     HTTPProblem,
     InputError,
     Problem,
@@ -20,7 +21,6 @@ from app.api.http.problems import (
     unknown_parameter,
 )
 
-_JSON = "application/json"
 _INVALID_BODY = "The request body is not valid"
 
 
@@ -116,7 +116,8 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
                 if isinstance(result, Response):
                     return result
                 obj, headers = result if isinstance(result, tuple) else (result, None)
-                return Response(schema.to_json(obj) + b"\n", status, headers, content_type=_JSON)
+                body = schema.to_json(obj) + b"\n"
+                return Response(body, status, headers, content_type=JSON_MEDIA_TYPE)
 
             return document(shown)
 
