@@ -284,7 +284,7 @@ def test_every_function_of_the_repository_has_a_case():
     functions = {
         name
         for name, each in inspect.getmembers(repository, inspect.isfunction)
-        if each.__module__ == repository.__name__
+        if each.__module__.startswith(repository.__name__)
         and not name.startswith("_")
         and {"connection", "database"} & set(inspect.signature(each).parameters)
     }

@@ -1,0 +1,427 @@
+"""The table `client_secrets`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import TupleRow, class_row, scalar_row
+
+from app.credentials.errors import Refusal
+from app.credentials.model import (
+    ClientSecret,
+    ExpiringSecrets,
+    HashedSecret,
+    StoredSecret,
+    Use,
+    VerifiedCredential,
+)
+from app.database.connection import PreparedSelect
+from app.database.pool import Database
+
+# A last use is recorded at most once in this time, so the true one may be later by as much.
+LAST_USE_SECONDS = 60
+
+
+def select_client_secrets(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str
+) -> list[ClientSecret]:
+    """Return the credential's live client secrets, newest first.
+
+    It compares with the clock and not with the transaction's time: the transaction may have waited
+    for the credential's lock since it began.
+    """
+    query = """
+        SELECT client_secret_id, hint, client_secrets.created_at, client_secrets.last_used_at,
+               expires_at
+        FROM client_secrets JOIN credentials USING (secret_id)
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+          AND (expires_at IS NULL OR expires_at > clock_timestamp())
+        ORDER BY client_secret_id DESC
+    """
+    with connection.cursor(row_factory=class_row(ClientSecret)) as cursor:
+        return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchall()
+
+
+STORED_SECRETS = PreparedSelect(f"""
+    SELECT client_secret_id, secret_hash, digest, hint, extract(epoch FROM expires_at)::float8,
+           coalesce(
+               client_secrets.last_used_at < now() - interval '{LAST_USE_SECONDS} seconds', true
+           ),
+           CASE WHEN disabled_at IS NOT NULL THEN 'disabled'
+                WHEN expires_at <= now() THEN 'expired' END,
+           secret_id, unit_id, client_id, name, trust_upstream_consent
+    FROM credentials JOIN client_secrets USING (secret_id)
+    WHERE client_id = $1
+""")  # noqa: S608  the number is ours
+
+
+def select_stored_secrets(
+    database: Database, *, client_id: str, seconds: float
+) -> list[StoredSecret]:
+    """Return the client secrets of the client ID: the only read of a verification.
+
+    Expired ones and those of a disabled credential are included, with their `refusal`. The query
+    returns `expires_at` as a number, because psycopg looks up a time zone for each result with
+    times. Raises what `Database.connection` raises.
+    """
+    return stored_secrets(database.select(STORED_SECRETS, client_id, seconds=seconds))
+
+
+def stored_secrets(rows: Iterable[TupleRow]) -> list[StoredSecret]:
+    """Return the client secrets in the rows of STORED_SECRETS."""
+    return [_stored_secret(*row) for row in rows]
+
+
+def _stored_secret(  # noqa: PLR0913, PLR0917  each is a column
+    client_secret_id: int,
+    secret_hash: str,
+    digest: bytes | None,
+    hint: str,
+    expires_at: float | None,
+    last_used_is_stale: bool,  # noqa: FBT001  a column
+    refusal: Refusal | None,
+    *credential: Any,
+) -> StoredSecret:
+    return StoredSecret(
+        VerifiedCredential(*credential),
+        client_secret_id,
+        secret_hash,
+        digest,
+        hint,
+        None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
+        last_used_is_stale,
+        refusal,
+    )
+
+
+def count_expiring_secrets(connection: Connection[TupleRow]) -> ExpiringSecrets:
+    """Count the client secrets, in all units, that expire soon and have no successor.
+
+    For operators. A successor is a client secret of the same credential that expires later. Only
+    the 20,000 that expire first are looked at, each in the index: with NOT EXISTS, Postgres would
+    read the whole table.
+    """
+    query = """
+        WITH ending AS (
+            SELECT client_secret_id, secret_id, expires_at
+            FROM client_secrets
+            WHERE expires_at > now() AND expires_at <= now() + interval '30 days'
+            ORDER BY expires_at
+            LIMIT 20000
+        )
+        SELECT count(*) FILTER (
+                   WHERE expires_at <= now() + interval '7 days'
+               ) AS within_7_days,
+               count(*) AS within_30_days
+        FROM ending
+        WHERE 0 = (
+            SELECT count(*) FROM client_secrets AS successor
+            WHERE successor.secret_id = ending.secret_id
+              AND (successor.expires_at IS NULL
+                   OR (successor.expires_at, successor.client_secret_id)
+                      > (ending.expires_at, ending.client_secret_id))
+        )
+    """
+    with connection.cursor(row_factory=class_row(ExpiringSecrets)) as cursor:
+        return cursor.execute(query).fetchone() or ExpiringSecrets(0, 0)
+
+
+def update_digest(
+    connection: Connection[TupleRow], *, client_secret_id: int, digest: bytes
+) -> bool:
+    """Store the digest. Return whether the client secret is live and its credential enabled."""
+    query = """
+        UPDATE client_secrets SET digest = %(digest)s
+        FROM credentials
+        WHERE credentials.secret_id = client_secrets.secret_id
+          AND client_secret_id = %(client_secret_id)s AND disabled_at IS NULL
+          AND (expires_at IS NULL OR expires_at > now())
+    """
+    parameters = {"client_secret_id": client_secret_id, "digest": digest}
+    return connection.execute(query, parameters).rowcount == 1
+
+
+def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> set[int]:
+    """Record when client secrets were used, each at most once a minute.
+
+    Returns the `client_secret_id` of each that needs no other attempt: not those whose row is
+    locked, or has been deleted. A client secret that is used has reached its owner, so the stored
+    response that contains it is erased.
+    """
+    query = """
+        WITH used AS (
+            SELECT client_secret_id, clock_timestamp() - make_interval(secs => seconds_ago) AS at
+            FROM unnest(%(client_secret_ids)s::bigint[], %(seconds_ago)s::float8[])
+                AS used (client_secret_id, seconds_ago)
+        ), taken AS (
+            SELECT client_secret_id, at
+            FROM client_secrets JOIN used USING (client_secret_id)
+            ORDER BY client_secret_id
+            FOR NO KEY UPDATE OF client_secrets SKIP LOCKED
+        ), recorded AS (
+            UPDATE client_secrets SET last_used_at = taken.at
+            FROM taken
+            WHERE client_secrets.client_secret_id = taken.client_secret_id
+              AND coalesce(last_used_at < taken.at - make_interval(secs => %(seconds)s), true)
+        ), stored AS (
+            SELECT key_hash, client_secret_id
+            FROM sealed_answers JOIN taken USING (client_secret_id)
+        ), erased AS (
+            DELETE FROM sealed_answers
+            WHERE key_hash IN (
+                SELECT key_hash FROM sealed_answers
+                WHERE key_hash IN (SELECT key_hash FROM stored)
+                FOR UPDATE SKIP LOCKED
+            )
+            RETURNING key_hash
+        )
+        SELECT client_secret_id FROM taken
+        WHERE client_secret_id NOT IN (
+            SELECT client_secret_id FROM stored
+            WHERE key_hash NOT IN (SELECT key_hash FROM erased)
+        )
+    """
+    parameters = {
+        "client_secret_ids": [each.client_secret_id for each in uses],
+        "seconds_ago": [each.seconds_ago for each in uses],
+        "seconds": LAST_USE_SECONDS,
+    }
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return set(cursor.execute(query, parameters).fetchall())
+
+
+def update_ended_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> set[int]:
+    """Let credentials keep the uses of those client secrets that have been deleted.
+
+    Call it after `update_last_use`: it is a statement of its own, because it has to see a deletion
+    that was committed during that one. Returns the `client_secret_id` of each that needs no other
+    attempt: not those that still exist, or whose credential is locked.
+    """
+    query = """
+        WITH ended AS (
+            SELECT client_secret_id, secret_id,
+                   clock_timestamp() - make_interval(secs => seconds_ago) AS at
+            FROM unnest(
+                %(client_secret_ids)s::bigint[], %(secret_ids)s::text[], %(seconds_ago)s::float8[]
+            ) AS used (client_secret_id, secret_id, seconds_ago)
+            WHERE NOT EXISTS (
+                SELECT FROM client_secrets
+                WHERE client_secrets.client_secret_id = used.client_secret_id
+            )
+        ), taken AS (
+            SELECT secret_id FROM credentials
+            WHERE secret_id IN (SELECT secret_id FROM ended)
+            ORDER BY secret_id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ), kept AS (
+            UPDATE credentials
+            SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, latest.at)
+            FROM (
+                SELECT secret_id, max(at) AS at FROM ended JOIN taken USING (secret_id)
+                GROUP BY secret_id
+            ) AS latest
+            WHERE credentials.secret_id = latest.secret_id
+        )
+        SELECT client_secret_id FROM ended
+        WHERE secret_id IN (SELECT secret_id FROM taken)
+           OR NOT EXISTS (SELECT FROM credentials WHERE credentials.secret_id = ended.secret_id)
+    """
+    parameters = {
+        "client_secret_ids": [each.client_secret_id for each in uses],
+        "secret_ids": [each.secret_id for each in uses],
+        "seconds_ago": [each.seconds_ago for each in uses],
+    }
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return set(cursor.execute(query, parameters).fetchall())
+
+
+def update_digests(connection: Connection[TupleRow], digests: Mapping[int, bytes]) -> set[int]:
+    """Store each client secret's digest, by `client_secret_id`.
+
+    Returns the `client_secret_id` of each that needs no other attempt: not those that are locked.
+    """
+    query = """
+        WITH renewed AS (
+            SELECT client_secret_id, digest
+            FROM unnest(%(client_secret_ids)s::bigint[], %(digests)s::bytea[])
+                AS renewed (client_secret_id, digest)
+        ), taken AS (
+            SELECT client_secret_id, renewed.digest
+            FROM client_secrets JOIN renewed USING (client_secret_id)
+            ORDER BY client_secret_id
+            FOR NO KEY UPDATE OF client_secrets SKIP LOCKED
+        ), stored AS (
+            UPDATE client_secrets SET digest = taken.digest
+            FROM taken
+            WHERE client_secrets.client_secret_id = taken.client_secret_id
+        )
+        SELECT client_secret_id FROM renewed
+        WHERE client_secret_id IN (SELECT client_secret_id FROM taken)
+           OR NOT EXISTS (
+               SELECT FROM client_secrets
+               WHERE client_secrets.client_secret_id = renewed.client_secret_id
+           )
+    """
+    parameters = {"client_secret_ids": list(digests), "digests": list(digests.values())}
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return set(cursor.execute(query, parameters).fetchall())
+
+
+def delete_client_secrets(
+    connection: Connection[TupleRow],
+    *,
+    unit_id: str,
+    secret_id: str,
+    keep: Sequence[ClientSecret],
+) -> None:
+    """Delete the client secrets of the credential, except those to keep.
+
+    An ended client secret must be deleted, not only dated: if the database's clock were set back,
+    it would be live again. The credential keeps its last use.
+    """
+    query = """
+        WITH ended AS (
+            DELETE FROM client_secrets
+            USING credentials
+            WHERE credentials.secret_id = client_secrets.secret_id
+              AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
+              AND client_secret_id <> ALL(%(keep)s::bigint[])
+            RETURNING client_secrets.last_used_at
+        )
+        UPDATE credentials
+        SET ended_secrets_last_used_at = greatest(
+            ended_secrets_last_used_at, (SELECT max(last_used_at) FROM ended)
+        )
+        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+          AND EXISTS (SELECT FROM ended)
+    """
+    parameters = {
+        "unit_id": unit_id,
+        "secret_id": secret_id,
+        "keep": [each.client_secret_id for each in keep],
+    }
+    connection.execute(query, parameters)
+
+
+def delete_expired_secrets_of(
+    connection: Connection[TupleRow], *, unit_id: str, secret_ids: Sequence[str]
+) -> None:
+    """Delete the expired client secrets of these credentials of the unit, which are locked."""
+    query = """
+        WITH ended AS (
+            DELETE FROM client_secrets
+            USING credentials
+            WHERE credentials.secret_id = client_secrets.secret_id
+              AND unit_id = %(unit_id)s
+              AND credentials.secret_id = ANY(%(secret_ids)s::text[])
+              AND expires_at <= clock_timestamp()
+            RETURNING client_secrets.secret_id, client_secrets.last_used_at
+        )
+        UPDATE credentials
+        SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, latest.last_used_at)
+        FROM (
+            SELECT secret_id, max(last_used_at) AS last_used_at FROM ended GROUP BY secret_id
+        ) AS latest
+        WHERE unit_id = %(unit_id)s AND credentials.secret_id = latest.secret_id
+    """
+    connection.execute(query, {"unit_id": unit_id, "secret_ids": list(secret_ids)})
+
+
+def delete_expired_secrets(connection: Connection[TupleRow], *, limit: int) -> int:
+    """Delete at most `limit` client secrets, in all units, that have expired. Return how many.
+
+    Otherwise they would be live again if the database's clock were set back. Their credentials
+    keep their last use. Those that are locked are left for the next time.
+    """
+    query = """
+        WITH credential AS (
+            SELECT secret_id FROM credentials
+            WHERE secret_id IN (
+                SELECT secret_id FROM client_secrets
+                WHERE expires_at <= now()
+                ORDER BY expires_at
+                LIMIT %(limit)s
+            )
+            ORDER BY secret_id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ), expired AS (
+            SELECT client_secret_id
+            FROM client_secrets JOIN credential USING (secret_id)
+            WHERE expires_at <= now()
+            ORDER BY client_secret_id
+            LIMIT %(limit)s
+            FOR UPDATE OF client_secrets SKIP LOCKED
+        ), ended AS (
+            DELETE FROM client_secrets
+            WHERE client_secret_id IN (SELECT client_secret_id FROM expired)
+              AND expires_at <= now()
+            RETURNING secret_id, last_used_at
+        ), kept AS (
+            UPDATE credentials
+            SET ended_secrets_last_used_at = greatest(
+                ended_secrets_last_used_at, latest.last_used_at
+            )
+            FROM (
+                SELECT secret_id, max(last_used_at) AS last_used_at FROM ended
+                GROUP BY secret_id
+            ) AS latest
+            WHERE credentials.secret_id = latest.secret_id
+        )
+        SELECT count(*) FROM ended
+    """
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query, {"limit": limit}).fetchone() or 0
+
+
+def expire_client_secrets(
+    connection: Connection[TupleRow], *, unit_id: str, secret_id: str, overlap_seconds: int
+) -> None:
+    """Let the client secrets expire after the overlap, or earlier if they would anyway."""
+    query = """
+        UPDATE client_secrets
+        SET expires_at = least(
+            expires_at, clock_timestamp() + make_interval(secs => %(overlap_seconds)s)
+        )
+        FROM credentials
+        WHERE credentials.secret_id = client_secrets.secret_id
+          AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
+    """
+    parameters = {
+        "unit_id": unit_id,
+        "secret_id": secret_id,
+        "overlap_seconds": overlap_seconds,
+    }
+    connection.execute(query, parameters)
+
+
+def update_expiry(
+    connection: Connection[TupleRow], *, client_secret_id: int, expires_at: datetime
+) -> None:
+    """Set when the client secret expires."""
+    query = """
+        UPDATE client_secrets SET expires_at = %(expires_at)s
+        WHERE client_secret_id = %(client_secret_id)s
+    """
+    parameters = {"client_secret_id": client_secret_id, "expires_at": expires_at}
+    connection.execute(query, parameters)
+
+
+def insert_client_secret(
+    connection: Connection[TupleRow],
+    *,
+    secret_id: str,
+    secret: HashedSecret,
+    expires_at: datetime | None,
+) -> None:
+    """Store another client secret, with the clock's time (see `insert_event`)."""
+    query = """
+        INSERT INTO client_secrets (secret_id, secret_hash, digest, hint, created_at, expires_at)
+        VALUES (
+            %(secret_id)s, %(secret_hash)s, %(digest)s, %(hint)s, clock_timestamp(),
+            %(expires_at)s
+        )
+    """
+    parameters = {"secret_id": secret_id, **asdict(secret), "expires_at": expires_at}
+    connection.execute(query, parameters)
