@@ -148,7 +148,7 @@ def test_fifty_thousand_uses_are_written_after_an_outage(idle, issue, rows):
     )
     for each in rows("SELECT client_secret_id FROM client_secrets"):
         idle.writer.record_use(each["client_secret_id"], issued.secret_id)
-    assert idle.writer.flush()
+    wait_until(idle.writer.flush)  # a slow machine may need several attempts
     assert rows.count("client_secrets WHERE last_used_at IS NULL") == 0
     assert idle.writer.seconds_since_use(issued.secret_id) is None
 

@@ -263,7 +263,8 @@ def test_client_secrets_that_expire_soon_without_a_successor_are_counted(
     service, issued, rows, expiries, within_7_days, within_30_days
 ):
     service.rotate(caller(), issued.secret_id, overlap_seconds=60)
-    ids = [row["client_secret_id"] for row in rows("SELECT client_secret_id FROM client_secrets")]
+    query = "SELECT client_secret_id FROM client_secrets ORDER BY client_secret_id"
+    ids = [row["client_secret_id"] for row in rows(query)]
     if len(expiries) == 1:
         rows.execute("DELETE FROM client_secrets WHERE client_secret_id = %(id)s", id=ids.pop())
     for client_secret_id, expiry in zip(ids, expiries, strict=True):
