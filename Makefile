@@ -46,7 +46,7 @@ coverage: $(READY) $(NODE_READY) ## Run every test and show the lines that no te
 check: $(READY) lint ## Run the linters and the fast tests, in about 25 s
 	@$(BIN)/python -m pytest -q -n 3 -m 'not long' $(UNIT_TESTS)
 
-bench: $(READY) ## Measure speed, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all
+bench: $(READY) ## Measure speed, and write var/bench.json; QUICK=1 for three minutes, FULL=1 for all, BEFORE=../other to compare versions
 	@$(BIN)/python -m bench
 
 bench-page: $(READY) ## Refresh the tables in docs/benchmarks.md from var/bench.json

@@ -1,6 +1,6 @@
 """Fill databases with credentials, of which some pairs are known and valid."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,7 +38,13 @@ def libpq_variables(database_url: str) -> dict[str, str]:
     return {"PGHOST": parts["host"], "PGUSER": parts["user"], "PGDATABASE": parts["dbname"]}
 
 
-def create_credentials(server_url: str, name: str, count: int, hasher: Hasher) -> Database:
+def create_credentials(
+    server_url: str,
+    name: str,
+    count: int,
+    hasher: Hasher,
+    migrate: Callable[[str], object] = migrate,
+) -> Database:
     """Create a database with `count` credentials, each with one client secret."""
     database_url = create_database(server_url, name)
     migrate(database_url)
@@ -85,9 +91,9 @@ def _without_constraints(connection: psycopg.Connection) -> Iterator[None]:
                pg_get_constraintdef(oid) || CASE WHEN contype IN ('c', 'f') THEN ' NOT VALID'
                                                  ELSE '' END
         FROM pg_constraint
-        WHERE contype IN ('p', 'u', 'c', 'f')
-          AND conrelid IN ('credentials'::regclass, 'client_secrets'::regclass,
-                           'sealed_answers'::regclass)
+        WHERE contype = 'f' AND confrelid IN ('credentials'::regclass, 'client_secrets'::regclass)
+           OR contype IN ('p', 'u', 'c')
+          AND conrelid IN ('credentials'::regclass, 'client_secrets'::regclass)
         ORDER BY contype <> 'f'
         """
     ).fetchall()

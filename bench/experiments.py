@@ -13,7 +13,7 @@ from bench.load import HttpTarget, Request, Requests
 from bench.measures import Target, Targets
 from bench.peers import PEERS
 from bench.plan import Plan
-from bench.servers import Command, Server, serving
+from bench.servers import ROOT, Command, Server, serving
 from bench.stage import Stage, for_floors, good, unknown, wrong
 from bench.targets.statements import STORED_SECRETS
 from bench.work import (
@@ -28,6 +28,7 @@ from bench.work import (
 Experiment = Callable[[Stage, Plan], AbstractContextManager[Targets]]
 
 _CORES = os.cpu_count() or 1
+_LISTED_UNIT = "unit_listed"
 _ISSUING_UNITS = ("unit_issues", "unit_issues_too")  # one alone has half of the slots (ADR 26)
 
 
@@ -134,8 +135,37 @@ def lists(stage: Stage, plan: Plan) -> Iterator[Targets]:
         yield targets
 
 
+@contextmanager
+def versions(stage: Stage, plan: Plan) -> Iterator[Targets]:
+    """`/verify` and lists, this version against the one in BEFORE, on 100,000 credentials."""
+    before = plan.before or ROOT
+    here, there = stage.credentials("100k", 100_000), stage.credentials_of(before, 100_000)
+    of_both = [
+        ("", here, stage.service(here.url)),
+        ("_before", there, stage.service_of(before, there.url)),
+    ]
+    for _, database, _ in of_both:
+        add_unit(database.url, _LISTED_UNIT, 1_000)
+    token = {"Authorization": f"Bearer {stage.keys.sign(unit_id=_LISTED_UNIT)}"}
+    page = Requests("list", [Request("/secrets", token)], contains='"Backend 1000"')
+    contenders = [
+        Contender(name + suffix, service, requests)
+        for suffix, database, service in of_both
+        for name, requests in [
+            ("verify", good(database)),
+            ("wrong", wrong(database)),
+            ("unknown", unknown(database)),
+            ("list_1000", page),
+        ]
+    ]
+    with _serving(stage, plan, contenders, plan.connections) as targets:
+        yield targets
+
+
 def experiments(plan: Plan) -> list[Experiment]:
     """Return the experiments of the run, in order."""
+    if plan.before is not None:
+        return [versions]
     return [verification, sizes, *([processes] if plan.is_whole else []), issues, lists]
 
 

@@ -1,7 +1,8 @@
-"""How much a run measures: quick (`QUICK=1`), whole, or full (`FULL=1`)."""
+"""What a run measures: quick (`QUICK=1`), whole, or full (`FULL=1`), or two versions (`BEFORE`)."""
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 _QUICK = frozenset(
@@ -12,6 +13,14 @@ _QUICK = frozenset(
         ("verify", 256), ("flask_stock", 256),
         ("verify_1k", 8), ("verify_1m", 8), ("list_1000", 8), ("json_agg_1000", 8),
     ]
+)  # fmt: skip
+_VERSIONS = frozenset(
+    f"{contender}{version}@{connections}"
+    for contender, connections in [
+        ("verify", 8), ("wrong", 8), ("unknown", 8), ("verify", 64), ("wrong", 64),
+        ("list_1000", 8),
+    ]
+    for version in ("", "_before")
 )  # fmt: skip
 
 
@@ -26,7 +35,8 @@ class Plan:
     connections: tuple[int, ...]
     sizes: dict[str, int]
     lists: tuple[int, ...]
-    only: frozenset[str] | None  # names of measures; None stands for all
+    only: frozenset[str] | None = None  # names of measures; None stands for all
+    before: Path | None = None  # a checkout of another version, to compare this one with
 
     @property
     def is_whole(self) -> bool:
@@ -39,7 +49,19 @@ class Plan:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read QUICK and FULL."""
+        """Read QUICK, FULL and BEFORE."""
+        if before := os.environ.get("BEFORE"):
+            return cls(
+                name="versions",
+                rounds=9,
+                seconds=2,
+                work_seconds=5,
+                connections=(8, 64),
+                sizes={},
+                lists=(1_000,),
+                only=_VERSIONS,
+                before=Path(before).resolve(),
+            )
         if os.environ.get("QUICK"):
             return cls(
                 name="quick",
@@ -61,5 +83,4 @@ class Plan:
             connections=(1, 8, 64, 256),
             sizes={"1k": 1_000, "100k": 100_000, "1m": 1_000_000} | ten_million,
             lists=(10, 100, 1_000),
-            only=None,
         )

@@ -46,6 +46,14 @@ RATIOS = {
     "verify_64_2_processes_vs_baseline": Ratio(
         "verify_2_processes@64", "flask_stock_2_processes@64"
     ),
+    # this version against the one in BEFORE
+    "verify_vs_before": Ratio("verify@8", "verify_before@8"),
+    "verify_p99_vs_before": Ratio("verify@8", "verify_before@8", _P99),
+    "verify_64_vs_before": Ratio("verify@64", "verify_before@64"),
+    "wrong_vs_before": Ratio("wrong@8", "wrong_before@8"),
+    "wrong_64_vs_before": Ratio("wrong@64", "wrong_before@64"),
+    "unknown_vs_before": Ratio("unknown@8", "unknown_before@8"),
+    "list_1000_vs_before": Ratio("list_1000@8", "list_1000_before@8"),
     # credentials issued against bcrypt alone, both on all cores
     "issue_vs_bcrypt": Ratio("issue", "bcrypt"),
     # the time of a list against json_agg's time for the same list: more is slower

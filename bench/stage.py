@@ -1,11 +1,13 @@
 """What all experiments share: Postgres, the databases, the keys, and the servers' commands."""
 
 import os
+import subprocess
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,12 +50,29 @@ class Stage:
             )
         return self._databases[name]
 
+    def credentials_of(self, checkout: Path, count: int) -> Database:
+        """Return a database with the schema of the version in the checkout."""
+        print(f"Filling a database of {checkout} with {count:,} credentials …", flush=True)
+        return create_credentials(
+            self.server_url, "bench_before", count, self.hasher, partial(_migrate, checkout)
+        )
+
     def service(self, database_url: str, *, processes: int = 1) -> Command:
         """Return the command that starts the service, as in production."""
         return Command(
             name=f"service-{_database_name(database_url)}-{processes}",
             arguments=_gunicorn("wsgi:app"),
             environment=self._environment(database_url, processes),
+        )
+
+    def service_of(self, checkout: Path, database_url: str) -> Command:
+        """Return the command that starts the version in the checkout, from its own `.venv`."""
+        service = self.service(database_url)
+        return replace(
+            service,
+            arguments=[str(checkout / ".venv/bin/python"), *service.arguments[1:]],
+            environment={**service.environment, "PYTHONPATH": str(checkout)},
+            directory=checkout,
         )
 
     def on_our_worker(self, target: str, database_url: str) -> Command:
@@ -151,6 +170,15 @@ def _verification(pair: Pair) -> Request:
     client_id, client_secret = pair
     encoded = b64encode(f"{client_id}:{client_secret}".encode()).decode()
     return Request("/verify", {"Authorization": f"Basic {encoded}", "X-Client-Id": client_id})
+
+
+def _migrate(checkout: Path, database_url: str) -> None:
+    subprocess.run(
+        [checkout / ".venv/bin/credentials", "migrate"],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url},
+        check=True,
+    )
 
 
 def _database_name(database_url: str) -> str:
