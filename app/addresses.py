@@ -2,13 +2,14 @@
 
 import re
 from functools import lru_cache
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 # What proxies write: the longest IPv6 address in brackets, with a zone and a port.
 _MAX_LENGTH = 80
 _BRACKETS_OR_PORT = re.compile(r"\[([^\]]+)\](?::[0-9]{1,5})?|([^:]+):[0-9]{1,5}")
 _IPV6_PREFIX = 64  # the least that a provider gives to one customer
 _CACHED_ADDRESSES = 4096
+_CACHED_LISTS = 256  # of networks: one of 50 takes 20 KB
 
 
 def canonical_address(text: str) -> str | None:
@@ -43,6 +44,23 @@ def limit_key(address: str | None) -> str:
     if address is None or ":" not in address:
         return address or ""
     return str(IPv6Network((address, _IPV6_PREFIX), strict=False))
+
+
+@lru_cache(maxsize=_CACHED_ADDRESSES)
+def is_within(networks: str, address: str | None) -> bool:
+    """Tell whether the address lies in one of the networks. No network has an unknown address.
+
+    `networks` are canonical, with commas between them. `address` is canonical too.
+    """
+    if address is None:
+        return False
+    parsed = ip_address(address)
+    return any(parsed in network for network in _networks(networks))
+
+
+@lru_cache(maxsize=_CACHED_LISTS)
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(map(ip_network, text.split(",")))
 
 
 @lru_cache(maxsize=_CACHED_ADDRESSES)

@@ -47,6 +47,8 @@ class Domain:
                 change_limit=change_limit,
                 max_credentials=settings.max_credentials_per_unit,
                 max_secret_days=settings.max_secret_days,
+                scopes=frozenset(settings.scopes),
+                default_scopes=settings.default_scopes,
             ),
             Verifier(
                 database=database,
@@ -54,6 +56,7 @@ class Domain:
                 writer=writer,
                 bulkheads=bulkheads,
                 failure_limit=failure_limit,
+                scopes=frozenset(settings.scopes),
             ),
             writer,
         )

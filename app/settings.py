@@ -17,6 +17,7 @@ import environs
 from marshmallow import ValidationError
 from marshmallow.validate import ContainsOnly, Length, Range
 
+from app.credentials.restrictions import MAX_SCOPES, is_scope
 from app.database.connection import is_connection_uri, unknown_parameters
 from app.identity.claim_paths import ClaimPath, ClaimPaths
 from app.identity.keys import InvalidKeys, read_key_file
@@ -68,13 +69,15 @@ class CredentialSettings:
     bcrypt_rounds: int
     max_credentials_per_unit: int
     max_secret_days: int | None
+    scopes: list[str]
+    default_scopes: list[str] | None  # None: new credentials are unrestricted
 
     @classmethod
     def from_environment(cls) -> Self:
         """Read the variables. Raises one SettingsError for all that are missing or invalid."""
         env = _environment()
         settings = cls(**_domain_values(env))
-        _raise_problems(env, {})
+        _raise_problems(env, _scope_problems(settings))
         return settings
 
 
@@ -170,7 +173,7 @@ class Settings(CredentialSettings):
             env.str("JWT_MANAGER_ROLES", None) is None
         ):
             problems["JWT_ROLE_CLAIM, JWT_MANAGER_ROLES"] = ["Set both of them, or neither."]
-        problems |= _claim_problems(claims)
+        problems |= _claim_problems(claims) | _scope_problems(settings)
         _raise_problems(env, problems)
         return settings
 
@@ -199,6 +202,7 @@ def _environment() -> environs.Env:
     env.add_parser("secret_file", _parse_secret_file)
     env.add_parser("text", _parse_text)
     env.add_parser("claim", _parse_claim)
+    env.add_parser("scopes", _parse_scopes)
     env.add_parser("log_level_name", _parse_log_level)
     return env
 
@@ -212,6 +216,8 @@ def _domain_values(env: environs.Env) -> dict[str, Any]:
             "MAX_CREDENTIALS_PER_UNIT", 1000, validate=Range(1, 1_000_000)
         ),
         "max_secret_days": env.int("MAX_SECRET_DAYS", None, validate=_check_days),
+        "scopes": env.scopes("SCOPES", None) or [],
+        "default_scopes": env.scopes("DEFAULT_SCOPES", None),
     }
 
 
@@ -291,6 +297,12 @@ def _claim_problems(claims: ClaimPaths) -> dict[str, list[str]]:
         for (name, claim), (other_name, other) in combinations(given, 2)
         if claim.overlaps(other)
     }
+
+
+def _scope_problems(settings: CredentialSettings) -> dict[str, list[str]]:
+    if set(settings.default_scopes or ()) <= set(settings.scopes):
+        return {}
+    return {"DEFAULT_SCOPES": ["Must be some of SCOPES."]}
 
 
 def _parse_database_url(url: str) -> str:
@@ -389,6 +401,18 @@ def _parse_claim(text: str | None) -> ClaimPath | None:
             "Must be the name of a claim, or a JSON pointer such as /realm_access/roles, "
             "and not one of JWT's registered claims."
         ) from None
+
+
+def _parse_scopes(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    words = [each.strip() for each in text.split(",")]
+    if not all(map(is_scope, words)) or not len(set(words)) == len(words) <= MAX_SCOPES:
+        raise ValidationError(
+            f"Must be at most {MAX_SCOPES} different words, separated by commas. Each has 1-32 "
+            "characters: a small letter, then also digits, '.', '_' and '-'."
+        )
+    return sorted(words)
 
 
 def _parse_log_level(text: str) -> str:

@@ -124,6 +124,7 @@ def settings(
         "WEB_CONCURRENCY": "1",
         "ISSUE_LIMIT": "0",
         "CHANGE_LIMIT": "0",
+        "SCOPES": "ingest,leads.read,events",
         "KEEP_ALIVE_SECONDS": "2",  # so that a test can wait for the end of a connection
     }
     with pytest.MonkeyPatch.context() as patch:

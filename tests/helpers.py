@@ -38,7 +38,8 @@ VERIFIED_FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_
 FIELDS = [*VERIFIED_FIELDS, "created_at"]
 ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
 DETAILED_FIELDS = [
-    *FIELDS, "created_by", "updated_at", "last_used_at", "disabled_at", "secrets",
+    *FIELDS, "created_by", "updated_at", "last_used_at", "disabled_at",
+    "scopes", "addresses", "secrets",
 ]  # fmt: skip
 
 
@@ -62,7 +63,9 @@ def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
     """Return one error of each kind that the domain raises."""
     arguments = {
         errors.InvalidExpiry: ("Must be in the future",),
+        errors.InvalidRestriction: ("scopes", "are not configured"),
         errors.VerificationRefused: ("unknown",),
+        errors.ScopeMissing: ("ingest",),
         errors.CredentialInUse: (datetime.now(UTC),),
         errors.TooManyFailures: (1,),
         errors.TooManyIssues: (1,),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.addresses import canonical_address, client_address, limit_key
+from app.addresses import canonical_address, client_address, is_within, limit_key
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,11 @@ def test_limits_count_ipv6_by_64_bits():
     assert limit_key("2001:db8::9") == limit_key("2001:db8::ffff:9:9:9") == "2001:db8::/64"
     assert limit_key("2001:db8:0:1::9") == "2001:db8:0:1::/64"
     assert limit_key(None) == ""
+
+
+def test_an_address_is_within_its_networks_of_the_same_family():
+    networks = "203.0.113.7,198.51.100.0/24,2001:db8::/32,::1"
+    within = ("203.0.113.7", "198.51.100.0", "198.51.100.255", "2001:db8::9", "::1")
+    outside = ("203.0.113.8", "198.51.101.0", "0.0.0.1", "2001:db9::", "::2", "::", None)
+    assert [is_within(networks, each) for each in within] == [True] * len(within)
+    assert [is_within(networks, each) for each in outside] == [False] * len(outside)

@@ -410,6 +410,42 @@ def test_an_invalid_longest_life_is_rejected(environment, value):
     assert problems().startswith("MAX_SECRET_DAYS: ")
 
 
+def test_there_are_no_scopes_by_default(environment):
+    settings = Settings.from_environment()
+    assert (settings.scopes, settings.default_scopes) == ([], None)
+
+
+def test_scopes_are_words_with_commas_between_them(environment):
+    environment.setenv("SCOPES", "leads.read, ingest,x_1-2," + "a" * 32)
+    environment.setenv("DEFAULT_SCOPES", "leads.read,ingest")
+    for settings in (Settings.from_environment(), CredentialSettings.from_environment()):
+        assert settings.scopes == ["a" * 32, "ingest", "leads.read", "x_1-2"]
+        assert settings.default_scopes == ["ingest", "leads.read"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", ",", "ingest,", "Ingest", "1x", ".x", "in gest", "ingest events", "a" * 33, "*", "é",
+        "ingest,ingest", ",".join(f"x{number}" for number in range(17)), '"ingest"',
+        "ingest/events",
+    ],
+)  # fmt: skip
+def test_invalid_scopes_are_rejected(environment, value):
+    environment.setenv("SCOPES", value)
+    assert problems().startswith("SCOPES: Must be at most 16 different words")
+
+
+@pytest.mark.parametrize("scopes", [None, "events"])
+def test_the_default_scopes_are_some_of_the_scopes(environment, scopes):
+    if scopes is not None:
+        environment.setenv("SCOPES", scopes)
+    environment.setenv("DEFAULT_SCOPES", "ingest")
+    for read in (Settings.from_environment, CredentialSettings.from_environment):
+        with pytest.raises(SettingsError, match="DEFAULT_SCOPES: Must be some of SCOPES"):
+            read()
+
+
 SECRETS = {
     "DATABASE_URL": "postgresql://app:s3cret@db/credentials",
     "DIGEST_KEY": f"{KEY},{KEY}",

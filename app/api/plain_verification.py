@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from app.api.http.access_log import AccessRecord
 from app.api.http.errors import problem_of
 from app.api.http.headers import COMMON_HEADERS
-from app.api.verify import ROUTE, VerifyResponse, basic_credentials, verification_response
+from app.api.verify import (
+    ROUTE,
+    SCOPE_ROUTE,
+    VerifyResponse,
+    basic_credentials,
+    verification_response,
+)
 from app.credentials.verification import MustWait
 
 if TYPE_CHECKING:
@@ -16,20 +22,28 @@ if TYPE_CHECKING:
 
 
 class PlainVerification:
-    """A plain request to `/verify`: it has a valid Host, no body, and a method of `/verify`."""
+    """A plain request to `/verify`, or for a known scope.
 
-    def __init__(
+    It has a valid Host, no body, and a method of `/verify`.
+    """
+
+    def __init__(  # noqa: PLR0913  each is a part of the request
         self,
         services: Services,
         *,
         method: str,
+        scope: str | None,
         authorization: str,
         request_id: str,
         address: str | None,
     ) -> None:
         self._services = services
         self.record = AccessRecord(
-            request_id=request_id, method=method, address=address, route=ROUTE
+            request_id=request_id,
+            method=method,
+            address=address,
+            route=ROUTE if scope is None else SCOPE_ROUTE,
+            scope=scope,
         )
         self.client_id, self.client_secret = basic_credentials(authorization)
 

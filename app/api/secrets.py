@@ -14,6 +14,7 @@ from app.api.http.problems import (
     credential_in_use,
     history_lost,
     invalid_expiry,
+    invalid_restriction,
 )
 from app.api.openapi import examples
 from app.api.openapi.components import (
@@ -40,7 +41,7 @@ from app.api.schemas.queries import (
     EventPageSchema,
     UnitEventPageSchema,
 )
-from app.credentials.errors import HistoryLost, InvalidExpiry
+from app.credentials.errors import HistoryLost, InvalidExpiry, InvalidRestriction
 from app.credentials.management import CredentialService
 from app.credentials.model import (
     START_OF_TRAIL,
@@ -74,9 +75,11 @@ _INVALID_FILTER = problem_response(
     bad_time=invalid_parameter_of(UnitEventPageSchema(), "since"),
 )
 _EXPIRY_IN_THE_PAST = invalid_expiry(InvalidExpiry("10 years"))
+_NO_SCOPES = invalid_restriction(InvalidRestriction("scopes", "are not configured"))
 _INVALID_NEW_CREDENTIAL = problem_response(
     bad_name=invalid_member(NewCredentialSchema(), "name"),
     bad_expiry=_EXPIRY_IN_THE_PAST,
+    no_scopes=_NO_SCOPES,
     bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
 )
 _INVALID_UNUSED_FOR = problem_response(
@@ -88,6 +91,7 @@ _INVALID_UPDATE = problem_response(
 _INVALID_PATCH = problem_response(
     bad_enabled=invalid_member(CredentialPatchSchema(), "enabled"),
     bad_name=invalid_member(CredentialPatchSchema(), "name"),
+    no_scopes=_NO_SCOPES,
 )
 _INVALID_ROTATION = problem_response(
     bad_overlap=invalid_member(RotationSchema(), "overlap_seconds"),
@@ -203,10 +207,11 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 def patch_credential(caller: Caller, patch: dict[str, Any], secret_id: str) -> None:
     """Change a credential
 
-    Renames, disables or enables a credential, or changes whether its consent flags are trusted.
-    What the body leaves out stays as it is, so two people can change different fields at the same
-    time. Once you have the response to a request that disables the credential, no instance verifies
-    it. A request that changes nothing is not recorded in the audit trail.
+    Renames, disables or enables a credential, or changes whether its consent flags are trusted,
+    what it may do (`scopes`) and where it may be used from (`addresses`; null removes either). What
+    the body leaves out stays as it is, so two people can change different fields at the same time.
+    Once you have the response, every instance does as it says. A request that changes nothing is
+    not recorded in the audit trail.
     """
     _credentials().update(caller, secret_id, CredentialChanges(**patch))
 

@@ -22,8 +22,9 @@ from werkzeug.http import HTTP_STATUS_CODES
 from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.input import Blueprint
+from app.api.http.problems import scope_missing
 from app.api.openapi import examples
-from app.api.openapi.components import header, problem_response
+from app.api.openapi.components import SCOPE_PARAMETER, header, problem_response
 from app.api.schemas.credentials import VerifiedCredentialSchema
 from app.bulkheads import BulkheadFull
 from app.credentials.errors import TooManyFailures, VerificationRefused
@@ -34,7 +35,7 @@ from app.json_bytes import json_bytes
 from app.times import TIME_PATTERN, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from app.api.http.access_log import AccessRecord
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     Verify = Callable[..., Verification]
 
 ROUTE = "/verify"
+SCOPE_ROUTE = f"{ROUTE}/<scope:scope>"
 
 _MEMBERS = [each.name for each in fields(VerifiedCredential)]
 _values_of = attrgetter(*_MEMBERS)  # `asdict` copies, and takes ten times as long
@@ -85,6 +87,11 @@ class VerifyResponse:
         )
 
 
+def plain_paths(scopes: Iterable[str]) -> Mapping[str, str | None]:
+    """Return the paths of verifications, each with the scope that it asks for."""
+    return {ROUTE: None} | {f"{ROUTE}/{scope}": scope for scope in scopes}
+
+
 def verification_response(
     client_id: str, client_secret: str, record: AccessRecord, verify: Verify
 ) -> VerifyResponse:
@@ -94,7 +101,10 @@ def verification_response(
     """
     try:
         verification = verify(
-            client_id=client_id, client_secret=client_secret, address=record.address
+            client_id=client_id,
+            client_secret=client_secret,
+            address=record.address,
+            scope=record.scope,
         )
     except Exception as error:
         record.outcome = _outcome_of(error)
@@ -170,6 +180,7 @@ _document = blueprint.doc(
     security=[{"basicAuth": []}],
     responses={
         401: problem_response(refused=problems.INVALID_PAIR),
+        403: problem_response(no_scope=scope_missing(None)),
         429: "TooManyRequests",
         503: "ServiceUnavailable",
     },
@@ -200,8 +211,14 @@ def verify() -> Response:
     Identifies the credential behind a client ID and client secret. Ask about every event, with the
     Authorization header exactly as the sender sent it, and accept the event only on 200. Unknown,
     wrong, revoked, disabled and expired pairs all get the same response. The fields are in headers
-    too, for proxies, and so is the time when the client secret expires.
+    too, for proxies, and so is the time when the client secret expires. A credential with scopes
+    gets 403: ask for the scope that the event needs.
     """
+    return _verified(None)
+
+
+def _verified(scope: str | None) -> Response:
+    request.record.scope = scope
     client_id, client_secret = basic_credentials(request.environ.get("HTTP_AUTHORIZATION", ""))
     verify_pair = current_app.services.verifier.verify
     response = verification_response(client_id, client_secret, request.record, verify_pair)
@@ -217,4 +234,40 @@ def verify_by_post() -> Any:
 
     Like GET, for proxies that keep the method of the event. The body is ignored.
     """
-    return verify()
+    return _verified(None)
+
+
+_document_scope = blueprint.doc(
+    responses={
+        403: problem_response(no_scope=scope_missing(examples.SCOPE)),
+        404: problem_response(unknown=problems.NOT_FOUND),
+    }
+)
+
+
+@blueprint.route(SCOPE_ROUTE, parameters=SCOPE_PARAMETER)
+@_document
+@_document_scope
+@blueprint.doc(operationId="verifyScope")
+@_respond
+def verify_scope(scope: str) -> Response:
+    """Verify a credential for a scope
+
+    Like `/verify`, and asks whether the credential may do this too. A valid pair whose credential
+    is restricted to other scopes gets 403. A credential without restriction may do everything. A
+    scope that the operator has not configured gets 404, so that no mistake lets an event in.
+    """
+    return _verified(scope)
+
+
+@blueprint.route(SCOPE_ROUTE, parameters=SCOPE_PARAMETER, methods=["POST"])
+@_document
+@_document_scope
+@blueprint.doc(operationId="verifyScopeByPost", responses={413: "ContentTooLarge"})
+@_respond
+def verify_scope_by_post(scope: str) -> Any:
+    """Verify a credential for a scope by POST
+
+    Like GET, for proxies that keep the method of the event. The body is ignored.
+    """
+    return _verified(scope)

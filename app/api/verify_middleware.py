@@ -8,7 +8,7 @@ from app.api.http.application import address_of, request_id_of
 from app.api.http.headers import is_host
 from app.api.http.problems import MAX_BODY_BYTES
 from app.api.plain_verification import PlainVerification
-from app.api.verify import ROUTE
+from app.api.verify import plain_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,14 +28,17 @@ class VerifyMiddleware:
     def __init__(self, flask: WSGIApplication, services: Services) -> None:
         self._flask = flask
         self._services = services
+        self._paths = plain_paths(services.verifier.scopes)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not _is_plain(environ):
+        path = environ["PATH_INFO"]
+        if path not in self._paths or not _is_plain(environ):
             return self._flask(environ, start_response)
         method: str = environ["REQUEST_METHOD"]
         verification = PlainVerification(
             self._services,
             method=method,
+            scope=self._paths[path],
             authorization=environ.get("HTTP_AUTHORIZATION", ""),
             request_id=request_id_of(environ.get("HTTP_X_REQUEST_ID", "")),
             address=address_of(environ),
@@ -49,8 +52,7 @@ class VerifyMiddleware:
 
 def _is_plain(environ: WSGIEnvironment) -> bool:
     return (
-        environ["PATH_INFO"] == ROUTE
-        and environ["REQUEST_METHOD"] in ("GET", "HEAD", "POST")
+        environ["REQUEST_METHOD"] in ("GET", "HEAD", "POST")
         and _length(environ) <= MAX_BODY_BYTES
         and "HTTP_TRANSFER_ENCODING" not in environ
         and "HTTP_HOST" in environ

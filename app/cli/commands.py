@@ -133,8 +133,11 @@ def whois_command(*, client_id: str, as_json: bool) -> None:
 
 @main.command("verify")
 @parameters.client_id
+@parameters.question
 @parameters.as_json
-def verify_command(*, client_id: str, as_json: bool) -> None:
+def verify_command(
+    *, client_id: str, scope: str | None, address: str | None, as_json: bool
+) -> None:
     """Check a client ID and client secret, as the service does.
 
     The client secret comes from standard input, or from a prompt. The check does not count as a
@@ -144,13 +147,18 @@ def verify_command(*, client_id: str, as_json: bool) -> None:
 
     client_secret = read_secret("Client secret")
     with _domain() as domain:
-        verified = domain.verifier.verify(client_id=client_id, client_secret=client_secret)
+        if scope is not None and scope not in domain.verifier.scopes:
+            raise click.UsageError("--scope must be one of SCOPES.")
+        verified = domain.verifier.verify(
+            client_id=client_id, client_secret=client_secret, address=address, scope=scope
+        )
     print_record(VerifiedCredentialSchema(), verified.credential, as_json=as_json)
 
 
 @main.command("issue")
 @parameters.name
 @parameters.expires_at
+@parameters.restrictions
 @parameters.idempotency_key
 @parameters.output
 @parameters.change
@@ -163,14 +171,17 @@ def issue_command(
     unit: str,
     actor: str,
     as_json: bool,
+    **restrictions: Any,
 ) -> None:
     """Issue a credential, and show its client secret once."""
+    given = _restrictions(**restrictions)
     with secret_file(output) as keep:
         with _service() as service:
             issued = service.issue(
                 _caller(unit, actor),
                 name=name,
                 expires_at=expires_at,
+                **given,
                 idempotency_key=idempotency_key,
             )
         keep(issued)
@@ -186,10 +197,23 @@ def issue_command(
 @main.command("update")
 @parameters.secret_id
 @parameters.changes
+@parameters.restrictions
 @parameters.change
-def update_command(*, secret_id: str, unit: str, actor: str, as_json: bool, **fields: Any) -> None:
+def update_command(
+    *,
+    secret_id: str,
+    name: str | None,
+    trust_upstream_consent: bool | None,
+    unit: str,
+    actor: str,
+    as_json: bool,
+    **restrictions: Any,
+) -> None:
     """Change fields of a credential."""
-    changes = CredentialChanges(**fields)
+    changes = replace(
+        CredentialChanges(name=name, trust_upstream_consent=trust_upstream_consent),
+        **_restrictions(**restrictions),
+    )
     if changes == CredentialChanges():
         raise click.UsageError("Say what to change.")
     with _service(_no_such(unit, secret_id)) as service:
@@ -402,12 +426,13 @@ def reapply_revocations_command(
 ) -> None:
     """After a restore, apply the revocations since the backup again.
 
-    It also disables credentials, ends client secrets and withdraws trust in consent. TRAIL is a
-    file of events as 'events --follow --json' prints them, of any units and oldest first, or as GET
-    /secrets/events answers them. By default it is standard input. An incomplete last line is left
-    out, and events of unknown kinds. Events from before the backup, and those that the restored
-    trail has, are skipped. So you may give the whole trail, and more than once. Run it before the
-    service starts, or give --since: otherwise new events hide when the backup was made.
+    It also disables credentials, ends client secrets, withdraws trust in consent, and sets the last
+    scopes and addresses. TRAIL is a file of events as 'events --follow --json' prints them, of any
+    units and oldest first, or as GET /secrets/events answers them. By default it is standard input.
+    An incomplete last line is left out, and events of unknown kinds. Events from before the backup,
+    and those that the restored trail has, are skipped. So you may give the whole trail, and more
+    than once. Run it before the service starts, or give --since: otherwise new events hide when the
+    backup was made.
     """
     from app.cli.reapply import TrailReader, summary
     from app.credentials.reapply import Reapply
@@ -429,6 +454,20 @@ def reapply_revocations_command(
     for sentence in reader.report():
         click.echo(sentence, err=True)
     print_done(summary(reapplied), as_json=as_json, done="reapplied", **asdict(reapplied))
+
+
+def _restrictions(
+    *, scopes: tuple[str, ...], all_scopes: bool, addresses: tuple[str, ...], any_address: bool
+) -> dict[str, Any]:
+    """Return the restrictions that the options set or remove."""
+    if (scopes and all_scopes) or (addresses and any_address):
+        raise click.UsageError("Name the scopes or --all-scopes, the addresses or --any-address.")
+    given: dict[str, Any] = {}
+    if scopes or all_scopes:
+        given["scopes"] = list(scopes) or None
+    if addresses or any_address:
+        given["addresses"] = list(addresses) or None
+    return given
 
 
 def _require_one_or_all(secret_id: str | None, *, all_of_unit: bool) -> None:

@@ -12,8 +12,9 @@ from app.credentials.errors import (
     ClientSecretNotFound,
     CredentialNotFound,
     InvalidExpiry,
+    InvalidRestriction,
     LastUseUnknown,
-    MalformedPair,
+    ScopeMissing,
     VerificationRefused,
 )
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from app.api.http.problems import Problem
+    from app.credentials.errors import Refusal
 
 EXIT_STATUSES = (
     "Exit status: 0 done, 1 failed (or the token is refused), 2 usage error, or a missing or "
@@ -53,8 +55,16 @@ class _InvalidPair(click.ClickException):
 _KINDS: Mapping[type[Exception], type[click.ClickException]] = {
     ClientSecretNotFound: NotFound,
     InvalidExpiry: click.UsageError,
+    InvalidRestriction: click.UsageError,
+    ScopeMissing: _InvalidPair,
     LastUseUnknown: Unavailable,
     BulkheadFull: Unavailable,
+}
+
+_NOT_VALID = "The pair is not valid: unknown, wrong, expired, disabled or revoked."
+_REFUSALS: Mapping[Refusal, str] = {
+    "malformed": "The client secret is malformed. It may be mistyped or incomplete.",
+    "address": "The pair is valid, but must not be used from that address (--address).",
 }
 
 # What the API's sentences call by another name than the command line.
@@ -63,6 +73,7 @@ _OPTIONS = {
     "expires_at": "--expires-at",
     "overlap_seconds": "--overlap-seconds",
     "unused_for": "--unused-for",
+    "/verify/{scope}": "--scope",
 }
 
 
@@ -91,12 +102,8 @@ def _failure_of(error: Exception, no_such: str) -> click.ClickException | None: 
             return _InvalidSettings("\nError: ".join(str(error).splitlines()))
         case CredentialNotFound():
             return NotFound(no_such)
-        case MalformedPair():
-            return _InvalidPair("The client secret is malformed. It may be mistyped or incomplete.")
-        case VerificationRefused():
-            return _InvalidPair(
-                "The pair is not valid: unknown, wrong, expired, disabled or revoked."
-            )
+        case VerificationRefused() if not isinstance(error, ScopeMissing):
+            return _InvalidPair(_REFUSALS.get(error.reason, _NOT_VALID))
         case DatabaseUnavailable():
             return Unavailable(f"The database is unavailable: {error.reason}.")
         case DatabaseFault():
@@ -110,9 +117,15 @@ def _failure_of(error: Exception, no_such: str) -> click.ClickException | None: 
 
 
 def _sentence(problem: Problem) -> str:
-    """Return the problem's detail in the words of the command line, with its further members."""
+    """Return the problem's detail in the words of the command line, with its further members.
+
+    Of its errors, only those in lists say more than the detail.
+    """
     text = problem.detail
     for member, option in _OPTIONS.items():
         text = text.replace(member, option)
     more = "".join(f" ({name} {value})" for name, value in problem.extensions.items())
+    for each in problem.errors:
+        if each.pointer.count("/") > 1:
+            more += f" ({each.pointer[1:]}: {each.detail})"
     return f"{text}{more}."

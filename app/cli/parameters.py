@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from app.addresses import canonical_address
 from app.credentials.errors import InvalidName
 from app.credentials.generator import is_client_id
 from app.credentials.model import (
@@ -76,6 +77,16 @@ class _Time(click.ParamType[datetime]):
             return parse_time(value)
         except ValueError:
             self.fail(f"Must be {TIME_RULE}", param, ctx)
+
+
+class _Address(click.ParamType[str]):
+    name = "address"
+
+    def convert(self, value: str, param: Any, ctx: Any) -> str:
+        address = canonical_address(value)
+        if address is None:
+            self.fail("Must be an IP address", param, ctx)
+        return address
 
 
 def default_actor() -> str:
@@ -153,6 +164,22 @@ changes = _options(
         help="Whether to trust the consent status sent along with events.",
     ),
 )
+restrictions = _options(
+    click.option(
+        "--scope",
+        "scopes",
+        multiple=True,
+        help="What it may do: one of SCOPES. Repeat it for several.",
+    ),
+    click.option("--all-scopes", is_flag=True, help="It may do everything."),
+    click.option(
+        "--address",
+        "addresses",
+        multiple=True,
+        help="Where it may be used from: an IP address or a network. Repeat it for several.",
+    ),
+    click.option("--any-address", is_flag=True, help="It may be used from everywhere."),
+)
 one_or_all = _options(
     click.argument("secret_id", type=_Identifier(), required=False),
     click.option("--all", "all_of_unit", is_flag=True, help="All credentials of the unit."),
@@ -173,6 +200,13 @@ credential_filter = _options(
         type=_Time(),
         help="Only those that were not used, and got no client secret, since then.",
     ),
+    click.option(
+        "--unrestricted/--restricted", default=None, help="Only those without, or with, scopes."
+    ),
+)
+question = _options(
+    click.option("--scope", help="Ask for this scope, as /verify/SCOPE does."),
+    click.option("--address", type=_Address(), help="Ask as if the sender had this address."),
 )
 event_filter = _options(
     click.argument("secret_id", type=_Identifier(), required=False),

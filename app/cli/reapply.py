@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import click
 
-from app.credentials.model import EVENT_NAMES, MAX_OVERLAP_SECONDS, EventName
+from app.credentials.model import EVENT_NAMES, MAX_OVERLAP_SECONDS, RESTRICTIONS, EventName
 from app.credentials.reapply import Summary, TrailEvent
+from app.credentials.restrictions import require_restriction
 from app.identifiers import is_identifier
 from app.times import parse_time
 
@@ -91,7 +92,8 @@ def summary(done: Summary) -> str:
     """Return in one line what was applied again, and how many credentials are missing."""
     text = (
         f"revoked {done.revoked}, disabled {done.disabled}, "
-        f"ended {done.secrets_ended} client secrets, distrusted {done.distrusted}"
+        f"ended {done.secrets_ended} client secrets, distrusted {done.distrusted}, "
+        f"restricted {done.restricted}"
     )
     if done.missing:
         text += f"; {done.missing} credentials of the trail are not in this database"
@@ -122,6 +124,10 @@ def _parsed(record: Any) -> TrailEvent:
         parse_time(_texts(detail["reapplied"], _ORIGINAL)["at"])
     if texts["event"] == "secret_ended" and "expires_at" in detail:
         parse_time(detail["expires_at"])
+    if texts["event"] == "updated":
+        for member in detail.keys() & RESTRICTIONS:
+            if (restriction := detail[member]["to"]) is not None:
+                require_restriction(member, restriction)
     return TrailEvent(
         secret_id=texts["secret_id"],
         event=cast("EventName", texts["event"]),

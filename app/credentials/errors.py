@@ -1,11 +1,12 @@
 """The domain's errors: what it refuses, and why."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
 from app.times import format_time
 
-Refusal = Literal["malformed", "unknown", "wrong", "expired", "disabled"]
+Refusal = Literal["malformed", "unknown", "wrong", "expired", "disabled", "address", "scope"]
 
 
 class InvalidName(ValueError):
@@ -19,11 +20,29 @@ class InvalidExpiry(ValueError):
         super().__init__(f"Must be in the future, at most {latest} ahead")
 
 
+class InvalidRestriction(ValueError):
+    """The `member`, `scopes` or `addresses`, breaks a `rule`: what is wrong with it as a whole.
+
+    `problems` says what is wrong with single items, by their position.
+    """
+
+    def __init__(
+        self,
+        member: Literal["scopes", "addresses"],
+        rule: str,
+        problems: Mapping[int, str] | None = None,
+    ) -> None:
+        super().__init__(f"{member} {rule}")
+        self.member = member
+        self.problems = problems or {}
+
+
 class VerificationRefused(Exception):
     """The client ID and client secret are not, or no longer, a valid pair.
 
-    The reason is never told to the caller. It is "expired" or "disabled" only for a pair that would
-    otherwise be valid. A revoked credential is "unknown", because its row is deleted.
+    The reason is never told to the caller. It is "expired", "disabled" or "address" (the credential
+    must not be used from there) only for a pair that would otherwise be valid. A revoked credential
+    is "unknown", because its row is deleted.
     """
 
     def __init__(self, reason: Refusal) -> None:
@@ -36,6 +55,17 @@ class MalformedPair(VerificationRefused):
 
     def __init__(self) -> None:
         super().__init__("malformed")
+
+
+class ScopeMissing(VerificationRefused):
+    """The pair is valid, but its credential does not have the scope. The caller is told.
+
+    `scope` is None if the caller named none, and the credential has scopes.
+    """
+
+    def __init__(self, scope: str | None) -> None:
+        super().__init__("scope")
+        self.scope = scope
 
 
 class LimitExceeded(Exception):

@@ -34,6 +34,7 @@ from app.credentials.idempotency import Idempotency, IdempotentRequest
 from app.credentials.model import (
     MAX_LIVE_SECRETS,
     START_OF_TRAIL,
+    UNSET,
     UPDATED_FIELDS,
     Caller,
     ClientSecret,
@@ -54,9 +55,12 @@ from app.credentials.model import (
     Page,
     Position,
     ReplayedCredential,
+    Restriction,
     TrailPosition,
     UnitEvent,
+    Unset,
 )
+from app.credentials.restrictions import check_scopes, parse_addresses
 from app.database.pool import Connection, Database
 from app.rate_limits import RateLimit
 from app.times import format_time
@@ -98,26 +102,40 @@ class CredentialService:
     change_limit: RateLimit
     max_credentials: int  # of each unit
     max_secret_days: int | None
+    scopes: frozenset[str]  # that credentials may have; none if there are no scopes
+    default_scopes: Restriction  # of new credentials
     events_written: Counter[EventName] = field(default_factory=Counter)
 
-    def issue(
+    def issue(  # noqa: PLR0913  each is a part of the new credential
         self,
         caller: Caller,
         *,
         name: str,
         expires_at: datetime | None = None,
+        scopes: Restriction | Unset = UNSET,
+        addresses: Restriction = None,
         idempotency_key: str | None = None,
     ) -> IssuedCredential:
         """Make a credential for the unit, and return it with its client secret.
 
-        `name` is a result of `parse_name`. Raises CredentialLimitReached.
+        `name` is a result of `parse_name`. Without `scopes`, the credential gets the default ones.
+        Raises InvalidRestriction and CredentialLimitReached.
         """
         request = IdempotentRequest.of(
-            caller, idempotency_key, "issue", name=name, expires_at=expires_at
+            caller,
+            idempotency_key,
+            "issue",
+            name=name,
+            expires_at=expires_at,
+            # a list, because None would count as left out
+            scopes=None if scopes is UNSET else [scopes],
+            addresses=addresses,
         )
         replayed = self._find_response(request)
         if replayed is not None:
             return replayed
+        scopes = self.default_scopes if scopes is UNSET else self._checked_scopes(scopes)
+        addresses = None if addresses is None else parse_addresses(addresses)
         expires_at = self._expiry(caller, expires_at)
         client_secret, secret = self._new_secret(caller)
         client_id = generate_client_id()
@@ -133,7 +151,14 @@ class CredentialService:
                 name=name,
                 secret=secret,
                 expires_at=expires_at,
-                detail={"client_id": client_id, "name": name, **_expiry_detail(expires_at)},
+                scopes=scopes,
+                addresses=addresses,
+                detail={
+                    "client_id": client_id,
+                    "name": name,
+                    **_expiry_detail(expires_at),
+                    **_restrictions_detail(scopes, addresses),
+                },
                 max_credentials=self.max_credentials,
             )
             if credential is None:
@@ -189,8 +214,9 @@ class CredentialService:
     def update(self, caller: Caller, secret_id: str, changes: CredentialChanges) -> None:
         """Make the changes. Values that are already set count as no change and leave no event.
 
-        Raises TooManyChanges, but not if it disables the credential.
+        Raises InvalidRestriction, and TooManyChanges, but not if it disables the credential.
         """
+        changes = self._checked(changes)
         retry_after = self.change_limit.count(caller.unit_id)
         if retry_after is not None and changes.enabled is not False:
             raise TooManyChanges(retry_after)
@@ -340,6 +366,11 @@ class CredentialService:
         with self.database.connection_for(self.bulkheads.counting) as connection:
             return repository.count_expiring_secrets(connection)
 
+    def count_unrestricted(self) -> int:
+        """Count the credentials, in all units, without scopes, as `count_expiring_secrets` does."""
+        with self.database.connection_for(self.bulkheads.counting) as connection:
+            return repository.count_unrestricted(connection)
+
     def events(
         self, caller: Caller, secret_id: str, *, limit: int = MAX_ITEMS, before: int | None = None
     ) -> Page[Event, int]:
@@ -395,6 +426,19 @@ class CredentialService:
             newest, before = window.newest or START_OF_TRAIL, after or START_OF_TRAIL
             return replace(page, next=max(newest, before))
         return page
+
+    def _checked(self, changes: CredentialChanges) -> CredentialChanges:
+        """Return the changes with restrictions in canonical form. Raises InvalidRestriction."""
+        if changes.scopes is not UNSET:
+            changes = replace(changes, scopes=self._checked_scopes(changes.scopes))
+        if changes.addresses is not UNSET and changes.addresses is not None:
+            changes = replace(changes, addresses=parse_addresses(changes.addresses))
+        return changes
+
+    def _checked_scopes(self, scopes: Restriction) -> Restriction:
+        """Return the scopes in order. Raises InvalidRestriction, also for None without SCOPES."""
+        checked = check_scopes(scopes or [], self.scopes)
+        return None if scopes is None else checked
 
     def _expiry(self, caller: Caller, requested: datetime | None) -> datetime | None:
         """Return when a new client secret expires, or None for never. Raises InvalidExpiry."""
@@ -515,6 +559,12 @@ def _availability(credential: LockedCredential) -> tuple[bool, bool]:
 def _expiry_detail(expires_at: datetime | None) -> dict[str, str]:
     """Return the part of an event's detail that says when a new client secret expires."""
     return {} if expires_at is None else {"expires_at": format_time(expires_at)}
+
+
+def _restrictions_detail(scopes: Restriction, addresses: Restriction) -> dict[str, list[str]]:
+    """Return the part of an event's detail that says what a new credential is restricted to."""
+    restrictions = {"scopes": scopes, "addresses": addresses}
+    return {name: values for name, values in restrictions.items() if values is not None}
 
 
 def _page(

@@ -3,8 +3,9 @@
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
+from enum import Enum
 from math import inf
-from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import Any, Final, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
 from app.credentials.errors import InvalidName, Refusal
 from app.identifiers import BIDIRECTIONAL_OVERRIDES, CONTROL_CHARACTERS, LONE_SURROGATES
@@ -32,6 +33,18 @@ Order = Literal["desc", "asc"]
 
 Item = TypeVar("Item")
 Position = TypeVar("Position")
+
+
+class Unset(Enum):
+    """The type of `UNSET`, which stands for a value that was not given where None is a value."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+# The scopes of a credential, or its addresses. None: everything, or from everywhere.
+Restriction = list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,8 @@ class CredentialFilter:
 
     `name` is a part of the name, in upper or lower case. A credential is `expiring_before` a time
     if it will have no live client secret by then, or has none now. It is `unused_since` a time if
-    it was last used before then, or never, and got no client secret since.
+    it was last used before then, or never, and got no client secret since. It is `unrestricted` if
+    it has no scopes.
     """
 
     client_id: str | None = None
@@ -109,6 +123,7 @@ class CredentialFilter:
     enabled: bool | None = None
     expiring_before: datetime | None = None
     unused_since: datetime | None = None
+    unrestricted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,24 +183,36 @@ class LockedCredential(Credential):
 
     enabled: bool
     disabled_with_unit: bool
+    scopes: Restriction
+    addresses: Restriction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialChanges:
-    """The fields of a credential that callers can change. None leaves a field as it is."""
+    """The fields of a credential that callers can change.
+
+    None leaves a field as it is, but removes a restriction: UNSET leaves it as it is.
+    """
 
     trust_upstream_consent: bool | None = None
     name: str | None = None
     enabled: bool | None = None
+    scopes: Restriction | Unset = UNSET
+    addresses: Restriction | Unset = UNSET
 
     def applied_to(self, credential: LockedCredential) -> LockedCredential:
         """Return the credential with these changes."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
+        given = {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not (UNSET if name in RESTRICTIONS else None)
+        }
         if self.enabled is not None:  # then it no longer follows its unit
             given["disabled_with_unit"] = False
         return replace(credential, **given)
 
 
+RESTRICTIONS = ("scopes", "addresses")
 CHANGEABLE_FIELDS = tuple(each.name for each in fields(CredentialChanges))
 # Those whose old and new values are in the event `updated`; `enabled` has events of its own.
 UPDATED_FIELDS = tuple(each for each in CHANGEABLE_FIELDS if each != "enabled")
@@ -204,7 +231,7 @@ class ClientSecret:
 
 @dataclass(frozen=True, slots=True)
 class DetailedCredential(Credential):
-    """A credential with its times and its live client secrets, newest first.
+    """A credential with its times, its restrictions and its live client secrets, newest first.
 
     `created_by` is None if somebody has deleted that part of the trail.
     """
@@ -213,6 +240,8 @@ class DetailedCredential(Credential):
     updated_at: datetime
     last_used_at: datetime | None
     disabled_at: datetime | None
+    scopes: Restriction
+    addresses: Restriction
     secrets: list[ClientSecret] = field(default_factory=list)
 
 
@@ -238,7 +267,8 @@ class StoredSecret:
     """A client secret as stored, with the credential that it belongs to.
 
     `refusal` is why it is refused even if it matches, or None. `last_used_is_stale` if its last use
-    was recorded more than a minute ago, or never.
+    was recorded more than a minute ago, or never. `scopes` and `addresses` are what the credential
+    is restricted to, with commas between them, or None.
     """
 
     credential: VerifiedCredential
@@ -249,6 +279,8 @@ class StoredSecret:
     expires_at: datetime | None
     last_used_is_stale: bool
     refusal: Refusal | None
+    scopes: str | None
+    addresses: str | None
 
 
 class Use(NamedTuple):

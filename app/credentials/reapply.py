@@ -1,7 +1,8 @@
 """After a restore, end again what ended after the backup, from a copy of the audit trail.
 
-Only restrictions are applied again: revocations, disabled credentials, ended client secrets, and
-withdrawn trust in consent. Credentials that were issued or enabled after the backup are not.
+Only restrictions are applied again: revocations, disabled credentials, ended client secrets,
+withdrawn trust in consent, and the last scopes and addresses. Credentials that were issued or
+enabled after the backup are not, nor are restrictions that were removed.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,11 +14,13 @@ from typing import Any
 
 from app.credentials import repository
 from app.credentials.model import (
+    RESTRICTIONS,
     Caller,
     ClientSecret,
     EventKey,
     EventName,
     LockedCredential,
+    Restriction,
 )
 from app.database.pool import Connection, Database
 from app.times import format_time, parse_time
@@ -69,8 +72,14 @@ class TrailEvent:
     def restricts(self) -> bool:
         """Whether the event may be applied again."""
         if self.event == "updated":
-            return self.detail.get(_TRUST) == _TRUST_WITHDRAWN
+            is_restricted = any(self.restriction(each) is not None for each in RESTRICTIONS)
+            return is_restricted or self.detail.get(_TRUST) == _TRUST_WITHDRAWN
         return self.event in {"revoked", "disabled", "rotated", "secret_ended"}
+
+    def restriction(self, member: str) -> Restriction:
+        """Return the scopes or addresses that the event set, or None if it set none."""
+        restriction: Restriction = self.detail.get(member, {}).get("to")
+        return restriction
 
     def precedes(self, secret: ClientSecret) -> bool:
         """Tell whether the client secret was made after the event, and so is not affected by it."""
@@ -85,6 +94,7 @@ class Summary:
     disabled: int = 0
     secrets_ended: int = 0
     distrusted: int = 0
+    restricted: int = 0
     missing: int = 0
 
 
@@ -185,6 +195,8 @@ class _CredentialChanges:
         self._end_secrets(events)
         self._disable(events)
         self._distrust(events)
+        for member in RESTRICTIONS:
+            self._restrict(member, events)
 
     def _disable(self, events: list[TrailEvent]) -> None:
         changes = [each for each in events if each.event in {"disabled", "enabled"}]
@@ -204,6 +216,16 @@ class _CredentialChanges:
         self._update(replace(self.credential, trust_upstream_consent=False))
         self._record("updated", changes[-1], **{_TRUST: _TRUST_WITHDRAWN})
         self.done.distrusted += 1
+
+    def _restrict(self, member: str, events: list[TrailEvent]) -> None:
+        changes = [each for each in events if each.event == "updated" and member in each.detail]
+        current = getattr(self.credential, member)
+        if not changes or (last := changes[-1].restriction(member)) in (None, current):
+            return
+        restriction: dict[str, Any] = {member: last}
+        self._update(replace(self.credential, **restriction))
+        self._record("updated", changes[-1], **{member: {"from": current, "to": last}})
+        self.done.restricted += 1
 
     def _end_secrets(self, events: list[TrailEvent]) -> None:
         live = repository.select_client_secrets(

@@ -7,9 +7,14 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from app.addresses import limit_key
+from app.addresses import is_within, limit_key
 from app.credentials import repository
-from app.credentials.errors import MalformedPair, TooManyFailures, VerificationRefused
+from app.credentials.errors import (
+    MalformedPair,
+    ScopeMissing,
+    TooManyFailures,
+    VerificationRefused,
+)
 from app.credentials.generator import hint_of, is_client_id, is_client_secret
 from app.credentials.hashing import matches_digest
 from app.credentials.model import Verification
@@ -49,6 +54,7 @@ class Verifier:
     writer: BackgroundWriter
     bulkheads: Bulkheads
     failure_limit: RateLimit  # by the client's `limit_key` and client ID
+    scopes: frozenset[str]  # those that can be asked for
 
     def verify(
         self,
@@ -56,16 +62,20 @@ class Verifier:
         client_id: str,
         client_secret: str,
         address: str | None = None,
+        scope: str | None = None,
         started_at: float | None = None,
     ) -> Verification:
         """Return the credential that the pair belongs to, as stored at this moment.
 
-        `address` is the client's, if it is known. `started_at` is when the time for the database
-        began (`monotonic`), by default now. Raises VerificationRefused for an unknown, wrong,
-        expired, disabled or revoked pair, and its subclass MalformedPair if the pair does not have
-        the format of one. Beyond the failure limit, TooManyFailures replaces VerificationRefused; a
-        valid pair gets it only where its hash has to be compared, so that guesses cost little.
-        Raises DatabaseUnavailable, and BulkheadFull if the process is too busy.
+        `address` is the client's, if it is known. `scope`, one of `scopes`, is what the credential
+        must be allowed to do; without it, the credential must not be restricted to scopes.
+        `started_at` is when the time for the database began (`monotonic`), by default now. Raises
+        VerificationRefused for an unknown, wrong, expired, disabled or revoked pair, and for one
+        that must not be used from the address; its subclass MalformedPair if the pair does not have
+        the format of one; its subclass ScopeMissing for a pair that is valid otherwise. Beyond the
+        failure limit, TooManyFailures replaces VerificationRefused, except ScopeMissing; a valid
+        pair gets it only where its hash has to be compared, so that guesses cost little. Raises
+        DatabaseUnavailable, and BulkheadFull if the process is too busy.
         """
         if not is_pair(client_id, client_secret):
             raise MalformedPair
@@ -76,16 +86,21 @@ class Verifier:
                 self.database, client_id=client_id, seconds=work.seconds - passed
             )
         return self.judge(
-            stored_secrets, client_id=client_id, client_secret=client_secret, address=address
+            stored_secrets,
+            client_id=client_id,
+            client_secret=client_secret,
+            address=address,
+            scope=scope,
         )
 
-    def judge(
+    def judge(  # noqa: PLR0913  each is a part of the question
         self,
         stored_secrets: Sequence[StoredSecret],
         *,
         client_id: str,
         client_secret: str,
         address: str | None,
+        scope: str | None,
         may_wait: bool = True,
     ) -> Verification:
         """Compare the client secret with the stored ones of its client ID. Raises as `verify`.
@@ -94,18 +109,20 @@ class Verifier:
         client ID that does not exist costs the same digests as one that does.
         """
         reason: Refusal = "wrong" if stored_secrets else "unknown"
+        restriction = _restriction(stored_secrets, address)
         digests = self.hasher.digests(client_secret)
         hint = hint_of(client_secret)
         undecided = []
         for stored in stored_secrets:
             matches = matches_digest(digests, stored)
-            if stored.refusal is not None:
-                reason = stored.refusal if matches else reason
+            refusal = stored.refusal or restriction
+            if refusal is not None:
+                reason = refusal if matches else reason
             elif matches:
                 if not self.hasher.is_current(stored):
                     digest = self.hasher.digest(client_secret)
                     self.writer.renew_digest(stored.client_secret_id, digest)
-                return self._accept(stored)
+                return self._accept(stored, scope)
             elif matches is None and stored.hint == hint:
                 undecided.append(stored)
         if not may_wait and (undecided or self.failure_limit.is_remote):
@@ -115,7 +132,7 @@ class Verifier:
             _raise_if_limited(self.failure_limit.check(client, client_id))
             matching = self._find_by_hash(client_secret, undecided, client)
             if matching is not None:
-                return self._accept(matching)
+                return self._accept(matching, scope)
         _raise_if_limited(self.failure_limit.count(client, client_id))
         raise VerificationRefused(reason)
 
@@ -139,7 +156,10 @@ class Verifier:
             )
         return stored if is_live else None
 
-    def _accept(self, stored: StoredSecret) -> Verification:
+    def _accept(self, stored: StoredSecret, scope: str | None) -> Verification:
+        """Record the use. Raises ScopeMissing, which is neither a use nor a failure."""
+        if stored.scopes is not None and scope not in stored.scopes.split(","):
+            raise ScopeMissing(scope)
         if stored.last_used_is_stale:
             self.writer.record_use(stored.client_secret_id, stored.credential.secret_id)
         return Verification(stored.credential, stored.expires_at)
@@ -170,6 +190,16 @@ class Verifier:
 def is_pair(client_id: str, client_secret: str) -> bool:
     """Tell whether both have the format of one of ours."""
     return is_client_id(client_id) and is_client_secret(client_secret)
+
+
+def _restriction(stored_secrets: Sequence[StoredSecret], address: str | None) -> Refusal | None:
+    """Return why the credential must not be used from the address, or None if it may be.
+
+    It is asked before the client secret is compared, and whatever it is: otherwise the time would
+    tell somebody elsewhere whether the client secret is right.
+    """
+    addresses = stored_secrets[0].addresses if stored_secrets else None
+    return None if addresses is None or is_within(addresses, address) else "address"
 
 
 def _raise_if_limited(retry_after: int | None) -> None:

@@ -40,7 +40,7 @@ class Metrics:
     """Publishes the counts of this process, once a second and before it collects those of all.
 
     No request waits for it. Every minute, one of the processes also counts the client secrets that
-    expire soon.
+    expire soon, and the credentials without scopes.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class Metrics:
         while not self._stopping.wait(_PUBLISH_SECONDS):
             self.publish()
             if monotonic() >= count_at and self._counts_for_all():
-                self._count_expiring_secrets()
+                self._count_in_database()
                 count_at = monotonic() + _COUNT_SECONDS
 
     def _counts_for_all(self) -> bool:
@@ -181,11 +181,15 @@ class Metrics:
         self._is_leader = self._is_leader or self._files is None or self._files.become_leader()
         return self._is_leader
 
-    def _count_expiring_secrets(self) -> None:
+    def _count_in_database(self) -> None:
         try:
             ending = self._credentials.count_expiring_secrets()
+            unrestricted = self._credentials.count_unrestricted()
         except (DatabaseUnavailable, DatabaseFault, BulkheadFull):
-            _logger.warning("client secrets that expire soon not counted")
+            _logger.warning(
+                "client secrets that expire soon, and credentials without scopes, not counted"
+            )
             return
+        self._series.set_unrestricted(unrestricted)
         self._series.expiring_secrets.labels("7").set(ending.within_7_days)
         self._series.expiring_secrets.labels("30").set(ending.within_30_days)

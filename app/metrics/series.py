@@ -127,6 +127,15 @@ class Series:
             "livemax",
             ("within_days",),
         )
+        self._unrestricted: Gauge | None = None
+
+    def set_unrestricted(self, count: int) -> None:
+        """Publish how many credentials have no scopes. Until it is known, there is no series."""
+        if self._unrestricted is None:
+            self._unrestricted = self._gauge(
+                "credentials_unrestricted", "Credentials of all units without scopes.", "livemax"
+            )
+        self._unrestricted.set(count)
 
     def text(self) -> bytes:
         """Return all series in Prometheus' text format."""

@@ -16,7 +16,7 @@ _CONTENT_LENGTH = re.compile(
     rb"\A(?!.*\r\nexpect:).*\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r\n",
     re.DOTALL | re.IGNORECASE,
 )
-_VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify[ ?]")
+_VERIFICATION = re.compile(rb"(GET|HEAD|POST) /verify(?:/[^ ?]*)?[ ?]")
 _REQUEST_LINE = re.compile(rb"(?:\r\n)?[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 
 

@@ -13,6 +13,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from app.api.http.application import request_id_of
 from app.api.plain_verification import PlainVerification
+from app.api.verify import plain_paths
 from app.credentials.verification import MustWait, is_pair
 from app.logs import can_write_lines, write_lines
 from app.server.connection import Connection
@@ -72,6 +73,7 @@ class FastWorker(Worker):
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._services: Services = self.wsgi.services
         self._verifier = self._services.verifier
+        self._paths = plain_paths(self._verifier.scopes)
         self._pipeline = self._verifier.pipeline(self.poller, self._settle)
         try:
             super().run()
@@ -134,7 +136,7 @@ class FastWorker(Worker):
         """Begin to serve the request that the connection has received, if it is whole."""
         try:
             request = parse_request(connection.received)
-            if request is not None:
+            if request is not None and request.path in self._paths:
                 self._begin(connection, request)
             elif not (is_open and connection.awaits_more()):
                 if connection.received:
@@ -158,6 +160,7 @@ class FastWorker(Worker):
         verification = PlainVerification(
             self._services,
             method=request.method,
+            scope=self._paths[request.path],
             authorization=headers.get("authorization", ""),
             request_id=request_id_of(headers.get("x-request-id", "")),
             address=self.wsgi.client_address(connection.peer, headers.get("x-forwarded-for", "")),

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from gunicorn import SERVER, util
 
 from app.api.http.headers import is_host
-from app.api.verify import ROUTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +28,7 @@ _MAX_HEADERS = 64
 
 # The quantifiers are possessive, so that a request that does not match fails in linear time.
 _REQUEST = re.compile(
-    rf"(GET|HEAD|POST) {ROUTE} HTTP/1\.1\r\n"
+    rf"(GET|HEAD|POST) (/verify(?:/[a-z0-9._-]++)?) HTTP/1\.1\r\n"
     rf"((?:[A-Za-z0-9-]++: [!-~]++(?: ++[!-~]++)*+\r\n){{1,{_MAX_HEADERS}}}+)\r\n"
 )
 _HEADER = re.compile(r"([^:]+): ([^\r]+)\r\n")
@@ -43,9 +42,10 @@ _CONNECTION_OPTIONS = frozenset(("keep-alive", "close"))
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """A plain request: its method, and its headers by their names in lower case."""
+    """A plain request: its method, its path, and its headers by their names in lower case."""
 
     method: str
+    path: str
     headers: Mapping[str, str]
 
     @property
@@ -61,7 +61,7 @@ def parse_request(message: bytes) -> PlainRequest | None:
     request = _REQUEST.fullmatch(message.decode("latin-1"))
     if request is None:
         return None
-    names, values = zip(*_HEADER.findall(request[2]), strict=True)
+    names, values = zip(*_HEADER.findall(request[3]), strict=True)
     lower = _lower(names)
     if lower is None:
         return None
@@ -70,7 +70,7 @@ def parse_request(message: bytes) -> PlainRequest | None:
         return None
     if not is_host(headers.get("host", " ")):
         return None
-    return PlainRequest(request[1], headers)
+    return PlainRequest(request[1], request[2], headers)
 
 
 @lru_cache(maxsize=256)

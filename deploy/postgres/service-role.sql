@@ -31,9 +31,9 @@ REVOKE ALL ON credentials, client_secrets, credential_events, sealed_answers, an
               writers, _yoyo_migration, trail_histories
     FROM credentials_service;
 GRANT SELECT, DELETE,
-      INSERT (secret_id, unit_id, client_id, name),
+      INSERT (secret_id, unit_id, client_id, name, scopes, addresses),
       UPDATE (name, trust_upstream_consent, updated_at, ended_secrets_last_used_at,
-              disabled_at, disabled_with_unit)
+              disabled_at, disabled_with_unit, scopes, addresses)
     ON credentials TO credentials_service;
 GRANT SELECT, DELETE,
       INSERT (secret_id, secret_hash, digest, hint, created_at, expires_at),

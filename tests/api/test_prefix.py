@@ -112,7 +112,7 @@ def test_the_server_of_the_document_is_the_address_with_the_prefix(http, address
     base = urljoin(str(answer.url), server["url"])
     assert base == f"{address}/"
     for path in answer.json()["paths"]:
-        called = http.get(base.rstrip("/") + re.sub(r"{\w+}", "x", path))
+        called = http.get(base.rstrip("/") + path.format(secret_id="x", hint="x", scope="ingest"))
         assert called.status_code in {200, 401, 405} or "No such credential" in called.text, path
 
 

@@ -45,7 +45,7 @@ UNIT = ("--unit", "unit_demo")
 @pytest.fixture
 def variables(settings, rows):
     """The environment variables that a command needs, with an empty database."""
-    needed = ("DATABASE_URL", "DIGEST_KEY")
+    needed = ("DATABASE_URL", "DIGEST_KEY", "SCOPES")
     variables = {name: value for name, value in environment(settings).items() if name in needed}
     return clean_environment() | {"USER": "grace"} | variables
 
@@ -482,22 +482,29 @@ def test_a_change_of_a_whole_unit_that_takes_too_long_says_so(
     assert is_live(rows, issued_json["client_secret"])
 
 
-NEW_VALUES = {"trust_upstream_consent": True, "name": "renamed", "enabled": False}
+NEW_VALUES = {
+    "trust_upstream_consent": True,
+    "name": "renamed",
+    "enabled": False,
+    "scopes": ["ingest"],
+    "addresses": ["192.0.2.0/24"],
+}
 
 
 def test_every_changeable_field_is_changed_shown_and_recorded(run, issued_json, member):
     assert NEW_VALUES.keys() == set(CHANGEABLE_FIELDS)
     path = f"/secrets/{issued_json['secret_id']}"
-    assert member.put(path, json=NEW_VALUES).status_code == 204
-    shown = member.get(path).json
-    (listed,) = json.loads(run("list", *UNIT, "--disabled", "--json").stdout)
+    before = member.get(path).json
+    assert member.patch(path, json=NEW_VALUES).status_code == 204
+    shown = json.loads(run("show", issued_json["secret_id"], *UNIT, "--json").stdout)
+    assert shown == member.get(path).json
     events = {each["event"]: each["detail"] for each in member.get(f"{path}/events").json}
     assert shown["disabled_at"] is not None
     assert events["disabled"] == {}
     assert events["updated"].keys() == set(UPDATED_FIELDS)
     for field in UPDATED_FIELDS:
-        assert shown[field] == listed[field] == NEW_VALUES[field] != issued_json[field]
-        assert events["updated"][field] == {"from": issued_json[field], "to": NEW_VALUES[field]}
+        assert shown[field] == NEW_VALUES[field] != before[field]
+        assert events["updated"][field] == {"from": before[field], "to": NEW_VALUES[field]}
 
 
 def test_update_has_an_option_for_every_field_that_it_changes(run, issued_json):
@@ -505,13 +512,83 @@ def test_update_has_an_option_for_every_field_that_it_changes(run, issued_json):
     options = {option.name for option in main.commands["update"].params}
     assert set(UPDATED_FIELDS) <= options
     done = run(
-        "update", issued_json["secret_id"], *UNIT, "--name", "renamed", "--trust-upstream-consent"
-    )
+        "update", issued_json["secret_id"], *UNIT, "--name", "renamed", "--trust-upstream-consent",
+        "--scope", "ingest", "--address", "192.0.2.0/24",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (listed,) = json.loads(run("list", *UNIT, "--json").stdout)
-    assert {field: listed[field] for field in UPDATED_FIELDS} == {
+    shown = json.loads(run("show", issued_json["secret_id"], *UNIT, "--json").stdout)
+    assert {field: shown[field] for field in UPDATED_FIELDS} == {
         field: NEW_VALUES[field] for field in UPDATED_FIELDS
     }
+
+
+def test_restrictions_can_be_given_at_the_issue_and_removed(run):
+    done = run(
+        "issue", "x", *UNIT, "--scope", "leads.read", "--scope", "ingest",
+        "--address", "2001:DB8::/32", "--address", "192.0.2.1", "--json",
+    )  # fmt: skip
+    secret_id = json.loads(done.stdout)["secret_id"]
+
+    def restrictions():
+        shown = json.loads(run("show", secret_id, *UNIT, "--json").stdout)
+        return shown["scopes"], shown["addresses"]
+
+    assert restrictions() == (["ingest", "leads.read"], ["2001:db8::/32", "192.0.2.1"])
+    assert run("list", *UNIT, "--unrestricted", "--json").stdout == "[]\n"
+    assert len(json.loads(run("list", *UNIT, "--restricted", "--json").stdout)) == 1
+    assert run("update", secret_id, *UNIT, "--all-scopes").returncode == 0
+    assert restrictions() == (None, ["2001:db8::/32", "192.0.2.1"])
+    assert run("update", secret_id, *UNIT, "--any-address").returncode == 0
+    assert restrictions() == (None, None)
+    assert len(json.loads(run("list", *UNIT, "--unrestricted", "--json").stdout)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--scope", "nonsense"), "(scopes/0: Must be one of: events, ingest, leads.read)"),
+        (("--address", "192.0.2.1", "--address", "192.0.2.1/24"), "(addresses/1: Must not have"),
+        (("--scope", "ingest", "--all-scopes"), "or --all-scopes"),
+        (("--address", "192.0.2.1", "--any-address"), "or --any-address"),
+    ],
+)
+def test_an_invalid_restriction_is_a_usage_error(run, issued_json, options, message):
+    for command in (("issue", "x"), ("update", issued_json["secret_id"])):
+        failed = run(*command, *UNIT, *options)
+        assert failed.returncode == 2
+        assert message in failed.stderr
+
+
+def test_without_scopes_a_scope_is_a_usage_error(run, issued_json):
+    for option in (("--scope", "ingest"), ("--all-scopes",)):
+        failed = run("update", issued_json["secret_id"], *UNIT, *option, SCOPES=None)
+        assert failed.returncode == 2
+        assert "scopes are not configured." in failed.stderr
+
+
+def test_verify_asks_for_a_scope_and_from_an_address(run):
+    options = ("--scope", "ingest", "--address", "192.0.2.0/24", "--json")
+    issued = json.loads(run("issue", "x", *UNIT, *options).stdout)
+
+    def verify(*options):
+        done = run("verify", issued["client_id"], *options, stdin=issued["client_secret"])
+        return done.returncode, done.stderr
+
+    here = ("--address", "192.0.2.7")
+    assert verify("--scope", "ingest", *here) == (0, "")
+    assert verify("--scope", "events", *here) == (
+        5, "Error: The credential does not have the scope events.\n",
+    )  # fmt: skip
+    assert verify(*here) == (5, "Error: Ask for a scope: --scope.\n")
+    elsewhere = (
+        5,
+        "Error: The pair is valid, but must not be used from that address (--address).\n",
+    )
+    assert verify("--scope", "ingest") == elsewhere
+    assert verify("--scope", "ingest", "--address", "::ffff:198.51.100.7") == elsewhere
+    assert verify("--scope", "ingest", "--address", "[::ffff:192.0.2.9]:443") == (0, "")
+    assert verify("--scope", "nonsense", *here)[0] == 2
+    assert verify("--address", "nowhere")[0] == 2
 
 
 @pytest.mark.parametrize("command", ["issue", "rotate"])

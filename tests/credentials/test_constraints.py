@@ -38,6 +38,12 @@ def insert(rows, table, values):
 ANSWERED_REQUEST = {"key_hash": b"k" * 32, "fingerprint": b"f" * 32}
 
 
+@pytest.mark.parametrize("scopes", [[], ["ingest", "null"], ["x" * 32] * 16])
+def test_a_valid_restriction_is_stored(rows, scopes):
+    addresses = ["192.0.2.0/24", "2001:db8::1"]
+    insert(rows, "credentials", CREDENTIAL | {"scopes": scopes, "addresses": addresses})
+
+
 def test_a_valid_row_of_each_table_is_stored(rows):
     insert(rows, "credentials", CREDENTIAL)
     insert(rows, "client_secrets", SECRET)
@@ -61,6 +67,16 @@ def test_a_valid_row_of_each_table_is_stored(rows):
         ({"name": "a\x85b"}, "credentials_name_characters"),
         ({"name": "a\u202eb"}, "credentials_name_characters"),
         ({"name": "a\u2069b"}, "credentials_name_characters"),
+        ({"scopes": ["Ingest"]}, "credentials_scopes_format"),
+        ({"scopes": ["ingest "]}, "credentials_scopes_format"),
+        ({"scopes": ["ingest", ""]}, "credentials_scopes_format"),
+        ({"scopes": [None, "ingest"]}, "credentials_scopes_format"),
+        ({"scopes": ["x" * 33]}, "credentials_scopes_format"),
+        ({"scopes": [f"x{number}" for number in range(17)]}, "credentials_scopes_format"),
+        ({"addresses": []}, "credentials_addresses_format"),
+        ({"addresses": ["nowhere"]}, "credentials_addresses_format"),
+        ({"addresses": ["192.0.2.1", None]}, "credentials_addresses_format"),
+        ({"addresses": ["192.0.2.1"] * 51}, "credentials_addresses_format"),
     ],
 )
 def test_an_invalid_credential_violates_its_constraint(rows, change, constraint):

@@ -18,7 +18,7 @@ CREDENTIAL = VerifiedCredential("sec_x", "unit_demo", "lv_ci_x", "CRM", False)
     "value",
     [
         HashedSecret("s3cret", b"s3cret", "hint"),
-        StoredSecret(CREDENTIAL, 1, "s3cret", b"s3cret", "4567", None, False, None),
+        StoredSecret(CREDENTIAL, 1, "s3cret", b"s3cret", "4567", None, False, None, None, None),
         StoredResponse(b"key hash", b"s3cret", b"s3cret"),
         IdempotentRequest("s3cret", caller(), "issue", {"name": "CRM"}),
     ],

@@ -110,7 +110,7 @@ NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 CALLER = caller(SMALL_UNIT)
 SECRET = HashedSecret(secret_hash="$2b$10$" + "x" * 53, digest=b"x" * 40, hint="abcd")
-LOCKED = LockedCredential(QUIET, SMALL_UNIT, "lv_ci_x", "x", True, NOW, True, False)
+LOCKED = LockedCredential(QUIET, SMALL_UNIT, "lv_ci_x", "x", True, NOW, True, False, None, None)
 RESPONSE = StoredResponse(b"k" * 32, b"f" * 32, b"encrypted")
 ONE = {"unit_id": SMALL_UNIT, "secret_id": QUIET}
 BUSY_ONE = {"unit_id": BIG_UNIT, "secret_id": BUSY}
@@ -166,14 +166,16 @@ CASES = [
     case(repository.find_time, 0),
     case(
         repository.insert_credential, 300, CALLER, secret_id="sec_" + "z" * 20,
-        client_id="lv_ci_" + "z" * 20, name="x", secret=SECRET, expires_at=None, detail={},
-        max_credentials=10_000,
+        client_id="lv_ci_" + "z" * 20, name="x", secret=SECRET, expires_at=None,
+        scopes=None, addresses=None, detail={}, max_credentials=10_000,
     ),
     # the client secrets of each credential of the unit, and of no other
     listed(2 * PAGE, SMALL_UNIT),
     listed(2 * PAGE, BIG_UNIT),
     listed(2 * PAGE, SMALL_UNIT, name="nothing like it"),
     listed(2 * PAGE, SMALL_UNIT, enabled=False),
+    listed(2 * PAGE, SMALL_UNIT, unrestricted=True),
+    listed(2 * PAGE, SMALL_UNIT, unrestricted=False),
     listed(10, BIG_UNIT, client_id="lv_ci_x"),
     *(
         listed(6 * size, unit, **condition)
@@ -194,6 +196,8 @@ CASES = [
     case(repository.delete_credential, 20, **ONE),
     case(repository.select_client_secrets, 20, **ONE),
     case(repository.select_stored_secrets, 20, client_id="lv_ci_" + QUIET[4:], seconds=1.0),
+    # one for each that it counts, and the index
+    case(repository.count_unrestricted, 2 * 100_000),
     # four for each client secret that it looks at, and those it sorts
     case(repository.count_expiring_secrets, 6 * 20_000),
     case(repository.update_digest, 100, client_secret_id=NUMBER_OF_QUIET, digest=b"y" * 40),

@@ -128,6 +128,39 @@ def test_after_a_rotation_and_a_revocation_no_secret_works(service, issued, at_o
     assert rows.count("client_secrets") == 0
 
 
+@pytest.mark.parametrize("overlap_seconds", [0, 3600])
+def test_a_narrowing_holds_for_a_client_secret_that_is_made_meanwhile(
+    service, verifier, issued, at_once, rows, overlap_seconds
+):
+    def narrow():
+        changes = CredentialChanges(scopes=["ingest"], addresses=["192.0.2.1"])
+        service.update(caller(), issued.secret_id, changes)
+
+    rotated, _ = at_once(rotate(service, issued, overlap_seconds), narrow)
+    assert sorted(trail(rows)) == ["issued", "rotated", "updated"]
+    for each in (rotated, issued) if overlap_seconds else (rotated,):
+        pair = {"client_id": each.client_id, "client_secret": each.client_secret}
+        for address, scope, reason in (
+            ("192.0.2.1", None, "scope"),
+            ("192.0.2.1", "events", "scope"),
+            ("192.0.2.2", "ingest", "address"),
+            (None, "ingest", "address"),
+        ):
+            with pytest.raises(VerificationRefused) as refused:
+                verifier.verify(**pair, address=address, scope=scope)
+            assert refused.value.reason == reason
+        verifier.verify(**pair, address="192.0.2.1", scope="ingest")
+
+
+def test_two_narrowings_at_once_both_hold(service, issued, at_once):
+    narrowings = [CredentialChanges(scopes=[]), CredentialChanges(addresses=["192.0.2.1"])]
+    at_once(
+        *[lambda each=each: service.update(caller(), issued.secret_id, each) for each in narrowings]
+    )
+    shown = service.get(caller(), issued.secret_id)
+    assert (shown.scopes, shown.addresses) == ([], ["192.0.2.1"])
+
+
 def test_an_update_and_a_revocation_are_recorded_in_order(service, issued, at_once, rows):
     updated, revoked = at_once(update(service, issued, "new"), revoke(service, issued))
     assert revoked is None

@@ -27,6 +27,7 @@ def judge(verifier, issued):
             client_id=issued.client_id,
             client_secret=client_secret,
             address="",
+            scope=None,
             may_wait=False,
         )
 

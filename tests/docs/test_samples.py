@@ -14,7 +14,7 @@ from tests.helpers import require
 LIFE = (
     "getHealth", "getReadiness", "getMetrics", "listCredentials", "issueCredential",
     "getCredential", "verify", "patchCredential", "updateCredential", "rotateCredential",
-    "verifyByPost",
+    "verifyByPost", "verifyScope", "verifyScopeByPost",
     "endClientSecret", "listEvents", "listUnitEvents", "revokeCredential",
 )  # fmt: skip
 
@@ -72,7 +72,7 @@ def run(request, client, server, tmp_path):
 
 
 def test_the_samples_take_a_credential_through_its_life(run, issuer, member):
-    variables = {"TOKEN": issuer.sign()}
+    variables = {"TOKEN": issuer.sign(), "SCOPE": "ingest"}
     answers = {}
     for name in LIFE:
         done = run(name, variables)

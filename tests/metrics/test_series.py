@@ -285,6 +285,14 @@ def test_client_secrets_that_expire_soon_appear_in_the_metrics(issued, rows, app
     wait_until(lambda: read_metrics(client).get(series) == 1)
 
 
+def test_unrestricted_credentials_appear_in_the_metrics(service, rows, app_with):
+    for scopes in (None, None, [], ["ingest"]):
+        service.issue(caller(), name="x", scopes=scopes)
+    client = app_with().test_client()
+    assert read_metrics(client).get("leadvibe_credentials_unrestricted") in {None, 2}
+    wait_until(lambda: read_metrics(client).get("leadvibe_credentials_unrestricted") == 2)
+
+
 def test_no_label_is_a_unit_a_client_or_an_actor(app, client, issuer):
     member = client_of(app, issuer.sign(sub="grace", unit_id="unit_secret"))
     issued = member.post("/secrets", json={"name": "CRM of Ada"}).json

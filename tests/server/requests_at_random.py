@@ -66,7 +66,8 @@ class Author:
     def _malformed(self) -> Message:
         """Return a damaged request, or one with an ambiguous length."""
         if self._random.random() < 0.4:
-            request = self._request("/verify", *self._framing(), method="POST")
+            target = self._one_of("/verify", "/verify/ingest", "/verify/nonsense")
+            request = self._request(target, *self._framing(), method="POST")
             return Message(self._cut(request + self._body()), is_final=True)
         request = self._request(self._odd_target(), *self._odd_headers()[:1])
         for _ in range(self._random.randrange(1, 4)):
@@ -77,7 +78,8 @@ class Author:
 
     def _request(self, target: str = "", *headers: bytes, method: str = "") -> bytes:
         method = method or self._one_of("GET", "GET", "GET", "HEAD", "POST")
-        target = target or ("/readyz" if self._random.random() < 0.03 else "/verify")
+        verify = self._one_of("/verify", "/verify", "/verify/ingest", "/verify/events")
+        target = target or ("/readyz" if self._random.random() < 0.03 else verify)
         lines = [
             self._cased(b"Host: ") + self._one_of(*[b"localhost", b"127.0.0.1:8000"] * 8, b"a b"),
             *self._authorization(),
@@ -116,7 +118,10 @@ class Author:
             "/verify", "/verify?a=b", "/verify?", "/verify/", "//verify", "/%76erify", "/verify%00",
             "/verify;x", "/verify/../verify", "/./verify", "/verify#x", "/VERIFY", "/v\xe9rify",
             "http://localhost/verify", "http://x", "*", "/", "/healthz", "/secrets", "/secrets/",
-            "/secrets/events", "/nothing", "/" + "a" * 4100, "verify", "/verify\\", "/~a_b-c.d",
+            "/verify/ingest/", "/verify//ingest", "/verify/%69ngest", "/verify/ingest?x",
+            "/verify/x", "/verify/INGEST", "/verify/ingest%2F", "/verify/events/x",
+            "/verify%2Fingest", "/secrets/events", "/nothing", "/" + "a" * 4100, "verify",
+            "/verify\\", "/~a_b-c.d",
         )  # fmt: skip
 
     def _odd_headers(self) -> list[bytes]:

@@ -102,6 +102,8 @@ def conversations(author, requests):
 @pytest.mark.parametrize("requests", [10_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_both_workers_answer_alike(settings, service, issuer, requests):
     issued = [service.issue(caller(), name="x") for _ in range(3)]
+    issued.append(service.issue(caller(), name="x", scopes=["ingest"], addresses=["127.0.0.1"]))
+    issued.append(service.issue(caller(), name="x", addresses=["127.0.0.2"]))
     pairs = [(each.client_id, each.client_secret) for each in issued]
     pairs.append((generate_client_id(), generate_client_secret()))
     token = issuer.sign()

@@ -184,7 +184,9 @@ def test_a_body_that_stops_is_answered_after_five_seconds_and_logged(server, iss
         b"Content-Length: 5\r\n\r\nwhole",
     ],
 )
-@pytest.mark.parametrize("start", [b"GET /verify", b"POST /verify", b"POST /verify?x"])
+@pytest.mark.parametrize(
+    "start", [b"GET /verify", b"POST /verify", b"POST /verify?x", b"POST /verify/ingest"]
+)
 def test_a_verification_does_not_wait_for_its_body(server, service, start, rest):
     message = verification(service.issue(caller(), name="x")).replace(b"GET /verify", start)
     with connect(server) as client:

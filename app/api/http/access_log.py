@@ -21,7 +21,7 @@ class AccessRecord:
 
     `route` is the pattern of the path, never the path itself, which may contain a secret. `address`
     is the client's, or None if it is unknown. `client_id` is the one to be verified. Only a
-    verification has an `outcome`.
+    verification has an `outcome`, and a `scope` if it was asked for one.
     """
 
     request_id: str
@@ -32,6 +32,7 @@ class AccessRecord:
     unit_id: str | None = None
     client_id: str | None = None
     outcome: Outcome | None = None
+    scope: str | None = None
     started_at: float = field(default_factory=monotonic)
 
     def finish(
@@ -57,4 +58,6 @@ class AccessRecord:
         }
         if self.outcome is not None:
             fields["outcome"] = self.outcome
+        if self.scope is not None:
+            fields["scope"] = self.scope
         log_fields(_logger, "request", fields, lines)

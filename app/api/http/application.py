@@ -6,14 +6,16 @@ Import `current_app` and `request` from here: they are Flask's own proxies, with
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from io import BytesIO
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import flask
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.routing import UnicodeConverter
+from werkzeug.routing import BaseConverter, UnicodeConverter
 from werkzeug.utils import cached_property
 
 from app.addresses import client_address
@@ -23,7 +25,7 @@ from app.identifiers import is_request_id, new_request_id
 from app.json_bytes import json_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from werkzeug.routing import Map, MapAdapter
@@ -92,6 +94,14 @@ class _PathVariable(UnicodeConverter):
         self.regex = f"(?!events$){self.regex}"
 
 
+class _ScopeVariable(BaseConverter):
+    """A variable part of a path that matches the known scopes. Any other one is an unknown path."""
+
+    def __init__(self, scopes: Iterable[str], url_map: Map) -> None:
+        super().__init__(url_map)
+        self.regex = f"(?:{'|'.join(map(re.escape, scopes)) or '(?!)'})"
+
+
 class _JsonProvider(DefaultJSONProvider):
     """Writes JSON as the rest of the service does."""
 
@@ -108,6 +118,8 @@ class Application(flask.Flask):
     def __init__(self, services: Services, trusted_proxies: int) -> None:
         super().__init__("app", static_folder=None)
         self.url_map.converters["default"] = _PathVariable
+        scope_variable = partial(_ScopeVariable, services.verifier.scopes)
+        self.url_map.converters["scope"] = scope_variable  # type: ignore[assignment]  # it makes one
         self.services = services
         self._trusted_proxies = trusted_proxies
         self._warns_again_at = 0.0  # monotonic time

@@ -158,9 +158,15 @@ def _detail_of(schema: Schema, name: str) -> str | None:
     return detail and detail.format(name=name)
 
 
-def _input_errors(messages: Mapping[str, list[str]]) -> Iterator[InputError]:
-    """Yield each field's JSON pointer (RFC 6901) with what is wrong with it."""
-    for name, texts in messages.items():
-        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-        for text in texts:
-            yield InputError(pointer, text.rstrip("."))
+def _input_errors(messages: Mapping[Any, Any], parent: str = "") -> Iterator[InputError]:
+    """Yield each field's JSON pointer (RFC 6901) with what is wrong with it.
+
+    The messages of a list are by the positions of its items.
+    """
+    for name, what in messages.items():
+        pointer = f"{parent}/" + str(name).replace("~", "~0").replace("/", "~1")
+        if isinstance(what, Mapping):
+            yield from _input_errors(what, pointer)
+        else:
+            for text in what:
+                yield InputError(pointer, text.rstrip("."))

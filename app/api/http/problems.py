@@ -221,6 +221,13 @@ def invalid_expiry(error: errors.InvalidExpiry) -> Problem:
     return invalid_input(detail, [InputError("/expires_at", reason)])
 
 
+def invalid_restriction(error: errors.InvalidRestriction) -> Problem:
+    """Return the problem of `scopes` or `addresses` that are not allowed."""
+    pointer, detail = f"/{error.member}", str(error)
+    items = [InputError(f"{pointer}/{item}", what) for item, what in error.problems.items()]
+    return invalid_input(detail, items or [InputError(pointer, detail)])
+
+
 _INVALID_PARAMETER = ProblemType(
     "invalid-parameter",
     400,
@@ -349,6 +356,23 @@ INVALID_PAIR = _unauthenticated(
     ),
     'Basic realm="LeadVibe", charset="UTF-8"',
 )
+
+_SCOPE_MISSING = ProblemType(
+    "scope-missing",
+    403,
+    "The pair is valid, but its credential does not have the scope in the path. Or the path has "
+    "none, and the credential is restricted to scopes.",
+    "As a receiver: refuse the event, and ask for the scope that the event needs. As a sender: ask "
+    "the credential's owner for the scope.",
+)
+
+
+def scope_missing(scope: str | None) -> Problem:
+    """Return the problem of a credential without the scope, or with scopes if that is None."""
+    if scope is None:
+        return Problem(_SCOPE_MISSING, "Ask for a scope: /verify/{scope}")
+    return Problem(_SCOPE_MISSING, f"The credential does not have the scope {scope}")
+
 
 _TOO_MANY_FAILURES = ProblemType(
     "too-many-failures",
@@ -582,6 +606,8 @@ PROBLEM_TYPES = list(
 
 _DOMAIN_ERRORS: Mapping[type[Exception], Problem | Callable[[Any], Problem]] = {
     errors.InvalidExpiry: invalid_expiry,
+    errors.InvalidRestriction: invalid_restriction,
+    errors.ScopeMissing: lambda error: scope_missing(error.scope),
     errors.VerificationRefused: INVALID_PAIR,
     errors.TooManyFailures: lambda error: too_many_failures(error.retry_after),
     errors.TooManyIssues: lambda error: too_many_issues(error.retry_after),

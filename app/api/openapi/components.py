@@ -20,6 +20,7 @@ from app.api.openapi import examples
 from app.api.openapi.converter import REQUEST_TIME, TIMESTAMP
 from app.api.schemas.problems import ProblemSchema
 from app.credentials.generator import HINT_PATTERN, SECRET_ID_PATTERN
+from app.credentials.restrictions import SCOPE_PATTERN
 from app.identifiers import FORBIDDEN_CHARACTERS, IDENTIFIER_MAX_LENGTH, REQUEST_ID_PATTERN
 
 ACTIVE_UNIT_COOKIE = "activeOu"
@@ -75,6 +76,17 @@ HINT_PARAMETER = [
         "description": "The client secret's last four characters.",
         "schema": {"type": "string", "pattern": f"^{HINT_PATTERN}$"},
         "example": examples.DETAILED_CREDENTIAL["secrets"][1]["hint"],
+    }
+]
+
+SCOPE_PARAMETER = [
+    {
+        "name": "scope",
+        "in": "path",
+        "description": "What the credential must be allowed to do: one of the scopes that the "
+        "operator has configured.",
+        "schema": {"type": "string", "pattern": f"^{SCOPE_PATTERN}$"},
+        "example": examples.SCOPE,
     }
 ]
 

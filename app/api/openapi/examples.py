@@ -36,6 +36,7 @@ _ROTATED_AT = datetime(2025, 6, 3, 9, tzinfo=UTC)
 LAST_USED_AT = datetime(2025, 6, 3, 9, 30, tzinfo=UTC)
 EXPIRES_AT = datetime(2025, 6, 4, 9, tzinfo=UTC)
 _ACTOR = "ada@example.com"
+SCOPE = "ingest"
 
 _credential = Credential(
     secret_id="sec_6q1qrvd8cfz3k6apb04t",  # noqa: S106  an identifier
@@ -67,6 +68,8 @@ DETAILED_CREDENTIAL: dict[str, Any] = DetailedCredentialSchema().dump(
         updated_at=datetime(2025, 6, 3, 9, 15, tzinfo=UTC),
         last_used_at=LAST_USED_AT,
         disabled_at=None,
+        scopes=[SCOPE],
+        addresses=["192.0.2.1", "2001:db8::/32"],
         secrets=[
             ClientSecret(2, hint_of(_issued.client_secret), _ROTATED_AT, None, None),
             ClientSecret(1, "7Kq2", _ISSUED_AT, LAST_USED_AT, EXPIRES_AT),
@@ -132,6 +135,7 @@ PARAMETERS: dict[str, Any] = {
     "enabled": "true",
     "expiring_before": format_time(EXPIRES_AT),
     "unused_since": format_time(LAST_USED_AT),
+    "unrestricted": "true",
     "unused_for": 86400,
     "order": "asc",
     "event": "rotated",

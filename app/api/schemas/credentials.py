@@ -10,11 +10,14 @@ from app.api.schemas.fields import (
     RequestSchema,
     RequestTimeField,
     ResponseSchema,
+    RestrictionField,
     SecondsField,
     StrictBooleanField,
     TimestampField,
+    addresses_field,
     identifier_field,
     pattern_field,
+    scopes_field,
     shown_name_field,
 )
 from app.credentials.generator import (
@@ -30,11 +33,13 @@ from app.credentials.model import (
     MAX_OVERLAP_SECONDS,
     MAX_UNUSED_SECONDS,
     MIN_UNUSED_SECONDS,
+    RESTRICTIONS,
     Credential,
     DetailedCredential,
     IssuedCredential,
     VerifiedCredential,
 )
+from app.credentials.restrictions import MAX_ADDRESSES, MAX_SCOPES, SCOPE_PATTERN
 
 _CONSENT = (
     "Whether the platform trusts the consent status sent along with events that arrive through "
@@ -43,6 +48,14 @@ _CONSENT = (
 _EXPIRES_AT = (
     "When the new client secret expires: in the future, at most 10 years ahead. Left out: never, "
     "unless the operator has set a limit."
+)
+_SCOPES = (
+    "What it may do: receivers ask for one of these scopes. Null: everything, and receivers may "
+    "ask without a scope."
+)
+_ADDRESSES = (
+    "Where it may be used from: IPv4 and IPv6 addresses and networks. A valid pair from elsewhere "
+    "is refused like an invalid one. Null: everywhere."
 )
 _LAST_USED_AT = "When a verification last succeeded with it, to the minute; null if none has."
 
@@ -84,6 +97,8 @@ class _CredentialFields(ResponseSchema):
     updated_at = TimestampField("When it was last updated, disabled or enabled.")
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
     disabled_at = TimestampField("When it was disabled; null while enabled.", allow_none=True)
+    scopes = scopes_field(_SCOPES)
+    addresses = addresses_field(_ADDRESSES)
     secrets = fields.List(
         fields.Nested(ClientSecretSchema),
         required=True,
@@ -130,11 +145,24 @@ class DetailedCredentialSchema(CredentialSchema):
         fields = _fields_of(DetailedCredential)
 
 
+def _scopes_sent(left_out: str) -> RestrictionField:
+    description = f"{_SCOPES} {left_out} Only if the operator has configured scopes."
+    return RestrictionField(f"^{SCOPE_PATTERN}$", 0, MAX_SCOPES, description=description)
+
+
+def _addresses_sent(left_out: str) -> RestrictionField:
+    return RestrictionField(
+        "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$", 1, MAX_ADDRESSES, description=f"{_ADDRESSES} {left_out}"
+    )
+
+
 class NewCredentialSchema(RequestSchema):
     """A credential to issue."""
 
     name = NameField(required=True)
     expires_at = RequestTimeField(_EXPIRES_AT)
+    scopes = _scopes_sent("Left out: the operator's default, usually null.")
+    addresses = _addresses_sent("Left out: everywhere.")
 
 
 class CredentialPatchSchema(RequestSchema):
@@ -151,10 +179,15 @@ class CredentialPatchSchema(RequestSchema):
             "disabled, it is refused like an unknown one; enabled again, it works as before."
         }
     )
+    scopes = _scopes_sent("Left out: no change.")
+    addresses = _addresses_sent("Left out: no change.")
 
 
 class CredentialUpdateSchema(CredentialPatchSchema):
     """The fields of a credential to set: always `trust_upstream_consent`, and any of the others."""
+
+    class Meta(CredentialPatchSchema.Meta):
+        fields = tuple(each for each in CHANGEABLE_FIELDS if each not in RESTRICTIONS)
 
     trust_upstream_consent = StrictBooleanField(required=True, metadata={"description": _CONSENT})
 

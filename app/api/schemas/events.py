@@ -8,8 +8,10 @@ from marshmallow import fields, validate
 from app.api.schemas.fields import (
     ResponseSchema,
     TimestampField,
+    addresses_field,
     identifier_field,
     pattern_field,
+    scopes_field,
     shown_name_field,
 )
 from app.credentials.generator import CLIENT_ID_PATTERN, HINT_PATTERN, SECRET_ID_PATTERN
@@ -33,6 +35,8 @@ class IssuedDetailSchema(ResponseSchema):
     client_id = pattern_field("The client ID.", CLIENT_ID_PATTERN)
     name = shown_name_field("The name.")
     expires_at = TimestampField(_EXPIRES_AT, required=False)
+    scopes = scopes_field("Its scopes. Absent if it has none.", required=False)
+    addresses = addresses_field("Its addresses. Absent if it has none.", required=False)
 
 
 class NameChangeSchema(ResponseSchema):
@@ -49,6 +53,20 @@ class ConsentChangeSchema(ResponseSchema):
         required=True, data_key="from", metadata={"description": "The old value."}
     )
     after = fields.Boolean(required=True, data_key="to", metadata={"description": "The new value."})
+
+
+class ScopesChangeSchema(ResponseSchema):
+    """A change of `scopes`."""
+
+    before = scopes_field("The old scopes.", data_key="from")
+    after = scopes_field("The new scopes.", data_key="to")
+
+
+class AddressesChangeSchema(ResponseSchema):
+    """A change of `addresses`."""
+
+    before = addresses_field("The old addresses.", data_key="from")
+    after = addresses_field("The new addresses.", data_key="to")
 
 
 class ReappliedSchema(ResponseSchema):
@@ -76,6 +94,12 @@ class UpdatedDetailSchema(ResponseSchema):
     name = fields.Nested(NameChangeSchema, metadata={"description": "The name, if it changed."})
     trust_upstream_consent = fields.Nested(
         ConsentChangeSchema, metadata={"description": "`trust_upstream_consent`, if it changed."}
+    )
+    scopes = fields.Nested(
+        ScopesChangeSchema, metadata={"description": "`scopes`, if they changed."}
+    )
+    addresses = fields.Nested(
+        AddressesChangeSchema, metadata={"description": "`addresses`, if they changed."}
     )
     reapplied = _reapplied()
 

@@ -13,6 +13,7 @@ from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validat
 
 from app.credentials.errors import InvalidName
 from app.credentials.model import NAME_MAX_LENGTH, parse_name
+from app.credentials.restrictions import SCOPE_PATTERN
 from app.identifiers import (
     CONTROL_CHARACTERS,
     FORBIDDEN_CHARACTERS,
@@ -134,6 +135,24 @@ class StrictBooleanField(fields.Boolean):
         if not isinstance(value, bool):
             raise self.make_error("invalid")
         return super()._deserialize(value, attr, data, **kwargs)
+
+
+class RestrictionField(fields.List[str]):
+    """Scopes or addresses in a request: null or strings. The domain judges each string."""
+
+    error_detail = "{name} must be null or a list of strings"
+
+    def __init__(self, item: str, low: int, high: int, *, description: str) -> None:
+        super().__init__(
+            fields.String(metadata={"pattern": item}),
+            allow_none=True,
+            metadata={
+                "description": description,
+                "minItems": low,
+                "maxItems": high,
+                "uniqueItems": True,
+            },
+        )
 
 
 class SecondsField(fields.Integer):
@@ -294,6 +313,25 @@ def pattern_field(description: str, pattern: str, *, allow_none: bool = False) -
         allow_none=allow_none,
         validate=validate.Regexp(f"^{pattern}$"),
         metadata={"description": description},
+    )
+
+
+def scopes_field(description: str, *, required: bool = True, **kwargs: Any) -> fields.List[str]:
+    """Return a field for the scopes of a credential in a response."""
+    return _restriction(f"^{SCOPE_PATTERN}$", description, required=required, **kwargs)
+
+
+def addresses_field(description: str, *, required: bool = True, **kwargs: Any) -> fields.List[str]:
+    """Return a field for the addresses of a credential in a response."""
+    return _restriction("^[0-9a-f:.]+(/[0-9]+)?$", description, required=required, **kwargs)
+
+
+def _restriction(item: str, description: str, **kwargs: Any) -> fields.List[str]:
+    return fields.List(
+        fields.String(metadata={"pattern": item}),
+        allow_none=True,
+        metadata={"description": description},
+        **kwargs,
     )
 
 

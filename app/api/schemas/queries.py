@@ -92,6 +92,7 @@ class CredentialPageSchema(_PageSchema):
         "Only credentials that were last used before this time, or never, and whose client secrets "
         "were all created before it. `last_used_at` is exact to a minute."
     )
+    unrestricted = QueryBooleanField("Only credentials without scopes (`true`) or with (`false`).")
 
 
 class EventPageSchema(_PageSchema):

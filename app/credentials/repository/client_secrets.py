@@ -51,6 +51,7 @@ STORED_SECRETS = PreparedSelect(f"""
            ),
            CASE WHEN disabled_at IS NOT NULL THEN 'disabled'
                 WHEN expires_at <= now() THEN 'expired' END,
+           array_to_string(scopes, ','), array_to_string(addresses, ','),
            secret_id, unit_id, client_id, name, trust_upstream_consent
     FROM credentials JOIN client_secrets USING (secret_id)
     WHERE client_id = $1
@@ -82,6 +83,8 @@ def _stored_secret(  # noqa: PLR0913, PLR0917  each is a column
     expires_at: float | None,
     last_used_is_stale: bool,  # noqa: FBT001  a column
     refusal: Refusal | None,
+    scopes: str | None,
+    addresses: str | None,
     *credential: Any,
 ) -> StoredSecret:
     return StoredSecret(
@@ -93,6 +96,8 @@ def _stored_secret(  # noqa: PLR0913, PLR0917  each is a column
         None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
         last_used_is_stale,
         refusal,
+        scopes,
+        addresses,
     )
 
 

@@ -22,6 +22,7 @@ from app.credentials.model import (
     HashedSecret,
     LockedCredential,
     RecentUse,
+    Restriction,
 )
 from app.credentials.repository.client_secrets import LAST_USE_SECONDS
 from app.database.connection import BoundedConnection, PreparedSelect
@@ -53,6 +54,8 @@ def insert_credential(  # noqa: PLR0913  each is a column
     name: str,
     secret: HashedSecret,
     expires_at: datetime | None,
+    scopes: Restriction,
+    addresses: Restriction,
     detail: dict[str, Any],
     max_credentials: int,
 ) -> Credential | None:
@@ -62,8 +65,9 @@ def insert_credential(  # noqa: PLR0913  each is a column
     """
     query = """
         WITH credential AS (
-            INSERT INTO credentials (secret_id, unit_id, client_id, name)
-            SELECT %(secret_id)s, %(unit_id)s, %(client_id)s, %(name)s
+            INSERT INTO credentials (secret_id, unit_id, client_id, name, scopes, addresses)
+            SELECT %(secret_id)s, %(unit_id)s, %(client_id)s, %(name)s, %(scopes)s::text[],
+                   %(addresses)s::text[]
             WHERE (SELECT count(*) FROM credentials WHERE unit_id = %(unit_id)s)
                   < %(max_credentials)s
             RETURNING secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
@@ -88,6 +92,8 @@ def insert_credential(  # noqa: PLR0913  each is a column
         "name": name,
         **asdict(secret),
         "expires_at": expires_at,
+        "scopes": scopes,
+        "addresses": addresses,
         "max_credentials": max_credentials,
         **asdict(caller),
         "detail": Json(detail),
@@ -112,6 +118,7 @@ _CONDITIONS = {
     "client_id": "client_id = {value}",
     "name": "name ~ {value}",
     "enabled": "(disabled_at IS NULL) = {value}::boolean",
+    "unrestricted": "(scopes IS NULL) = {value}::boolean",
     "expiring_before": """0 = (
           SELECT count(*) FROM client_secrets
           WHERE client_secrets.secret_id = credentials.secret_id
@@ -171,6 +178,17 @@ def count_credentials(
     return int(count)
 
 
+def count_unrestricted(connection: Connection[TupleRow]) -> int:
+    """Count the credentials, in all units, without scopes: at most 100,000. For operators."""
+    query = """
+        SELECT count(*) FROM (
+            SELECT FROM credentials WHERE scopes IS NULL ORDER BY unit_id LIMIT 100000
+        ) AS unrestricted
+    """
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(query).fetchone() or 0
+
+
 _DETAILED = PreparedSelect("""
     SELECT credentials.secret_id, unit_id, client_id, name, trust_upstream_consent,
            credentials.created_at, (
@@ -184,7 +202,7 @@ _DETAILED = PreparedSelect("""
                SELECT max(client_secrets.last_used_at) FROM client_secrets
                WHERE client_secrets.secret_id = credentials.secret_id
            )) AS last_used_at,
-           disabled_at,
+           disabled_at, scopes, addresses,
            client_secret_id, hint, live.created_at, live.last_used_at, expires_at
     FROM credentials
     LEFT JOIN client_secrets AS live
@@ -227,7 +245,7 @@ def lock_credential(
     """Return the credential, and make other changes to it wait until the transaction ends."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at,
-               disabled_at IS NULL AS enabled, disabled_with_unit
+               disabled_at IS NULL AS enabled, disabled_with_unit, scopes, addresses
         FROM credentials
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
         FOR UPDATE
@@ -296,6 +314,8 @@ def update_credential(connection: Connection[TupleRow], credential: LockedCreden
             disabled_at = CASE WHEN NOT %(enabled)s
                                THEN coalesce(disabled_at, clock_timestamp()) END,
             disabled_with_unit = %(disabled_with_unit)s,
+            scopes = %(scopes)s::text[],
+            addresses = %(addresses)s::text[],
             updated_at = clock_timestamp()
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
     """

@@ -66,7 +66,7 @@ def test_a_credential_is_written_as_marshmallow_dumps_it(name, time):
         ClientSecret(2, "abcd", time, time, time),
         ClientSecret(1, "efgh", time, None, None),
     ]
-    detailed = DetailedCredential(*verified, time, None, time, None, time, secrets)
+    detailed = DetailedCredential(*verified, time, None, time, None, time, [name], None, secrets)
     for schema, shown in [
         (VerifiedCredentialSchema(), VerifiedCredential(*verified)),
         (CredentialSchema(), detailed),

@@ -100,7 +100,7 @@ def shape(value):
 
     The types of nullable members and the members of an event's detail are left out.
     """
-    free = ("last_used_at", "expires_at", "disabled_at", "detail")
+    free = ("last_used_at", "expires_at", "disabled_at", "scopes", "addresses", "detail")
     if isinstance(value, dict):
         return {name: None if name in free else shape(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -128,12 +128,13 @@ def test_every_operation_names_its_security_scheme(document):
 
 
 def test_the_document_describes_every_route_of_the_api(app, document):
-    documented = {name.replace("{", "<").replace("}", ">") for name, _ in operations(document)}
+    documented = {name for name, _ in operations(document)}
     pages = {"/", "/openapi.json", "/llms.txt"}
     for rule in app.url_map.iter_rules():
         if rule.rule not in pages and not rule.rule.startswith("/docs"):
             for method in rule.methods - {"HEAD"}:
-                assert f"{method.lower()} {rule.rule}" in documented
+                path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+                assert f"{method.lower()} {path}" in documented
 
 
 def test_every_operation_has_a_title_a_description_and_a_unique_identifier(document):
@@ -267,8 +268,10 @@ def test_every_error_is_a_problem_document_with_examples(document):
         ("rotateCredential", {200, 400, 401, 403, 404, 409, 413, 415, 422, 429, 503}),
         ("listEvents", {200, 400, 401, 403, 404, 503}),
         ("listUnitEvents", {200, 400, 401, 403, 410, 503}),
-        ("verify", {200, 401, 429, 503}),
-        ("verifyByPost", {200, 401, 413, 429, 503}),
+        ("verify", {200, 401, 403, 429, 503}),
+        ("verifyByPost", {200, 401, 403, 413, 429, 503}),
+        ("verifyScope", {200, 401, 403, 404, 429, 503}),
+        ("verifyScopeByPost", {200, 401, 403, 404, 413, 429, 503}),
         ("getHealth", {200}),
         ("getReadiness", {200, 503}),
         ("getMetrics", {200}),
@@ -295,6 +298,8 @@ def real_answers(member):
         "rotateCredential": rotated,
         "verify": member.get("/verify", headers=pair),
         "verifyByPost": member.post("/verify", headers=pair),
+        "verifyScope": member.get("/verify/ingest", headers=pair),
+        "verifyScopeByPost": member.post("/verify/ingest", headers=pair),
         "listCredentials": member.get("/secrets"),
         "getCredential": member.get(path),
         "listEvents": member.get(f"{path}/events"),
@@ -331,8 +336,12 @@ def test_every_answer_matches_the_document_and_its_example(document, real_answer
 @pytest.fixture
 def every_event(member, service):
     """The trail of a unit with events of every kind, and the trails of its credentials."""
-    issued = member.post("/secrets", json={"name": "x", "expires_at": time_in(days=9)}).json
+    restrictions = {"scopes": ["ingest"], "addresses": ["2001:db8::/32", "192.0.2.1"]}
+    new = {"name": "x", "expires_at": time_in(days=9), **restrictions}
+    issued = member.post("/secrets", json=new).json
     path = f"/secrets/{issued['secret_id']}"
+    member.patch(path, json={"scopes": None, "addresses": None})
+    member.patch(path, json={"scopes": [], "addresses": ["192.0.2.0/24"]})
     member.put(path, json={"trust_upstream_consent": True, "name": "y"})
     member.put(path, json={"trust_upstream_consent": False})
     member.put(path, json={"trust_upstream_consent": False, "enabled": False})
