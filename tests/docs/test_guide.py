@@ -64,6 +64,21 @@ def test_pausing_and_going_on_works_and_changes_nothing_else(
     assert (shown.trust_upstream_consent, shown.name) == (trust, issued.name)
 
 
+def test_restricting_a_credential_works(code, token, server, issued):
+    """Let it only send events, then only from some addresses, and remove both."""
+    variables = token | {"SECRET_ID": issued.secret_id}
+    pair = basic(issued.client_id, issued.client_secret)
+
+    def statuses():
+        paths = ("/verify", "/verify/ingest", "/verify/leads.read")
+        return [server.request("GET", path, **pair).status for path in paths]
+
+    assert statuses() == [200, 200, 200]
+    for number, expected in enumerate(([403, 200, 403], [401, 401, 401], [200, 200, 200])):
+        output(["sh", "-c", code("Restrict", number=number)], variables)
+        assert statuses() == expected
+
+
 def test_ending_the_previous_secret_works(code, token, issued, service, rows):
     rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=3600)
     variables = {"SECRET_ID": issued.secret_id, "HINT": issued.client_secret[-4:]}

@@ -10,7 +10,7 @@ import pytest
 
 from app.docs.samples import ORIGIN
 from tests.docs.guide import blocks
-from tests.helpers import basic, require, typo_of
+from tests.helpers import basic, caller, require, typo_of
 from tests.running_server import HANG_SECONDS, ROOT, free_port, wait_until
 
 LANGUAGES = ("python", "javascript", "go")
@@ -70,7 +70,10 @@ def receiving(language, client, directory, service):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_receiver_accepts_an_event_only_on_200(language, client, server, issued, tmp_path):
+def test_a_receiver_accepts_an_event_only_on_200(
+    language, client, server, service, issued, tmp_path
+):
+    restricted = service.issue(caller(), name="x", scopes=["ingest"])
     with receiving(language, client, tmp_path, f"http://127.0.0.1:{server.port}") as send:
         accepted, body = send(**basic(issued.client_id, issued.client_secret))
         assert accepted.status == 202
@@ -79,6 +82,8 @@ def test_a_receiver_accepts_an_event_only_on_200(language, client, server, issue
             refused, _ = send(**headers)
             assert refused.status == 401
             assert refused.headers["WWW-Authenticate"].startswith("Basic")
+        refused, _ = send(**basic(restricted.client_id, restricted.client_secret))
+        assert refused.status == 403
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

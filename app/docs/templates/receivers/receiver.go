@@ -23,7 +23,7 @@ func verified(handle func(http.ResponseWriter, *http.Request, Sender)) http.Hand
 		switch status {
 		case 200:
 			handle(response, request, sender)
-		case 401, 429:
+		case 401, 403, 429:
 			for _, name := range []string{"WWW-Authenticate", "Retry-After"} {
 				if value := header.Get(name); value != "" {
 					response.Header().Set(name, value)

@@ -13,7 +13,7 @@ app.use(async (request, response, next) => {
     answer = undefined;
   }
   if (request.sender) return next();
-  if (![401, 429].includes(answer?.status)) {
+  if (![401, 403, 429].includes(answer?.status)) {
     return response.set("Retry-After", "1").sendStatus(503);
   }
   for (const name of ["WWW-Authenticate", "Retry-After"]) {

@@ -17,7 +17,7 @@ def verify() -> Response | None:
             return None
     except (httpx.HTTPError, ValueError):
         answer = None
-    if answer is None or answer.status_code not in (401, 429):
+    if answer is None or answer.status_code not in (401, 403, 429):
         return Response(status=503, headers={"Retry-After": "1"})
     headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
     return Response(status=answer.status_code, headers=headers)
