@@ -10,7 +10,7 @@ from app.credentials.generator import generate_client_secret
 from app.times import parse_time
 from tests.conftest import environment
 from tests.examples.conftest import VERIFIED
-from tests.examples.proxies import CADDY, ENVOY
+from tests.examples.proxies import CADDY, ENVOY, Sender
 from tests.helpers import basic, caller, time_in
 from tests.running_server import Answer, free_port, running_server
 
@@ -235,12 +235,67 @@ def test_retry_after_is_passed_on_from_the_service(proxy, send_past, verify, ing
 
 
 # Envoy passes on every refusal that is not a 5xx, and so does not turn these into 503.
-@pytest.mark.parametrize("status", [302, 400, 403, 404, 431, 500, 502, 504])
+@pytest.mark.parametrize("status", [302, 400, 404, 431, 500, 502, 504])
 def test_any_other_answer_of_the_service_is_503(proxy, send_past, verify, ingestion, status):
     verify.answer = Answer(status, {}, b"{}")
     answer = send_past()
     assert answer.status == (status if proxy is ENVOY and status < 500 else 503)
     assert ingestion.received == []
+
+
+def test_each_scope_has_its_own_route(send_past, verify):
+    for path in ("/leads/1", "/leads/", "/leads/1?x=/events", "/events", "/leadsx/1", "/"):
+        send_past(path=path)
+    asked = [question.path for question in verify.received]
+    assert asked == ["/verify/leads.read"] * 3 + ["/verify"] * 3
+
+
+def test_a_credential_is_let_in_where_it_has_the_scope(send, service, ingestion):
+    """A real 403 of the service reaches the sender as it is."""
+    issued = service.issue(caller(), name="x", scopes=["leads.read"])
+    other = service.issue(caller(), name="x", scopes=["ingest"])
+    unrestricted = service.issue(caller(), name="x")
+
+    def statuses(of):
+        paths = ("/leads/1", "/events")
+        return [send(of.client_id, of.client_secret, path=path).status for path in paths]
+
+    assert statuses(issued) == [202, 403]
+    assert statuses(other) == [403, 403]
+    assert statuses(unrestricted) == [202, 202]
+    assert [event.path for event in ingestion.received] == ["/leads/1", "/leads/1", "/events"]
+    for event in ingestion.received:
+        assert event.headers["x-leadvibe-unit-id"] == "unit_demo"
+        assert "authorization" not in event.headers
+
+
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_a_refusal_stays_what_it_is_on_the_route_of_a_scope(send_past, verify, ingestion, status):
+    verify.answer = Answer(status, {"Retry-After": "37"}, b"{}")
+    assert send_past(path="/leads/1").status == status
+    assert ingestion.received == []
+
+
+def test_a_scope_that_the_service_does_not_know_lets_nobody_in(
+    proxy, send_through, settings, issued, ingestion
+):
+    """Also while instances of the previous release are still there, which know no scopes at all."""
+    with running_server(environment(settings, scopes=["ingest"])) as server:
+        send = send_through(server.port)
+        status = send(issued.client_id, issued.client_secret, path="/leads/1").status
+    assert status == (404 if proxy is ENVOY else 503)
+    assert ingestion.received == []
+
+
+def test_a_pair_is_let_in_from_its_address_only(proxy, send_through, settings, service, ingestion):
+    issued = service.issue(caller(), name="x", addresses=["127.0.0.2"])
+    with running_server(environment(settings, trusted_proxies=proxy.trusted_proxies)) as server:
+        send = send_through(server.port)
+        forged = {"X-Forwarded-For": "127.0.0.2", "X-Real-IP": "127.0.0.2"}
+        elsewhere = Sender(send.port, address="127.0.0.3")
+        pair = issued.client_id, issued.client_secret
+        assert [each(*pair, headers=forged).status for each in (send, elsewhere)] == [202, 401]
+    assert len(ingestion.received) == 1
 
 
 def test_without_the_service_an_event_is_503(proxy, send_through, ingestion):

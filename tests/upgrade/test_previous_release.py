@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from tests.conftest import environment
-from tests.helpers import basic
-from tests.running_server import ROOT, clean_environment, running_server
+from tests.examples.proxies import CADDY, ENVOY, NGINX, TRAEFIK, Backend, Sender, running_proxy
+from tests.helpers import basic, caller, require
+from tests.running_server import ROOT, clean_environment, free_port, running_server
 
 pytestmark = pytest.mark.long
 
@@ -86,3 +87,49 @@ def test_both_releases_serve_one_database(previous, settings, rows, server, issu
             assert trails[0] == trails[1]
         for each in (old, server):
             assert each.request("GET", "/readyz").status == 200
+
+
+def test_a_restriction_outlives_what_the_previous_release_changes(
+    previous, settings, server, service, issuer
+):
+    token = {"Authorization": f"Bearer {issuer.sign()}", "Content-Type": "application/json"}
+    issued = service.issue(caller(), name="x", scopes=["ingest"], addresses=["127.0.0.1"])
+    path = f"/secrets/{issued.secret_id}"
+    with running_server(environment(settings), root=previous) as old:
+        body = '{"trust_upstream_consent": true, "name": "renamed"}'
+        assert old.request("PUT", path, body, **token).status == 204
+        rotated = old.request("POST", f"{path}/rotate", **token).json()
+    shown = service.get(caller(), issued.secret_id)
+    assert (shown.name, shown.scopes, shown.addresses) == ("renamed", ["ingest"], ["127.0.0.1"])
+    pair = basic(issued.client_id, rotated["client_secret"])
+    statuses = [
+        server.request("GET", each, **pair).status for each in ("/verify", "/verify/ingest")
+    ]
+    assert statuses == [403, 200]
+
+
+@pytest.mark.parametrize("proxy", [NGINX, CADDY, TRAEFIK, ENVOY], ids=lambda proxy: proxy.name)
+def test_a_route_of_a_scope_lets_nobody_past_the_previous_release(
+    previous, settings, service, proxy, tmp_path
+):
+    """It does not know scopes. So a proxy that asks for one must let nobody in."""
+    if proxy is NGINX:
+        require("nginx", install="apt-get install nginx-light")
+    issued = [
+        service.issue(caller(), name="x", scopes=scopes)
+        for scopes in (None, [], ["ingest"], ["leads.read"])
+    ]
+    ingestion, port = Backend(), free_port()
+    try:
+        with running_server(environment(settings), root=previous) as old:
+            ports = {8080: port, 8000: old.port, 9000: ingestion.port}
+            with running_proxy(proxy, tmp_path, ports, {}):
+                send = Sender(port)
+                statuses = {
+                    send(each.client_id, each.client_secret, path="/leads/1").status
+                    for each in issued
+                }
+    finally:
+        ingestion.stop()
+    assert statuses == {404 if proxy is ENVOY else 503}
+    assert ingestion.received == []
