@@ -57,6 +57,24 @@ def create_credentials(
     return Database(database_url, pairs)
 
 
+def add_restricted(database: Database, hasher: Hasher) -> Database:
+    """Add pairs with a scope and networks, and return the database with these pairs."""
+    pairs = [(generate_client_id(), generate_client_secret()) for _ in range(PAIRS)]
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        _insert_pairs(connection, pairs, hasher)
+        connection.execute(
+            """
+            UPDATE credentials
+            SET scopes = '{ingest,leads.read}',
+                addresses = '{203.0.113.0/24,2001:db8::/32,127.0.0.0/8}'
+            WHERE client_id = ANY(%(client_ids)s)
+            """,
+            {"client_ids": [client_id for client_id, _ in pairs]},
+        )
+        connection.execute("VACUUM ANALYZE")
+    return Database(database.url, pairs)
+
+
 def add_unit(database_url: str, unit_id: str, count: int) -> None:
     """Add `count` credentials to a unit, created a second apart."""
     with psycopg.connect(database_url, autocommit=True) as connection:

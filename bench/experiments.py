@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
-from bench.data import add_unit, create_database, libpq_variables
+from bench.data import add_restricted, add_unit, create_database, libpq_variables
 from bench.load import HttpTarget, Request, Requests
 from bench.measures import Target, Targets
 from bench.peers import PEERS
 from bench.plan import Plan
 from bench.servers import ROOT, Command, Server, serving
-from bench.stage import Stage, for_floors, good, unknown, wrong
+from bench.stage import Stage, for_floors, good, scoped, unknown, wrong
 from bench.targets.statements import STORED_SECRETS
 from bench.work import (
     PgbenchTarget,
@@ -45,10 +45,13 @@ class Contender:
 def verification(stage: Stage, plan: Plan) -> Iterator[Targets]:
     """`/verify` against floors and peers, on 100,000 credentials, with one process each."""
     database = stage.credentials("100k", 100_000)
+    restricted = add_restricted(database, stage.hasher)
     service = stage.service(database.url)
     lookup, hello = for_floors(database), for_floors(database, contains="hello")
     contenders = [
         Contender("verify", service, good(database)),
+        Contender("scoped", service, scoped(database)),
+        Contender("restricted", service, scoped(restricted, "restricted")),
         Contender("flask_stock", stage.on_stock_worker("flask_view", database.url), lookup),
         Contender("wrong", service, wrong(database)),
         Contender("unknown", service, unknown(database)),

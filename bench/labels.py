@@ -4,6 +4,8 @@ from bench.peers import PEERS
 
 _SERVICE = {
     "verify": "/verify, valid pairs",
+    "scoped": "/verify/ingest, valid pairs",
+    "restricted": "/verify/ingest, restricted pairs",
     "wrong": "/verify, wrong client secret",
     "unknown": "/verify, unknown client ID",
 }

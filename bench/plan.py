@@ -8,9 +8,9 @@ from typing import Self
 _QUICK = frozenset(
     f"{name}@{connections}"
     for name, connections in [
-        ("verify", 8), ("wrong", 8), ("hello_stock", 8), ("flask_stock", 8),
-        ("flask_our_worker", 8), ("raw_wsgi_our_worker", 8), ("verify", 64), ("flask_stock", 64),
-        ("verify", 256), ("flask_stock", 256),
+        ("verify", 8), ("scoped", 8), ("restricted", 8), ("wrong", 8), ("hello_stock", 8),
+        ("flask_stock", 8), ("flask_our_worker", 8), ("raw_wsgi_our_worker", 8),
+        ("verify", 64), ("flask_stock", 64), ("verify", 256), ("flask_stock", 256),
         ("verify_1k", 8), ("verify_1m", 8), ("list_1000", 8), ("json_agg_1000", 8),
     ]
 )  # fmt: skip

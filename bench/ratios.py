@@ -30,6 +30,11 @@ RATIOS = {
     "verify_64_vs_better_auth": Ratio("verify@64", "better_auth@64"),
     "verify_64_vs_oidc_provider": Ratio("verify@64", "oidc_provider@64"),
     "verify_64_vs_django_oauth_toolkit": Ratio("verify@64", "django_oauth_toolkit@64"),
+    # a scope in the path, and restrictions, against neither
+    "scoped_vs_good": Ratio("scoped@8", "verify@8"),
+    "restricted_vs_good": Ratio("restricted@8", "verify@8"),
+    "scoped_64_vs_good": Ratio("scoped@64", "verify@64"),
+    "restricted_64_vs_good": Ratio("restricted@64", "verify@64"),
     # invalid pairs against valid ones
     "refused_vs_good": Ratio("wrong@8", "verify@8"),
     "unknown_vs_good": Ratio("unknown@8", "verify@8"),

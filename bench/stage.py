@@ -127,6 +127,7 @@ class Stage:
             "ISSUE_LIMIT": _NO_LIMIT,
             "CHANGE_LIMIT": _NO_LIMIT,
             "MAX_CREDENTIALS_PER_UNIT": _NO_LIMIT,
+            "SCOPES": "ingest,leads.read",
         }
 
 
@@ -144,6 +145,12 @@ def set_up() -> Iterator[Stage]:
 def good(database: Database) -> Requests:
     """Return verifications of valid pairs."""
     return Requests("good", [_verification(pair) for pair in database.pairs], contains="secret_id")
+
+
+def scoped(database: Database, name: str = "scoped") -> Requests:
+    """Return verifications of valid pairs for a scope."""
+    requests = [_verification(pair, "/verify/ingest") for pair in database.pairs]
+    return Requests(name, requests, contains="secret_id")
 
 
 def wrong(database: Database) -> Requests:
@@ -166,10 +173,10 @@ def for_floors(database: Database, contains: str = "secret_id") -> Requests:
     return replace(good(database), name="floors", contains=contains)
 
 
-def _verification(pair: Pair) -> Request:
+def _verification(pair: Pair, path: str = "/verify") -> Request:
     client_id, client_secret = pair
     encoded = b64encode(f"{client_id}:{client_secret}".encode()).decode()
-    return Request("/verify", {"Authorization": f"Basic {encoded}", "X-Client-Id": client_id})
+    return Request(path, {"Authorization": f"Basic {encoded}", "X-Client-Id": client_id})
 
 
 def _migrate(checkout: Path, database_url: str) -> None:
