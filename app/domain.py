@@ -41,6 +41,7 @@ class Domain:
                 database=database,
                 hasher=hasher,
                 writer=writer,
+                events_written=writer.events_written,
                 idempotency=Idempotency(ResponseCipher(settings.digest_keys)),
                 bulkheads=bulkheads,
                 issue_limit=issue_limit,

@@ -233,8 +233,8 @@ def empty_rows(database_url: str) -> Iterator[Rows]:
         # the trail's trigger rejects a TRUNCATE too, except in a session that replicates
         connection.execute("SET session_replication_role = replica")
         connection.execute(
-            "TRUNCATE credentials, client_secrets, credential_events, sealed_answers, "
-            "answered_requests, writers"
+            "TRUNCATE credentials, client_secrets, ended_secrets, credential_events, "
+            "sealed_answers, answered_requests, writers"
         )
         connection.execute("RESET session_replication_role")
         connection.execute("DELETE FROM trail_histories WHERE base > 0")

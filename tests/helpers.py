@@ -38,7 +38,7 @@ VERIFIED_FIELDS = ["secret_id", "unit_id", "client_id", "name", "trust_upstream_
 FIELDS = [*VERIFIED_FIELDS, "created_at"]
 ISSUED_FIELDS = [*FIELDS[:3], "client_secret", *FIELDS[3:]]
 DETAILED_FIELDS = [
-    *FIELDS, "created_by", "updated_at", "last_used_at", "disabled_at",
+    *FIELDS, "created_by", "updated_at", "last_used_at", "disabled_at", "last_refused",
     "scopes", "addresses", "secrets",
 ]  # fmt: skip
 

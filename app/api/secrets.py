@@ -29,6 +29,7 @@ from app.api.schemas.credentials import (
     CredentialSchema,
     CredentialUpdateSchema,
     DetailedCredentialSchema,
+    EndingSchema,
     IssuedCredentialSchema,
     NewCredentialSchema,
     RevocationSchema,
@@ -185,7 +186,7 @@ def get_credential(caller: Caller, secret_id: str) -> DetailedCredential:
 
     A credential with its live client secrets: two while a rotation overlaps, none once all have
     expired, otherwise one. Use it to see when each was last used, and so whether the previous one
-    is still needed.
+    is still needed. `last_refused` says why a sender was refused.
     """
     return _credentials().get(caller, secret_id)
 
@@ -266,18 +267,26 @@ def revoke_credential(caller: Caller, query: dict[str, Any], secret_id: str) -> 
 @blueprint.doc(
     operationId="endClientSecret",
     responses={
+        400: _INVALID_UNUSED_FOR,
         404: "ClientSecretNotFound",
-        409: problem_response(last=problems.LAST_SECRET, ambiguous=problems.AMBIGUOUS_HINT),
+        409: problem_response(
+            last=problems.LAST_SECRET,
+            ambiguous=problems.AMBIGUOUS_HINT,
+            in_use=credential_in_use(examples.LAST_USED_AT),
+        ),
+        429: "TooManyChanges",
     },
 )
+@blueprint.arguments(EndingSchema, location="query")
 @blueprint.response(204)
-def end_client_secret(caller: Caller, secret_id: str, hint: str) -> None:
+def end_client_secret(caller: Caller, query: dict[str, Any], secret_id: str, hint: str) -> None:
     """End one client secret
 
     Finishes a rotation before its overlap ends: once you have the response, no instance verifies
-    the client secret with this hint. The credential and its other client secret stay.
+    the client secret with this hint. The credential and its other client secret stay. With
+    `unused_for`, a client secret that is still in use does not end.
     """
-    _credentials().end_secret(caller, secret_id, hint)
+    _credentials().end_secret(caller, secret_id, hint, **query, while_waiting=request.while_waiting)
 
 
 @blueprint.route("/<secret_id>/rotate", parameters=SECRET_ID_PARAMETER, methods=["POST"])

@@ -105,6 +105,7 @@ def verification_response(
             client_secret=client_secret,
             address=record.address,
             scope=record.scope,
+            request_id=record.request_id,
         )
     except Exception as error:
         record.outcome = _outcome_of(error)

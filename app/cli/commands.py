@@ -262,22 +262,61 @@ def rotate_command(
 @main.command("end-secret")
 @parameters.secret_id
 @parameters.hint
+@parameters.secret_unused_for
 @parameters.yes
 @parameters.change
 def end_secret_command(
-    *, secret_id: str, hint: str, yes: bool, unit: str, actor: str, as_json: bool
+    *,
+    secret_id: str,
+    hint: str,
+    unused_for: int | None,
+    yes: bool,
+    unit: str,
+    actor: str,
+    as_json: bool,
 ) -> None:
     """End one of two live client secrets immediately. HINT is its last four characters."""
     question = f"End the client secret {hint} of {secret_id}? `/verify` will refuse it immediately."
     confirm(lambda: question, yes=yes)
     with _service(_no_such(unit, secret_id)) as service:
-        service.end_secret(_caller(unit, actor), secret_id, hint)
+        service.end_secret(_caller(unit, actor), secret_id, hint, unused_for=unused_for)
     print_done(
         f"Ended the client secret {hint} of {secret_id}.",
         as_json=as_json,
         done="ended",
         secret_id=secret_id,
         hint=hint,
+    )
+
+
+@main.command("finish-rotations")
+@parameters.rotation_unused_for
+@parameters.dry_run
+@parameters.change
+def finish_rotations_command(
+    *, unused_for: int, dry_run: bool, unit: str, actor: str, as_json: bool
+) -> None:
+    """End each client secret of the unit that a rotation has replaced and nobody uses any more.
+
+    Its successor has been used, and it has not been used for --unused-for seconds. Prints each that
+    has ended. It asks for no confirmation, so that cron can run it.
+    """
+    from app.cli.schemas import FinishedRotationSchema
+
+    caller = _caller(unit, actor)
+    with _service() as service:
+        finished = service.finished_rotations(caller, unused_for=unused_for)
+        if not dry_run:
+            finished = [
+                each
+                for each in finished
+                if service.finish_rotation(caller, each, unused_for=unused_for)
+            ]
+    print_table(
+        FinishedRotationSchema(),
+        finished,
+        as_json=as_json,
+        if_empty=f"The unit {unit} has no rotation to finish.",
     )
 
 

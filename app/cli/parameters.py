@@ -143,6 +143,18 @@ unused_for = click.option(
     type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
     help="Only if it has not been used, and got no client secret, for this many seconds.",
 )
+secret_unused_for = click.option(
+    "--unused-for",
+    type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
+    help="Only if it has not been used for this many seconds, and is older.",
+)
+rotation_unused_for = click.option(
+    "--unused-for",
+    type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
+    required=True,
+    help="End what has not been used for this many seconds.",
+)
+dry_run = click.option("--dry-run", is_flag=True, help="Print what would end, and end nothing.")
 expires_at = click.option(
     "--expires-at",
     type=_Time(),
@@ -199,6 +211,11 @@ credential_filter = _options(
         "--unused-since",
         type=_Time(),
         help="Only those that were not used, and got no client secret, since then.",
+    ),
+    click.option(
+        "--refused-since",
+        type=_Time(),
+        help="Only those of which a sender was last refused then or later.",
     ),
     click.option(
         "--unrestricted/--restricted", default=None, help="Only those without, or with, scopes."

@@ -1,20 +1,22 @@
-"""Writes in the background: record last uses, renew digests, and delete what has ended."""
+"""Writes in the background: record uses and refusals, renew digests, delete what has ended."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import islice
 from threading import Event, Lock, Thread
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from app.bulkheads import BulkheadFull, WorkClass
+from app.counters import Counter
 from app.credentials import repository
 from app.credentials.errors import LastUseUnknown
-from app.credentials.model import Use
+from app.credentials.model import EventName, RefusedVerification, Use
 from app.database.errors import DatabaseFault, DatabaseUnavailable
 from app.database.pool import Connection, Database
+from app.identifiers import new_request_id
 
 _PAUSE_SECONDS = 0.1  # between two turns
 _RETRY_SECONDS = 1.0
@@ -24,6 +26,9 @@ _CLOSE_SECONDS = 3.0
 # Another process answers within about a tenth of a second, unless it cannot record its uses.
 _ANSWER_SECONDS = 1.0
 
+# A credential's refusals are recorded at most once in this time, unless their reason changes.
+_REFUSAL_SECONDS = 60.0
+
 # Of each kind, while the database cannot be written to. More would use too much memory.
 _MAX_PENDING = 50_000
 
@@ -32,17 +37,31 @@ _CHUNK = 1000  # for one statement, which then takes a tenth of a second or less
 _logger = logging.getLogger(__name__)
 
 
+Key = TypeVar("Key", int, str)
+
+
 class _PendingUse(NamedTuple):
     secret_id: str
     at: float  # of the monotonic clock
+    address: str | None
+    request_id: str
+
+
+class _PendingRefusal(NamedTuple):
+    reason: str
+    hint: str | None
+    digests: tuple[bytes, ...]
+    address: str | None
+    at: float
 
 
 class BackgroundWriter:
-    """Records last uses and renews digests in the background, within about a tenth of a second.
+    """Records uses and refusals and renews digests, within about a tenth of a second.
 
     A verification neither waits for this nor fails with it. A write stays pending until the
     database has accepted it, and is lost if the process ends first. A row that somebody else has
-    locked delays no other. Every minute, old responses and expired client secrets are deleted.
+    locked delays no other. Every minute, old responses and expired client secrets are deleted, and
+    what is remembered of those that ended long ago.
 
     The processes know of each other through the database (ADR 23).
     """
@@ -52,7 +71,12 @@ class BackgroundWriter:
         self._work = work
         self._writer_id = uuid4()
         self._lock = Lock()
+        self.events_written: Counter[EventName] = Counter()
+        self.refusals_recorded: Counter[str] = Counter()  # by their reason
         self._used: dict[int, _PendingUse] = {}
+        self._refused: dict[str, _PendingRefusal] = {}
+        # by `secret_id`, the reason of the latest refusal to record, and when the next one is due
+        self._next_refusals: dict[str, tuple[str, float]] = {}
         self._digests: dict[int, bytes] = {}
         self._failing = False
         self._stopping = Event()
@@ -80,9 +104,41 @@ class BackgroundWriter:
         if self._thread is not None:
             self._attempt(self._unregister)
 
-    def record_use(self, client_secret_id: int, secret_id: str) -> None:
-        """Remember that this client secret of the credential was used just now."""
-        self._add(self._used, client_secret_id, _PendingUse(secret_id, monotonic()))
+    def record_use(
+        self,
+        client_secret_id: int,
+        secret_id: str,
+        address: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Remember that this client secret of the credential was used just now.
+
+        `request_id` is that of the request that verified it.
+        """
+        use = _PendingUse(secret_id, monotonic(), address, request_id or new_request_id())
+        self._add(self._used, client_secret_id, use)
+
+    def record_refusal(
+        self,
+        secret_id: str,
+        reason: str,
+        hint: str | None,
+        digests: Mapping[bytes, bytes],
+        address: str | None,
+    ) -> None:
+        """Remember that a sender of this credential was refused just now, if that is due.
+
+        The first refusal is due, then one a minute, and each one whose reason differs from the one
+        before. `hint` is that of the client secret, if the credential has it; otherwise the
+        `digests` may show that it had it before.
+        """
+        now = monotonic()
+        last_reason, due_at = self._next_refusals.get(secret_id, ("", 0.0))
+        if reason == last_reason and now < due_at:
+            return
+        kept = tuple(digests.values()) if hint is None else ()
+        self._add(self._next_refusals, secret_id, (reason, now + _REFUSAL_SECONDS))
+        self._add(self._refused, secret_id, _PendingRefusal(reason, hint, kept, address, now))
 
     def seconds_since_use(self, secret_id: str) -> float | None:
         """Return how long ago the credential was last used, as far as it may not be recorded."""
@@ -90,6 +146,12 @@ class BackgroundWriter:
             used = list(self._used.values())
         times = [each.at for each in used if each.secret_id == secret_id]
         return monotonic() - max(times) if times else None
+
+    def seconds_since_use_of(self, client_secret_id: int) -> float | None:
+        """Return how long ago the client secret was last used, as far as it may not be recorded."""
+        with self._lock:
+            used = self._used.get(client_secret_id)
+        return None if used is None else monotonic() - used.at
 
     def renew_digest(self, client_secret_id: int, digest: bytes) -> None:
         """Remember the digest by the current key, to replace one by a previous key."""
@@ -106,6 +168,7 @@ class BackgroundWriter:
                 deleted = (
                     repository.delete_old_responses(connection, limit=_CHUNK),
                     repository.delete_expired_secrets(connection, limit=_CHUNK),
+                    repository.delete_old_ended_secrets(connection, limit=_CHUNK),
                 )
         except (DatabaseUnavailable, DatabaseFault, BulkheadFull):
             _logger.warning("old responses and expired client secrets not deleted")
@@ -137,16 +200,24 @@ class BackgroundWriter:
     def _connection(self) -> AbstractContextManager[Connection]:
         return self._database.connection_for(self._work)
 
-    def _add(self, pending: dict[int, Any], client_secret_id: int, value: Any) -> None:
+    def _add(self, pending: dict[Key, Any], key: Key, value: Any) -> None:
         with self._lock:
-            if client_secret_id in pending or len(pending) < _MAX_PENDING:
-                pending[client_secret_id] = value
+            if key in pending or len(pending) < _MAX_PENDING:
+                pending[key] = value
+
+    def _forget_refusals(self) -> None:
+        """Make room for refusals of other credentials."""
+        now = monotonic()
+        with self._lock:
+            later = {each: due for each, due in self._next_refusals.items() if now < due[1]}
+            self._next_refusals = later
 
     def _run(self) -> None:
         clean_up_at = monotonic()
         while not self._stopping.wait(_RETRY_SECONDS if self._failing else _PAUSE_SECONDS):
             self._attempt(self._take_turn)
             if monotonic() >= clean_up_at and not self.clean_up():
+                self._forget_refusals()
                 clean_up_at = monotonic() + _CLEAN_UP_SECONDS
 
     def _attempt(self, work: Callable[[], bool]) -> bool:
@@ -155,11 +226,11 @@ class BackgroundWriter:
             done = work()
         except (DatabaseUnavailable, DatabaseFault, BulkheadFull):
             if not self._failing:
-                _logger.warning("last uses and digests not recorded yet")
+                _logger.warning("uses, refusals and digests not recorded yet")
             self._failing = True
             return False
         if self._failing:
-            _logger.info("last uses and digests recorded again")
+            _logger.info("uses, refusals and digests recorded again")
         self._failing = False
         return done
 
@@ -189,10 +260,12 @@ class BackgroundWriter:
         """
         all_written = True
         failure: DatabaseUnavailable | BulkheadFull | None = None
-        for pending, write in (
-            (self._used, _write_uses),
+        kinds: tuple[tuple[dict[Any, Any], Callable[[Connection, Any], set[Any]]], ...] = (
+            (self._used, self._write_uses),
+            (self._refused, self._write_refusals),
             (self._digests, repository.update_digests),
-        ):
+        )
+        for pending, write in kinds:
             for chunk in self._chunks(pending):
                 try:
                     all_written &= self._write_chunk(pending, chunk, write)
@@ -202,7 +275,7 @@ class BackgroundWriter:
             raise failure
         return all_written
 
-    def _chunks(self, pending: dict[int, Any]) -> Iterator[dict[int, Any]]:
+    def _chunks(self, pending: dict[Key, Any]) -> Iterator[dict[Key, Any]]:
         with self._lock:
             remaining = iter(sorted(pending.items()))
         while chunk := dict(islice(remaining, _CHUNK)):
@@ -210,16 +283,16 @@ class BackgroundWriter:
 
     def _write_chunk(
         self,
-        pending: dict[int, Any],
-        chunk: dict[int, Any],
-        write: Callable[[Connection, dict[int, Any]], set[int]],
+        pending: dict[Key, Any],
+        chunk: dict[Key, Any],
+        write: Callable[[Connection, dict[Key, Any]], set[Key]],
     ) -> bool:
         """Write the chunk, and forget what needs no other attempt. Return whether that is all."""
         try:
             with self._connection() as connection:
                 written = write(connection, chunk)
         except DatabaseFault:  # a bug: another attempt would fail too
-            _logger.warning("last uses and digests not recorded")
+            _logger.warning("uses, refusals and digests not recorded")
             written = set(chunk)
         with self._lock:
             for each in written:
@@ -227,11 +300,35 @@ class BackgroundWriter:
                     del pending[each]
         return len(written) == len(chunk)
 
+    def _write_uses(self, connection: Connection, used: dict[int, _PendingUse]) -> set[int]:
+        """Record the uses. Return those that need no other attempt."""
+        now = monotonic()
+        uses = [
+            Use(each, use.secret_id, now - use.at, use.address, use.request_id)
+            for each, use in used.items()
+        ]
+        recorded = repository.update_last_use(connection, uses)
+        self.events_written.add("first_used", sum(each.is_first for each in recorded))
+        settled = {each.client_secret_id for each in recorded if each.is_settled}
+        others = [each for each in uses if each.client_secret_id not in settled]
+        if others:
+            settled |= repository.update_ended_last_use(connection, others)
+        return settled
 
-def _write_uses(connection: Connection, used: dict[int, _PendingUse]) -> set[int]:
-    """Record the uses. Return those that need no other attempt."""
-    now = monotonic()
-    uses = [Use(each, secret_id, now - at) for each, (secret_id, at) in used.items()]
-    recorded = repository.update_last_use(connection, uses)
-    others = [each for each in uses if each.client_secret_id not in recorded]
-    return recorded | repository.update_ended_last_use(connection, others) if others else recorded
+    def _write_refusals(
+        self, connection: Connection, refused: dict[str, _PendingRefusal]
+    ) -> set[str]:
+        """Record the refusals. Return the credentials that need no other attempt."""
+        now = monotonic()
+        refusals = [
+            RefusedVerification(
+                each, refusal.reason, refusal.hint, refusal.digests, refusal.address,
+                now - refusal.at,
+            )
+            for each, refusal in refused.items()
+        ]  # fmt: skip
+        recorded = repository.update_last_refused(connection, refusals)
+        for each in recorded:
+            if each.reason is not None:
+                self.refusals_recorded.add(each.reason)
+        return {each.secret_id for each in recorded}

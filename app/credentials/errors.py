@@ -113,7 +113,7 @@ class AmbiguousHint(Exception):
 
 
 class CredentialInUse(Exception):
-    """The credential was used so recently that it must not be revoked.
+    """The credential, or client secret, was used so recently that it must not be ended.
 
     `last_used_at` is None if it only got a client secret so recently that nobody may have used it.
     """

@@ -1,6 +1,6 @@
 """The contract's verbs but one: everything that managers and operators do with credentials."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -47,6 +47,7 @@ from app.credentials.model import (
     EventFilter,
     EventName,
     ExpiringSecrets,
+    FinishedRotation,
     HashedSecret,
     IssuedCredential,
     Item,
@@ -285,25 +286,89 @@ class CredentialService:
         self.events_written.add("rotated")
         return issued
 
-    def end_secret(self, caller: Caller, secret_id: str, hint: str) -> None:
+    def end_secret(
+        self,
+        caller: Caller,
+        secret_id: str,
+        hint: str,
+        *,
+        unused_for: int | None = None,
+        while_waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         """End one of the credential's live client secrets on every instance.
 
-        Raises ClientSecretNotFound, LastSecret if it is the only one, or AmbiguousHint.
+        Raises ClientSecretNotFound, LastSecret if it is the only one, or AmbiguousHint. With
+        `unused_for`, raises CredentialInUse if the client secret was used in the last `unused_for`
+        seconds or is no older, and everything else as `revoke`.
         """
+        self._end_secret(
+            caller,
+            secret_id,
+            lambda each: each.hint == hint,
+            unused_for=unused_for,
+            while_waiting=while_waiting,
+        )
+
+    def finished_rotations(self, caller: Caller, *, unused_for: int) -> Sequence[FinishedRotation]:
+        """Return the unit's client secrets that `finish_rotation` would end now."""
+        with self._connection(caller) as connection:
+            return repository.select_finished_rotations(
+                connection, unit_id=caller.unit_id, unused_seconds=unused_for
+            )
+
+    def finish_rotation(
+        self, caller: Caller, rotation: FinishedRotation, *, unused_for: int
+    ) -> bool:
+        """End the client secret, and return whether that could be done.
+
+        It is not if the client secret has been used since, or has already ended.
+        """
+        try:
+            self._end_secret(
+                caller,
+                rotation.secret_id,
+                lambda each: each.client_secret_id == rotation.client_secret_id,
+                unused_for=unused_for,
+            )
+        except (CredentialInUse, ClientSecretNotFound, CredentialNotFound, LastSecret):
+            return False
+        return True
+
+    def _end_secret(
+        self,
+        caller: Caller,
+        secret_id: str,
+        is_meant: Callable[[ClientSecret], bool],
+        *,
+        unused_for: int | None,
+        while_waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        if unused_for is not None:
+            self._await_uses(caller, secret_id, while_waiting)
         with self._transaction(caller) as connection:
             credential = _lock(connection, caller, secret_id)
             secrets = _live_secrets(connection, credential)
-            others = [each for each in secrets if each.hint != hint]
-            ending = len(secrets) - len(others)
-            if ending == 0:
+            ending = [each for each in secrets if is_meant(each)]
+            if not ending:
                 raise ClientSecretNotFound
-            if ending > 1:
+            if len(ending) > 1:
                 raise AmbiguousHint
-            if not others:
+            if ending == secrets:
                 raise LastSecret
-            _delete_all_but(connection, credential, keep=others)
+            [ended] = ending
+            if unused_for is not None:
+                _require_unused(
+                    connection,
+                    credential,
+                    unused_for,
+                    client_secret_id=ended.client_secret_id,
+                    seconds_ago=self.writer.seconds_since_use_of(ended.client_secret_id),
+                )
+            _delete_all_but(
+                connection, credential, keep=[each for each in secrets if each != ended]
+            )
             repository.insert_event(
-                connection, caller, credential, "secret_ended", detail={"hint": hint}
+                connection, caller, credential, "secret_ended", detail={"hint": ended.hint}
             )
         self.events_written.add("secret_ended")
 
@@ -323,25 +388,16 @@ class CredentialService:
         of them does not, and TooManyChanges. Without `unused_for`, nothing limits it.
         """
         if unused_for is not None:
-            retry_after = self.change_limit.count(caller.unit_id)
-            if retry_after is not None:
-                raise TooManyChanges(retry_after)
-            self.get(caller, secret_id)
-            self.writer.await_others(
-                lambda: self.database.connection(self._seconds(caller)), while_waiting
-            )
+            self._await_uses(caller, secret_id, while_waiting)
         with self._transaction(caller) as connection:
             credential = _lock(connection, caller, secret_id)
             if unused_for is not None:
-                recent = repository.find_recent_use(
+                _require_unused(
                     connection,
-                    unit_id=caller.unit_id,
-                    secret_id=secret_id,
-                    within_seconds=unused_for,
+                    credential,
+                    unused_for,
                     seconds_ago=self.writer.seconds_since_use(secret_id),
                 )
-                if recent.last_used_at is not None or recent.has_new_secret:
-                    raise CredentialInUse(recent.last_used_at)
             repository.delete_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
             repository.insert_event(connection, caller, credential, "revoked", detail={})
         self.events_written.add("revoked")
@@ -454,6 +510,21 @@ class CredentialService:
             raise InvalidExpiry("10 years" if days is None else f"{days} days")
         return requested
 
+    def _await_uses(
+        self,
+        caller: Caller,
+        secret_id: str,
+        while_waiting: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        """Wait until all processes have recorded the uses that they have answered so far."""
+        retry_after = self.change_limit.count(caller.unit_id)
+        if retry_after is not None:
+            raise TooManyChanges(retry_after)
+        self.get(caller, secret_id)
+        self.writer.await_others(
+            lambda: self.database.connection(self._seconds(caller)), while_waiting
+        )
+
     def _change_unit(self, caller: Caller, event: repository.UnitChange) -> int:
         with self.database.transaction(UNIT_CHANGE_SECONDS) as connection:
             repository.lock_unit(connection, unit_id=caller.unit_id)
@@ -508,6 +579,27 @@ def _lock(connection: Connection, caller: Caller, secret_id: str) -> LockedCrede
     return _or_not_found(
         repository.lock_credential(connection, unit_id=caller.unit_id, secret_id=secret_id)
     )
+
+
+def _require_unused(
+    connection: Connection,
+    credential: LockedCredential,
+    unused_for: int,
+    *,
+    client_secret_id: int | None = None,
+    seconds_ago: float | None,
+) -> None:
+    """Raise CredentialInUse unless the credential, or its one client secret, is unused for long."""
+    recent = repository.find_recent_use(
+        connection,
+        unit_id=credential.unit_id,
+        secret_id=credential.secret_id,
+        client_secret_id=client_secret_id,
+        within_seconds=unused_for,
+        seconds_ago=seconds_ago,
+    )
+    if recent.last_used_at is not None or recent.has_new_secret:
+        raise CredentialInUse(recent.last_used_at)
 
 
 def _surviving(connection: Connection, caller: Caller, position: TrailPosition) -> TrailPosition:

@@ -1,6 +1,7 @@
 """The domain's types: credentials, client secrets, events, callers and names."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from enum import Enum
@@ -24,9 +25,16 @@ _CONTROL_CHARACTERS = re.compile(f"[{CONTROL_CHARACTERS}]")
 _BIDIRECTIONAL_OVERRIDES = re.compile(f"[{BIDIRECTIONAL_OVERRIDES}]")
 _LONE_SURROGATES = re.compile(f"[{LONE_SURROGATES}]")
 
-Channel = Literal["api", "cli"]
+Channel = Literal["api", "cli", "verify"]
 EventName = Literal[
-    "issued", "updated", "disabled", "enabled", "rotated", "secret_ended", "revoked"
+    "issued",
+    "first_used",
+    "updated",
+    "disabled",
+    "enabled",
+    "rotated",
+    "secret_ended",
+    "revoked",
 ]
 EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 Order = Literal["desc", "asc"]
@@ -114,8 +122,8 @@ class CredentialFilter:
 
     `name` is a part of the name, in upper or lower case. A credential is `expiring_before` a time
     if it will have no live client secret by then, or has none now. It is `unused_since` a time if
-    it was last used before then, or never, and got no client secret since. It is `unrestricted` if
-    it has no scopes.
+    it was last used before then, or never, and got no client secret since. It is `refused_since` a
+    time if a sender was refused then or later. It is `unrestricted` if it has no scopes.
     """
 
     client_id: str | None = None
@@ -123,6 +131,7 @@ class CredentialFilter:
     enabled: bool | None = None
     expiring_before: datetime | None = None
     unused_since: datetime | None = None
+    refused_since: datetime | None = None
     unrestricted: bool | None = None
 
 
@@ -220,13 +229,27 @@ UPDATED_FIELDS = tuple(each for each in CHANGEABLE_FIELDS if each != "enabled")
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """A client secret without its value: its hint and its times."""
+    """A client secret without its value: its hint, its times and where it was last used from."""
 
     client_secret_id: int
     hint: str
     created_at: datetime
     last_used_at: datetime | None
+    last_used_from: str | None
     expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LastRefusal:
+    """When a sender was last refused, why, and from which address.
+
+    `hint` is that of the client secret, if it is or was the credential's.
+    """
+
+    at: datetime
+    reason: str
+    address: str | None
+    hint: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +263,7 @@ class DetailedCredential(Credential):
     updated_at: datetime
     last_used_at: datetime | None
     disabled_at: datetime | None
+    last_refused: LastRefusal | None
     scopes: Restriction
     addresses: Restriction
     secrets: list[ClientSecret] = field(default_factory=list)
@@ -284,16 +308,59 @@ class StoredSecret:
 
 
 class Use(NamedTuple):
-    """A client secret of a credential was verified so many seconds ago."""
+    """A client secret of a credential was verified so many seconds ago, in this request."""
 
     client_secret_id: int
     secret_id: str
     seconds_ago: float
+    address: str | None
+    request_id: str
+
+
+class RecordedUse(NamedTuple):
+    """A use that was recorded. `is_settled` unless it needs another attempt."""
+
+    client_secret_id: int
+    is_first: bool
+    is_settled: bool
+
+
+class RefusedVerification(NamedTuple):
+    """A credential's sender was refused so many seconds ago.
+
+    `hint` is that of the client secret, if the credential has it. Otherwise `digests` are what it
+    may have had before.
+    """
+
+    secret_id: str
+    reason: str
+    hint: str | None
+    digests: Sequence[bytes]
+    address: str | None
+    seconds_ago: float
+
+
+class RecordedRefusal(NamedTuple):
+    """A refusal that needs no other attempt. `reason` is None if it was not recorded."""
+
+    secret_id: str
+    reason: str | None
+
+
+class FinishedRotation(NamedTuple):
+    """A live client secret that is not used any more, while its successor is."""
+
+    client_secret_id: int
+    secret_id: str
+    client_id: str
+    name: str
+    hint: str
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class RecentUse:
-    """Why a credential is not unused: its last use, or a client secret that is too new to tell."""
+    """Why something is not unused: its last use, or a client secret that is too new to tell."""
 
     last_used_at: datetime | None
     has_new_secret: bool

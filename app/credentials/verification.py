@@ -56,26 +56,28 @@ class Verifier:
     failure_limit: RateLimit  # by the client's `limit_key` and client ID
     scopes: frozenset[str]  # those that can be asked for
 
-    def verify(
+    def verify(  # noqa: PLR0913  each is a part of the question
         self,
         *,
         client_id: str,
         client_secret: str,
         address: str | None = None,
         scope: str | None = None,
+        request_id: str | None = None,
         started_at: float | None = None,
     ) -> Verification:
         """Return the credential that the pair belongs to, as stored at this moment.
 
         `address` is the client's, if it is known. `scope`, one of `scopes`, is what the credential
         must be allowed to do; without it, the credential must not be restricted to scopes.
-        `started_at` is when the time for the database began (`monotonic`), by default now. Raises
-        VerificationRefused for an unknown, wrong, expired, disabled or revoked pair, and for one
-        that must not be used from the address; its subclass MalformedPair if the pair does not have
-        the format of one; its subclass ScopeMissing for a pair that is valid otherwise. Beyond the
-        failure limit, TooManyFailures replaces VerificationRefused, except ScopeMissing; a valid
-        pair gets it only where its hash has to be compared, so that guesses cost little. Raises
-        DatabaseUnavailable, and BulkheadFull if the process is too busy.
+        `request_id` is recorded with a first use. `started_at` is when the time for the database
+        began (`monotonic`), by default now. Raises VerificationRefused for an unknown, wrong,
+        expired, disabled or revoked pair, and for one that must not be used from the address; its
+        subclass MalformedPair if the pair does not have the format of one; its subclass
+        ScopeMissing for a pair that is valid otherwise. Beyond the failure limit, TooManyFailures
+        replaces VerificationRefused, except ScopeMissing; a valid pair gets it only where its hash
+        has to be compared, so that guesses cost little. Raises DatabaseUnavailable, and
+        BulkheadFull if the process is too busy.
         """
         if not is_pair(client_id, client_secret):
             raise MalformedPair
@@ -91,6 +93,7 @@ class Verifier:
             client_secret=client_secret,
             address=address,
             scope=scope,
+            request_id=request_id,
         )
 
     def judge(  # noqa: PLR0913  each is a part of the question
@@ -101,6 +104,7 @@ class Verifier:
         client_secret: str,
         address: str | None,
         scope: str | None,
+        request_id: str | None = None,
         may_wait: bool = True,
     ) -> Verification:
         """Compare the client secret with the stored ones of its client ID. Raises as `verify`.
@@ -122,7 +126,7 @@ class Verifier:
                 if not self.hasher.is_current(stored):
                     digest = self.hasher.digest(client_secret)
                     self.writer.renew_digest(stored.client_secret_id, digest)
-                return self._accept(stored, scope)
+                return self._accept(stored, scope, address, request_id)
             elif matches is None and stored.hint == hint:
                 undecided.append(stored)
         if not may_wait and (undecided or self.failure_limit.is_remote):
@@ -132,7 +136,15 @@ class Verifier:
             _raise_if_limited(self.failure_limit.check(client, client_id))
             matching = self._find_by_hash(client_secret, undecided, client)
             if matching is not None:
-                return self._accept(matching, scope)
+                return self._accept(matching, scope, address, request_id)
+        if stored_secrets:
+            self.writer.record_refusal(
+                stored_secrets[0].credential.secret_id,
+                reason,
+                None if reason == "wrong" else hint,
+                digests,
+                address,
+            )
         _raise_if_limited(self.failure_limit.count(client, client_id))
         raise VerificationRefused(reason)
 
@@ -156,12 +168,23 @@ class Verifier:
             )
         return stored if is_live else None
 
-    def _accept(self, stored: StoredSecret, scope: str | None) -> Verification:
+    def _accept(
+        self,
+        stored: StoredSecret,
+        scope: str | None,
+        address: str | None,
+        request_id: str | None,
+    ) -> Verification:
         """Record the use. Raises ScopeMissing, which is neither a use nor a failure."""
         if stored.scopes is not None and scope not in stored.scopes.split(","):
+            self.writer.record_refusal(
+                stored.credential.secret_id, "scope", stored.hint, {}, address
+            )
             raise ScopeMissing(scope)
         if stored.last_used_is_stale:
-            self.writer.record_use(stored.client_secret_id, stored.credential.secret_id)
+            self.writer.record_use(
+                stored.client_secret_id, stored.credential.secret_id, address, request_id
+            )
         return Verification(stored.credential, stored.expires_at)
 
     def pipeline(

@@ -155,6 +155,9 @@ class Metrics:
             self._series.events, EVENT_NAMES, self._credentials.events_written.counts()
         )
 
+        refusals = self._credentials.writer.refusals_recorded.counts()
+        self._advance(self._series.ended_secrets, refusals.get("ended", 0))
+
     def _advance_each(
         self, counter: Counter, known: Iterable[Label], counts: Mapping[Label, int]
     ) -> None:

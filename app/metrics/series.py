@@ -79,6 +79,9 @@ class Series:
         self.verifications = self._counter(
             "verifications", "Verifications, by outcome.", ("outcome",)
         )
+        self.ended_secrets = self._counter(
+            "ended_secrets_refused", "Refusals recorded of client secrets that somebody has ended."
+        )
         self.bcrypt_runs = self._counter(
             "bcrypt_runs", "Runs of bcrypt, to hash a new client secret or to compare.", ("run",)
         )

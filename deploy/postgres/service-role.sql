@@ -28,16 +28,17 @@ REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 -- earlier version of this file granted and this one does not is revoked.
 BEGIN;
 REVOKE ALL ON credentials, client_secrets, credential_events, sealed_answers, answered_requests,
-              writers, _yoyo_migration, trail_histories
+              writers, ended_secrets, _yoyo_migration, trail_histories
     FROM credentials_service;
 GRANT SELECT, DELETE,
       INSERT (secret_id, unit_id, client_id, name, scopes, addresses),
       UPDATE (name, trust_upstream_consent, updated_at, ended_secrets_last_used_at,
-              disabled_at, disabled_with_unit, scopes, addresses)
+              disabled_at, disabled_with_unit, last_refused_at, last_refused_reason,
+              last_refused_from, last_refused_hint, scopes, addresses)
     ON credentials TO credentials_service;
 GRANT SELECT, DELETE,
       INSERT (secret_id, secret_hash, digest, hint, created_at, expires_at),
-      UPDATE (digest, last_used_at, expires_at)
+      UPDATE (digest, last_used_at, last_used_from, expires_at)
     ON client_secrets TO credentials_service;
 GRANT SELECT,
       INSERT (secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id,
@@ -46,6 +47,9 @@ GRANT SELECT,
 GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_answers, answered_requests TO credentials_service;
 GRANT SELECT, INSERT (writer_id), DELETE, UPDATE (asked, answered, seen_at)
     ON writers TO credentials_service;
+-- UPDATE only to lock the rows that it deletes
+GRANT SELECT, INSERT (secret_id, digest, hint, reason), DELETE, UPDATE (ended_at)
+    ON ended_secrets TO credentials_service;
 GRANT SELECT ON _yoyo_migration, trail_histories TO credentials_service;
 COMMIT;
 

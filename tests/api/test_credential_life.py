@@ -50,10 +50,10 @@ def test_a_credential_is_shown_with_its_live_secrets(member, issued_json, path):
     assert answer.json["updated_at"] == answer.json["created_at"]
     assert answer.json["last_used_at"] is None
     (secret,) = answer.json["secrets"]
-    assert list(secret) == ["hint", "created_at", "last_used_at", "expires_at"]
+    assert list(secret) == ["hint", "created_at", "last_used_at", "last_used_from", "expires_at"]
     assert secret["hint"] == issued_json["client_secret"][-4:]
     assert secret["created_at"] == issued_json["created_at"]
-    assert secret["last_used_at"] is secret["expires_at"] is None
+    assert secret["last_used_at"] is secret["last_used_from"] is secret["expires_at"] is None
 
 
 def test_a_credential_was_last_used_when_any_of_its_secrets_was(member, path, rotate, rows):

@@ -479,7 +479,7 @@ def test_a_use_within_a_minute_of_the_last_is_not_recorded_again(app, issued, ve
     class Recorder:
         used = 0
 
-        def record_use(self, client_secret_id, secret_id):
+        def record_use(self, *_):
             self.used += 1
 
     recorder = Recorder()
@@ -532,7 +532,7 @@ def test_without_a_use_nothing_is_written(settings, capfd):
     writer.record_use(1, "sec_" + "0" * 20)
     writer.flush()
     writer.flush()
-    assert capfd.readouterr().out.count('"last uses and digests not recorded yet"') == 1
+    assert capfd.readouterr().out.count('"uses, refusals and digests not recorded yet"') == 1
 
 
 def test_a_verification_succeeds_even_if_its_use_cannot_be_written(

@@ -307,11 +307,85 @@ def test_the_client_secrets_of_a_credential_are_a_table_below_it(run, issued_jso
     record, table = run(command, *wanted[command]).stdout.split("\n\n")
     assert f"name                    {issued_json['name']}" in record.splitlines()
     header, _, _, previous = table.splitlines()
-    assert header.split() == ["hint", "created_at", "last_used_at", "expires_at"]
+    assert header.split() == [
+        "hint", "created_at", "last_used_at", "last_used_from", "expires_at",
+    ]  # fmt: skip
     assert previous.startswith(issued_json["client_secret"][-4:])
     rows.execute("UPDATE client_secrets SET expires_at = now()")
     expired = run(command, *wanted[command]).stdout
     assert expired.endswith("\n\nAll its client secrets have expired.\n")
+
+
+def make_old(rows):
+    rows.execute("UPDATE client_secrets SET created_at = created_at - interval '1 day'")
+
+
+def test_end_secret_ends_nothing_that_is_in_use(run, issued_json, rows):
+    secret_id, hint = issued_json["secret_id"], issued_json["client_secret"][-4:]
+    run("rotate", secret_id, *UNIT)
+    make_old(rows)
+    rows.execute("UPDATE client_secrets SET last_used_at = now() WHERE expires_at > now()")
+    command = ("end-secret", secret_id, hint, "--yes", *UNIT, "--unused-for")
+    assert run(*command, "59").returncode == 2
+    failed = run(*command, "60")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "within --unused-for (last_used_at " in failed.stderr
+    rows.execute("UPDATE client_secrets SET last_used_at = now() - interval '1 hour'")
+    assert run(*command, "60").stdout == f"Ended the client secret {hint} of {secret_id}.\n"
+
+
+def test_finish_rotations_ends_what_nobody_uses_any_more(run, issued_json, rows):
+    secret_id, hint = issued_json["secret_id"], issued_json["client_secret"][-4:]
+    command = ("finish-rotations", *UNIT, "--unused-for", "60")
+    run("rotate", secret_id, *UNIT)
+    make_old(rows)
+    nothing = run(*command)
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "The unit unit_demo has no rotation to finish.\n"
+    rows.execute("UPDATE client_secrets SET last_used_at = now() WHERE expires_at IS NULL")
+    expected = {
+        "secret_id": secret_id,
+        "client_id": issued_json["client_id"],
+        "name": issued_json["name"],
+        "hint": hint,
+        "last_used_at": None,
+    }
+    planned = run(*command, "--dry-run", "--json")
+    assert (planned.returncode, json.loads(planned.stdout)) == (0, [expected])
+    assert rows.count("client_secrets") == 2
+    header, _, row = run(*command).stdout.splitlines()
+    assert header.split() == list(expected)
+    assert row.split()[0] == secret_id
+    assert rows.count("client_secrets") == 1
+    [event] = rows("SELECT * FROM credential_events WHERE event = 'secret_ended'")
+    assert event["detail"] == {"hint": hint}
+    assert (event["via"], event["actor"]) == ("cli", "cli:grace")
+    assert json.loads(run(*command, "--json").stdout) == []
+
+
+def test_finish_rotations_needs_a_time(run, rows):
+    assert run("finish-rotations", *UNIT).returncode == 2
+    assert run("finish-rotations", *UNIT, "--unused-for", "59").returncode == 2
+
+
+def test_credentials_with_refused_senders_are_listed(run, issued_json, rows):
+    command = ("list", *UNIT, "--json", "--refused-since", "2025-06-01T00:00:00Z")
+    assert json.loads(run(*command).stdout) == []
+    rows.execute("UPDATE credentials SET last_refused_at = '2025-06-01Z'")
+    [listed] = json.loads(run(*command).stdout)
+    assert listed["secret_id"] == issued_json["secret_id"]
+
+
+def test_show_says_why_a_sender_is_refused(run, issued_json, rows):
+    rows.execute(
+        "UPDATE credentials SET last_refused_at = '2025-06-01Z', last_refused_reason = 'ended', "
+        "last_refused_from = '192.0.2.7', last_refused_hint = 'abcd'"
+    )
+    shown = run("show", issued_json["secret_id"], *UNIT).stdout
+    assert (
+        '{"at": "2025-06-01T00:00:00Z", "reason": "ended", "from": "192.0.2.7", "hint": "abcd"}'
+        in shown
+    )
 
 
 def test_update_changes_the_name_and_the_consent_flag(run, issued_json, member):

@@ -35,6 +35,12 @@ def insert(rows, table, values):
     rows.execute(f"INSERT INTO {table} ({columns}) VALUES ({placeholders})", **values)
 
 
+ENDED_SECRET = {
+    "secret_id": CREDENTIAL["secret_id"],
+    "digest": b"d" * 40,
+    "hint": "abcd",
+    "reason": "ended",
+}
 ANSWERED_REQUEST = {"key_hash": b"k" * 32, "fingerprint": b"f" * 32}
 
 
@@ -49,6 +55,21 @@ def test_a_valid_row_of_each_table_is_stored(rows):
     insert(rows, "client_secrets", SECRET)
     insert(rows, "credential_events", EVENT)
     insert(rows, "answered_requests", ANSWERED_REQUEST)
+    insert(rows, "ended_secrets", ENDED_SECRET)
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ({"digest": b"d" * 39}, "ended_secrets_digest_length"),
+        ({"hint": "abcde"}, "ended_secrets_hint_format"),
+        ({"secret_id": "sec_" + "b" * 20}, "ended_secrets_secret_id_fkey"),
+    ],
+)
+def test_an_invalid_ended_secret_violates_its_constraint(rows, change, constraint):
+    insert(rows, "credentials", CREDENTIAL)
+    with pytest.raises(psycopg.IntegrityError, match=constraint):
+        insert(rows, "ended_secrets", ENDED_SECRET | change)
 
 
 @pytest.mark.parametrize(

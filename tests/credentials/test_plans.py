@@ -20,6 +20,7 @@ from app.credentials.model import (
     EventFilter,
     HashedSecret,
     LockedCredential,
+    RefusedVerification,
     StoredResponse,
     TrailPosition,
     Use,
@@ -114,7 +115,12 @@ LOCKED = LockedCredential(QUIET, SMALL_UNIT, "lv_ci_x", "x", True, NOW, True, Fa
 RESPONSE = StoredResponse(b"k" * 32, b"f" * 32, b"encrypted")
 ONE = {"unit_id": SMALL_UNIT, "secret_id": QUIET}
 BUSY_ONE = {"unit_id": BIG_UNIT, "secret_id": BUSY}
-THOUSAND_USES = [Use(i, "sec_" + str(i).zfill(20), 1.0) for i in range(1, 900_000, 900)]
+THOUSAND = {i: "sec_" + str(i).zfill(20) for i in range(1, 900_000, 900)}
+THOUSAND_USES = [Use(i, each, 1.0, "192.0.2.1", "req") for i, each in THOUSAND.items()]
+THOUSAND_REFUSALS = [
+    RefusedVerification(each, "wrong", None, [b"x" * 40, b"y" * 40], "192.0.2.1", 1.0)
+    for each in THOUSAND.values()
+]
 
 
 def case(function: Callable[..., Any], pages: int, *arguments: Any, **named: Any) -> Case:
@@ -181,7 +187,8 @@ CASES = [
         listed(6 * size, unit, **condition)
         for unit, size in ((SMALL_UNIT, 1000), (BIG_UNIT, BIG_UNIT_SIZE))
         for condition in (
-            {"expiring_before": NOW + DAY}, {"unused_since": NOW - 900 * DAY}, {"unused_since": NOW}
+            {"expiring_before": NOW + DAY}, {"unused_since": NOW - 900 * DAY},
+            {"unused_since": NOW}, {"refused_since": NOW},
         )
     ),
     case(repository.count_credentials, 5000, unit_id=BIG_UNIT, enabled=None),
@@ -191,7 +198,18 @@ CASES = [
     case(repository.find_owner, 10, client_id="lv_ci_" + QUIET[4:]),
     case(repository.select_units, 20, secret_ids=[QUIET, BUSY]),
     case(repository.lock_credential, 10, **ONE),
-    case(repository.find_recent_use, 30, **ONE, within_seconds=3600, seconds_ago=None),
+    *(
+        case(
+            repository.find_recent_use, 30, **ONE, client_secret_id=number, within_seconds=3600,
+            seconds_ago=None,
+        )
+        for number in (None, NUMBER_OF_QUIET)
+    ),
+    case(repository.select_finished_rotations, 100, unit_id="unit_none", unused_seconds=60),
+    case(
+        repository.select_finished_rotations, 12 * BIG_UNIT_SIZE, unit_id=BIG_UNIT,
+        unused_seconds=60,
+    ),
     case(repository.update_credential, 100, LOCKED),
     case(repository.delete_credential, 20, **ONE),
     case(repository.select_client_secrets, 20, **ONE),
@@ -202,6 +220,8 @@ CASES = [
     case(repository.count_expiring_secrets, 6 * 20_000),
     case(repository.update_digest, 100, client_secret_id=NUMBER_OF_QUIET, digest=b"y" * 40),
     case(repository.update_last_use, 60 * len(THOUSAND_USES), THOUSAND_USES),
+    case(repository.update_last_refused, 60 * len(THOUSAND_REFUSALS), THOUSAND_REFUSALS),
+    case(repository.delete_old_ended_secrets, 20, limit=PAGE),
     case(repository.update_ended_last_use, 60 * len(THOUSAND_USES), THOUSAND_USES),
     case(repository.delete_expired_secrets_of, 100, unit_id=SMALL_UNIT, secret_ids=[QUIET]),
     # each that it deletes, in the table and its indexes

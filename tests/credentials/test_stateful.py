@@ -47,6 +47,7 @@ class Modelled:
     enabled: bool = True
     disabled_with_unit: bool = False
     used: bool = False
+    used_secrets: set[str] = field(default_factory=set)
     is_old: bool = False
     young: set[str] = field(default_factory=set)  # client secrets made since it got old
     revoked: bool = False
@@ -169,6 +170,9 @@ class Credentials(RuleBasedStateMachine):
                 assert found.credential.secret_id == secret_id
                 self.service.writer.flush()
                 known.used = True
+                if known.live[-1] not in known.used_secrets:
+                    known.used_secrets.add(known.live[-1])
+                    known.events.append("first_used")
             else:
                 with pytest.raises(VerificationRefused):
                     self.verifier.verify(**pair)

@@ -70,8 +70,8 @@ def test_the_start_and_the_end_of_an_outage_are_logged(postgres, member, caplog)
     postgres.stop()
     wait_until(lambda: member.get("/secrets").status_code == 503)
     assert any(each.startswith("database unavailable: ") for each in caplog.messages)
-    wait_until(lambda: "last uses and digests not recorded yet" in caplog.messages)
-    again = ["database available again", "last uses and digests recorded again"]
+    wait_until(lambda: "uses, refusals and digests not recorded yet" in caplog.messages)
+    again = ["database available again", "uses, refusals and digests recorded again"]
     assert not set(again) & set(caplog.messages)
     postgres.start()
     wait_until(lambda: set(again) <= set(caplog.messages))
@@ -361,6 +361,10 @@ def test_the_service_works_with_the_least_privileges(postgres, app_with, issuer)
     assert member.get("/verify", headers=headers).status_code == 200
     app.services.writer.flush()
     assert member.get(path).json["last_used_at"] is not None
+    wrong = basic(issued["client_id"], generate_client_secret())
+    assert member.get("/verify", headers=wrong).status_code == 401
+    app.services.writer.flush()
+    assert member.get(path).json["last_refused"]["reason"] == "wrong"
     assert member.put(path, json={"trust_upstream_consent": True}).status_code == 204
     for overlap in (60, 0, 60):
         body = {"overlap_seconds": overlap}
@@ -377,7 +381,7 @@ def test_the_service_works_with_the_least_privileges(postgres, app_with, issuer)
         assert getattr(app.services.credentials, verb)(caller()) == 1
     assert member.delete(f"{path}?unused_for=60").status_code == 409
     assert member.delete(path).status_code == 204
-    assert len(member.get(f"{path}/events").json) == 11
+    assert len(member.get(f"{path}/events").json) == 12
     assert member.get("/secrets/events?order=asc").status_code == 200
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (

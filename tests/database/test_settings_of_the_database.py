@@ -130,7 +130,7 @@ def live(app, issuer):
     assert app.services.credentials.enable_all(caller()) == 1
     assert client.delete(f"{path}?unused_for=60").status_code == 409
     assert client.delete(path).status_code == 204
-    assert len(client.get(f"{path}/events").json) == 6
+    assert len(client.get(f"{path}/events").json) == 7
 
 
 @pytest.mark.parametrize("role", [None, "credentials_service"])

@@ -80,7 +80,8 @@ def test_restricting_a_credential_works(code, token, server, issued):
 
 
 def test_ending_the_previous_secret_works(code, token, issued, service, rows):
-    rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=3600)
+    rotated = service.rotate(caller(), issued.secret_id, overlap_seconds=86400)
+    rows.execute("UPDATE client_secrets SET created_at = created_at - interval '1 day'")
     variables = {"SECRET_ID": issued.secret_id, "HINT": issued.client_secret[-4:]}
     output(["sh", "-c", code("Rotation", number=-1)], token | variables)
     assert not is_live(rows, issued.client_secret)

@@ -168,6 +168,8 @@ def test_every_event_of_the_trail_is_counted(client, member, app, rows):
     service = app.services.credentials
     path = f"/secrets/{member.post('/secrets', json={'name': 'x'}).json['secret_id']}"
     first = member.post(f"{path}/rotate", json={}).json
+    client.get("/verify", headers=basic(first["client_id"], first["client_secret"]))
+    assert app.services.writer.flush()
     member.delete(f"{path}/secrets/{first['client_secret'][-4:]}")
     member.put(path, json={"trust_upstream_consent": True, "enabled": False})
     member.put(path, json={"trust_upstream_consent": True, "enabled": False})  # no change

@@ -38,6 +38,12 @@ def previous(tmp_path_factory):
     subprocess.run(["tar", "-x", "-C", directory], input=archive.stdout, check=True)
     for migration in (ROOT / "migrations_sql").glob("*.sql"):
         shutil.copy(migration, directory / "migrations_sql")
+    # Postgres truncates no table without those that refer to it
+    conftest = directory / "tests" / "conftest.py"
+    text = conftest.read_text()
+    conftest.write_text(
+        text.replace("TRUNCATE credentials,", "TRUNCATE ended_secrets, credentials,")
+    )
     return directory
 
 
@@ -81,7 +87,9 @@ def test_both_releases_serve_one_database(previous, settings, rows, server, issu
             trails = [
                 each.request("GET", f"{path}/events", **token).json() for each in (old, server)
             ]
-            assert [event["event"] for event in trails[0]] == [
+            # today's release has recorded a first use or not, as the processes took turns
+            events = [event["event"] for event in trails[0] if event["event"] != "first_used"]
+            assert events == [
                 "revoked", "rotated", "enabled", "disabled", "updated", "issued",
             ]  # fmt: skip
             assert trails[0] == trails[1]

@@ -438,15 +438,16 @@ AMBIGUOUS_HINT = _problem(
 _CREDENTIAL_IN_USE = ProblemType(
     "credential-in-use",
     409,
-    "The credential was used within `unused_for`, and `last_used_at` says when. Or it was not, but "
-    "its newest client secret was made within that time, so its sender may not have it yet.",
-    "Find out who uses it, or revoke it without `unused_for`.",
+    "The credential or client secret was used within `unused_for`, and `last_used_at` says when. "
+    "Or it was not, but a client secret was made within that time, so its sender may not have it "
+    "yet.",
+    "Find out who uses it, or end it without `unused_for`.",
     "Yes, once it has been unused for that long.",
 )
 
 
 def credential_in_use(last_used_at: datetime | None) -> Problem:
-    """Return the problem of a credential that was used, or is too new, to be revoked."""
+    """Return the problem of a credential or client secret that was used, or is too new, to end."""
     if last_used_at is None:
         return Problem(_CREDENTIAL_IN_USE, "The newest client secret was created within unused_for")
     return Problem(

@@ -24,6 +24,7 @@ from app.credentials.model import (
     DetailedCredential,
     Event,
     IssuedCredential,
+    LastRefusal,
     TrailPosition,
     UnitEvent,
 )
@@ -68,11 +69,14 @@ DETAILED_CREDENTIAL: dict[str, Any] = DetailedCredentialSchema().dump(
         updated_at=datetime(2025, 6, 3, 9, 15, tzinfo=UTC),
         last_used_at=LAST_USED_AT,
         disabled_at=None,
+        last_refused=LastRefusal(
+            datetime(2025, 6, 3, 9, 20, tzinfo=UTC), "ended", "198.51.100.7", "9xWb"
+        ),
         scopes=[SCOPE],
         addresses=["192.0.2.1", "2001:db8::/32"],
         secrets=[
-            ClientSecret(2, hint_of(_issued.client_secret), _ROTATED_AT, None, None),
-            ClientSecret(1, "7Kq2", _ISSUED_AT, LAST_USED_AT, EXPIRES_AT),
+            ClientSecret(2, hint_of(_issued.client_secret), _ROTATED_AT, None, None, None),
+            ClientSecret(1, "7Kq2", _ISSUED_AT, LAST_USED_AT, "192.0.2.10", EXPIRES_AT),
         ],
     )
 )
@@ -136,6 +140,7 @@ PARAMETERS: dict[str, Any] = {
     "expiring_before": format_time(EXPIRES_AT),
     "unused_since": format_time(LAST_USED_AT),
     "unrestricted": "true",
+    "refused_since": format_time(LAST_USED_AT),
     "unused_for": 86400,
     "order": "asc",
     "event": "rotated",

@@ -68,7 +68,36 @@ class ClientSecretSchema(ResponseSchema):
     )
     created_at = TimestampField("When it was created.")
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
+    last_used_from = identifier_field(
+        "The address of that use; null if there is none, or if it is unknown.", allow_none=True
+    )
     expires_at = TimestampField("When it expires; null if it does not.", allow_none=True)
+
+
+class LastRefusalSchema(ResponseSchema):
+    """When and why a sender with the credential's client ID was last refused."""
+
+    at = TimestampField("When a verification last failed, to the minute.")
+    reason = fields.String(
+        required=True,
+        metadata={
+            "description": "Why. `wrong`: the client secret was never the credential's, or ended "
+            "more than 90 days ago. `ended`: it was the credential's, and a rotation or somebody "
+            "ended it. `expired`: it has expired, also at the end of a rotation's overlap. "
+            "`disabled`: it is right, but the credential is disabled. New values may be added.",
+            "pattern": "^[a-z_]+$",
+            "x-extensible-enum": ["wrong", "ended", "expired", "disabled"],
+        },
+    )
+    address = identifier_field(
+        "The address of the sender; null if it is unknown.", data_key="from", allow_none=True
+    )
+    hint = pattern_field(
+        "The last four characters of the client secret, if it is or was the credential's; null "
+        "for any other.",
+        HINT_PATTERN,
+        allow_none=True,
+    )
 
 
 class _CredentialFields(ResponseSchema):
@@ -97,6 +126,12 @@ class _CredentialFields(ResponseSchema):
     updated_at = TimestampField("When it was last updated, disabled or enabled.")
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
     disabled_at = TimestampField("When it was disabled; null while enabled.", allow_none=True)
+    last_refused = fields.Nested(
+        LastRefusalSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "The last refusal of a sender; null if there was none."},
+    )
     scopes = scopes_field(_SCOPES)
     addresses = addresses_field(_ADDRESSES)
     secrets = fields.List(
@@ -201,6 +236,17 @@ class RevocationSchema(Schema):
         description="Revoke it only if it has not been used, and got no client secret, for this "
         "many seconds, from a minute to a year. A use up to a minute earlier counts too, because "
         "uses are recorded to the minute.",
+    )
+
+
+class EndingSchema(Schema):
+    """The condition under which a client secret is ended."""
+
+    unused_for = QueryIntegerField(
+        MIN_UNUSED_SECONDS,
+        MAX_UNUSED_SECONDS,
+        description="End it only if it has not been used for this many seconds, and is older. "
+        "Otherwise as when you revoke a credential.",
     )
 
 

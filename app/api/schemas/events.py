@@ -85,6 +85,12 @@ def _reapplied() -> fields.Nested:
     )
 
 
+class FirstUsedDetailSchema(ResponseSchema):
+    """Which client secret was used."""
+
+    hint = pattern_field("Its last four characters.", HINT_PATTERN)
+
+
 class UpdatedDetailSchema(ResponseSchema):
     """The fields that changed."""
 
@@ -137,7 +143,7 @@ class UnitWideDetailSchema(ResponseSchema):
 class EventMembersSchema(ResponseSchema):
     """What every event has: who did it, when and in which request."""
 
-    actor = identifier_field("Who did it: the `sub` of the token.")
+    actor = identifier_field("Who did it: the `sub` of the token; for `first_used` the client ID.")
     at = TimestampField("When it happened.")
     request_id = pattern_field("The X-Request-Id of the request that did it.", REQUEST_ID_PATTERN)
 
@@ -152,8 +158,9 @@ class UnitEventMembersSchema(ResponseSchema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "Whether it was done through the API (`api`) or the operators' command "
-            "line (`cli`). New values may be added. Null in events from before this was recorded.",
+            "description": "Whether it was done through the API (`api`), the operators' command "
+            "line (`cli`) or a verification (`verify`). New values may be added. Null in events "
+            "from before this was recorded.",
             "pattern": _WORD,
             "x-extensible-enum": get_args(Channel),
         },
@@ -181,6 +188,13 @@ class IssuedEventSchema(EventMembersSchema):
 
     event = _kind("issued")
     detail = _detail(IssuedDetailSchema)
+
+
+class FirstUsedEventSchema(EventMembersSchema):
+    """A client secret was verified for the first time."""
+
+    event = _kind("first_used")
+    detail = _detail(FirstUsedDetailSchema)
 
 
 class UpdatedEventSchema(EventMembersSchema):
@@ -239,6 +253,7 @@ class OtherEventSchema(EventMembersSchema):
 
 _KINDS: Sequence[type[EventMembersSchema]] = (
     IssuedEventSchema,
+    FirstUsedEventSchema,
     UpdatedEventSchema,
     DisabledEventSchema,
     EnabledEventSchema,

@@ -94,7 +94,8 @@ def _conversion_of(field: fields.Field[Any]) -> Callable[[Any], Any] | None:
     if isinstance(field, TimestampField):
         return _in_utc
     if isinstance(field, fields.Nested):
-        return cast("ResponseSchema", field.schema).members_of
+        members_of = cast("ResponseSchema", field.schema).members_of
+        return lambda obj: None if obj is None else members_of(obj)
     if isinstance(field, fields.List):
         convert = _conversion_of(field.inner)
         return convert and (lambda values: [convert(each) for each in values])
@@ -288,9 +289,9 @@ class QueryIntegerField(fields.Integer):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-def identifier_field(description: str, *, allow_none: bool = False) -> fields.String:
+def identifier_field(description: str, **kwargs: Any) -> fields.String:
     """Return a field for an identifier in a response, as `is_identifier` accepts it."""
-    return _stored_text(description, IDENTIFIER_MAX_LENGTH, allow_none=allow_none)
+    return _stored_text(description, IDENTIFIER_MAX_LENGTH, **kwargs)
 
 
 def shown_name_field(description: str, **kwargs: Any) -> fields.String:

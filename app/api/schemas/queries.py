@@ -92,6 +92,9 @@ class CredentialPageSchema(_PageSchema):
         "Only credentials that were last used before this time, or never, and whose client secrets "
         "were all created before it. `last_used_at` is exact to a minute."
     )
+    refused_since = QueryTimeField(
+        "Only credentials of which a sender was last refused at this time or later."
+    )
     unrestricted = QueryBooleanField("Only credentials without scopes (`true`) or with (`false`).")
 
 

@@ -3,11 +3,13 @@
 The order in which rows are locked, so that no two transactions wait for each other:
 
 1. the unit (an advisory lock), 2. credentials, 3. their client secrets, by `client_secret_id`,
-4. their stored responses (`sealed_answers`). A deletion cascades in this order too.
+4. their stored responses (`sealed_answers`) and `ended_secrets`. A deletion cascades in this order
+too.
 
 A change to a credential locks its row before the others, so it may wait for all of these. Whoever
 locks client secrets or stored responses without the credential's row skips those that are locked
-(`SKIP LOCKED`) and tries again later: the background writer, and what it deletes every minute.
+(`SKIP LOCKED`) and tries again later: the background writer, and what it deletes every minute. It
+skips credentials that are locked too.
 `update_digest` locks a single row.
 """
 
@@ -41,8 +43,13 @@ from app.credentials.repository.credentials import (
     insert_credential,
     lock_credential,
     select_credentials,
+    select_finished_rotations,
     select_units,
     update_credential,
+)
+from app.credentials.repository.ended_secrets import (
+    delete_old_ended_secrets,
+    update_last_refused,
 )
 from app.credentials.repository.events import (
     MAX_EVENT_ID,
@@ -92,6 +99,7 @@ __all__ = [
     "delete_credential",
     "delete_expired_secrets",
     "delete_expired_secrets_of",
+    "delete_old_ended_secrets",
     "delete_old_responses",
     "delete_writer",
     "expire_client_secrets",
@@ -116,6 +124,7 @@ __all__ = [
     "select_credentials",
     "select_event_keys",
     "select_events",
+    "select_finished_rotations",
     "select_stored_secrets",
     "select_unit_events",
     "select_units",
@@ -127,6 +136,7 @@ __all__ = [
     "update_digests",
     "update_ended_last_use",
     "update_expiry",
+    "update_last_refused",
     "update_last_use",
     "upsert_writer",
 ]

@@ -13,10 +13,12 @@ from app.credentials.model import (
     ClientSecret,
     ExpiringSecrets,
     HashedSecret,
+    RecordedUse,
     StoredSecret,
     Use,
     VerifiedCredential,
 )
+from app.credentials.repository.ended_secrets import REMEMBER_ENDED
 from app.database.connection import PreparedSelect
 from app.database.pool import Database
 
@@ -34,7 +36,7 @@ def select_client_secrets(
     """
     query = """
         SELECT client_secret_id, hint, client_secrets.created_at, client_secrets.last_used_at,
-               expires_at
+               last_used_from, expires_at
         FROM client_secrets JOIN credentials USING (secret_id)
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
           AND (expires_at IS NULL OR expires_at > clock_timestamp())
@@ -45,7 +47,8 @@ def select_client_secrets(
 
 
 STORED_SECRETS = PreparedSelect(f"""
-    SELECT client_secret_id, secret_hash, digest, hint, extract(epoch FROM expires_at)::float8,
+    SELECT coalesce(client_secret_id, 0), coalesce(secret_hash, ''), digest, coalesce(hint, ''),
+           extract(epoch FROM expires_at)::float8,
            coalesce(
                client_secrets.last_used_at < now() - interval '{LAST_USE_SECONDS} seconds', true
            ),
@@ -53,7 +56,7 @@ STORED_SECRETS = PreparedSelect(f"""
                 WHEN expires_at <= now() THEN 'expired' END,
            array_to_string(scopes, ','), array_to_string(addresses, ','),
            secret_id, unit_id, client_id, name, trust_upstream_consent
-    FROM credentials JOIN client_secrets USING (secret_id)
+    FROM credentials LEFT JOIN client_secrets USING (secret_id)
     WHERE client_id = $1
 """)  # noqa: S608  the number is ours
 
@@ -63,7 +66,8 @@ def select_stored_secrets(
 ) -> list[StoredSecret]:
     """Return the client secrets of the client ID: the only read of a verification.
 
-    Expired ones and those of a disabled credential are included, with their `refusal`. The query
+    Expired ones and those of a disabled credential are included, with their `refusal`. A credential
+    without any has one that nothing matches, so that its owner learns of refusals. The query
     returns `expires_at` as a number, because psycopg looks up a time zone for each result with
     times. Raises what `Database.connection` raises.
     """
@@ -148,25 +152,49 @@ def update_digest(
     return connection.execute(query, parameters).rowcount == 1
 
 
-def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> set[int]:
-    """Record when client secrets were used, each at most once a minute.
+def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> list[RecordedUse]:
+    """Record when client secrets were used and from where, each at most once a minute.
 
-    Returns the `client_secret_id` of each that needs no other attempt: not those whose row is
-    locked, or has been deleted. A client secret that is used has reached its owner, so the stored
-    response that contains it is erased.
+    The first use of each has its event, exactly once: its row is locked while it has no use, and so
+    is the credential's, so that the event does not follow the credential's end. Uses whose row is
+    locked, or has been deleted, are not returned. A client secret that is used has reached its
+    owner, so the stored response that contains it is erased; a use is not settled while that is
+    locked.
     """
     query = """
         WITH used AS (
-            SELECT client_secret_id, clock_timestamp() - make_interval(secs => seconds_ago) AS at
-            FROM unnest(%(client_secret_ids)s::bigint[], %(seconds_ago)s::float8[])
-                AS used (client_secret_id, seconds_ago)
+            SELECT client_secret_id, clock_timestamp() - make_interval(secs => seconds_ago) AS at,
+                   address, request_id
+            FROM unnest(
+                %(client_secret_ids)s::bigint[], %(seconds_ago)s::float8[], %(addresses)s::text[],
+                %(request_ids)s::text[]
+            ) AS used (client_secret_id, seconds_ago, address, request_id)
+        ), first_use AS (
+            SELECT client_secret_id, hint, secret_id, unit_id, client_id, name, used.address,
+                   used.request_id
+            FROM used
+            JOIN client_secrets USING (client_secret_id)
+            JOIN credentials USING (secret_id)
+            WHERE last_used_at IS NULL
+            ORDER BY client_secret_id
+            FOR NO KEY UPDATE OF credentials, client_secrets SKIP LOCKED
         ), taken AS (
-            SELECT client_secret_id, at
+            SELECT client_secret_id, used.at, used.address
             FROM client_secrets JOIN used USING (client_secret_id)
+            WHERE last_used_at IS NOT NULL
+               OR client_secret_id IN (SELECT client_secret_id FROM first_use)
             ORDER BY client_secret_id
             FOR NO KEY UPDATE OF client_secrets SKIP LOCKED
+        ), event AS (
+            INSERT INTO credential_events (
+                secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id,
+                detail
+            )
+            SELECT secret_id, unit_id, client_id, name, 'first_used', client_id, 'verify', address,
+                   clock_timestamp(), request_id, json_build_object('hint', hint)
+            FROM first_use
         ), recorded AS (
-            UPDATE client_secrets SET last_used_at = taken.at
+            UPDATE client_secrets SET last_used_at = taken.at, last_used_from = taken.address
             FROM taken
             WHERE client_secrets.client_secret_id = taken.client_secret_id
               AND coalesce(last_used_at < taken.at - make_interval(secs => %(seconds)s), true)
@@ -182,19 +210,23 @@ def update_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> se
             )
             RETURNING key_hash
         )
-        SELECT client_secret_id FROM taken
-        WHERE client_secret_id NOT IN (
-            SELECT client_secret_id FROM stored
-            WHERE key_hash NOT IN (SELECT key_hash FROM erased)
-        )
+        SELECT client_secret_id,
+               client_secret_id IN (SELECT client_secret_id FROM first_use) AS is_first,
+               client_secret_id NOT IN (
+                   SELECT client_secret_id FROM stored
+                   WHERE key_hash NOT IN (SELECT key_hash FROM erased)
+               ) AS is_settled
+        FROM taken
     """
     parameters = {
         "client_secret_ids": [each.client_secret_id for each in uses],
         "seconds_ago": [each.seconds_ago for each in uses],
+        "addresses": [each.address for each in uses],
+        "request_ids": [each.request_id for each in uses],
         "seconds": LAST_USE_SECONDS,
     }
-    with connection.cursor(row_factory=scalar_row) as cursor:
-        return set(cursor.execute(query, parameters).fetchall())
+    with connection.cursor(row_factory=class_row(RecordedUse)) as cursor:
+        return cursor.execute(query, parameters).fetchall()
 
 
 def update_ended_last_use(connection: Connection[TupleRow], uses: Sequence[Use]) -> set[int]:
@@ -286,22 +318,23 @@ def delete_client_secrets(
     An ended client secret must be deleted, not only dated: if the database's clock were set back,
     it would be live again. The credential keeps its last use.
     """
-    query = """
+    query = f"""
         WITH ended AS (
             DELETE FROM client_secrets
             USING credentials
             WHERE credentials.secret_id = client_secrets.secret_id
               AND unit_id = %(unit_id)s AND credentials.secret_id = %(secret_id)s
               AND client_secret_id <> ALL(%(keep)s::bigint[])
-            RETURNING client_secrets.last_used_at
-        )
+            RETURNING client_secrets.secret_id, client_secrets.last_used_at, digest, hint,
+                      expires_at
+        ), {REMEMBER_ENDED}
         UPDATE credentials
         SET ended_secrets_last_used_at = greatest(
             ended_secrets_last_used_at, (SELECT max(last_used_at) FROM ended)
         )
         WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
           AND EXISTS (SELECT FROM ended)
-    """
+    """  # noqa: S608  the part is ours
     parameters = {
         "unit_id": unit_id,
         "secret_id": secret_id,
@@ -314,7 +347,7 @@ def delete_expired_secrets_of(
     connection: Connection[TupleRow], *, unit_id: str, secret_ids: Sequence[str]
 ) -> None:
     """Delete the expired client secrets of these credentials of the unit, which are locked."""
-    query = """
+    query = f"""
         WITH ended AS (
             DELETE FROM client_secrets
             USING credentials
@@ -322,15 +355,16 @@ def delete_expired_secrets_of(
               AND unit_id = %(unit_id)s
               AND credentials.secret_id = ANY(%(secret_ids)s::text[])
               AND expires_at <= clock_timestamp()
-            RETURNING client_secrets.secret_id, client_secrets.last_used_at
-        )
+            RETURNING client_secrets.secret_id, client_secrets.last_used_at, digest, hint,
+                      expires_at
+        ), {REMEMBER_ENDED}
         UPDATE credentials
         SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, latest.last_used_at)
         FROM (
             SELECT secret_id, max(last_used_at) AS last_used_at FROM ended GROUP BY secret_id
         ) AS latest
         WHERE unit_id = %(unit_id)s AND credentials.secret_id = latest.secret_id
-    """
+    """  # noqa: S608  the part is ours
     connection.execute(query, {"unit_id": unit_id, "secret_ids": list(secret_ids)})
 
 
@@ -340,7 +374,7 @@ def delete_expired_secrets(connection: Connection[TupleRow], *, limit: int) -> i
     Otherwise they would be live again if the database's clock were set back. Their credentials
     keep their last use. Those that are locked are left for the next time.
     """
-    query = """
+    query = f"""
         WITH credential AS (
             SELECT secret_id FROM credentials
             WHERE secret_id IN (
@@ -362,8 +396,8 @@ def delete_expired_secrets(connection: Connection[TupleRow], *, limit: int) -> i
             DELETE FROM client_secrets
             WHERE client_secret_id IN (SELECT client_secret_id FROM expired)
               AND expires_at <= now()
-            RETURNING secret_id, last_used_at
-        ), kept AS (
+            RETURNING secret_id, last_used_at, digest, hint, expires_at
+        ), {REMEMBER_ENDED}, kept AS (
             UPDATE credentials
             SET ended_secrets_last_used_at = greatest(
                 ended_secrets_last_used_at, latest.last_used_at
@@ -375,7 +409,7 @@ def delete_expired_secrets(connection: Connection[TupleRow], *, limit: int) -> i
             WHERE credentials.secret_id = latest.secret_id
         )
         SELECT count(*) FROM ended
-    """
+    """  # noqa: S608  the part is ours
     with connection.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(query, {"limit": limit}).fetchone() or 0
 

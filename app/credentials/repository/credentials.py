@@ -1,7 +1,7 @@
 """The table `credentials`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal
@@ -19,7 +19,9 @@ from app.credentials.model import (
     CredentialFilter,
     CredentialPosition,
     DetailedCredential,
+    FinishedRotation,
     HashedSecret,
+    LastRefusal,
     LockedCredential,
     RecentUse,
     Restriction,
@@ -131,6 +133,7 @@ _CONDITIONS = {
             AND greatest(client_secrets.created_at, client_secrets.last_used_at)
                 >= {value}::timestamptz
       )""",
+    "refused_since": "last_refused_at >= {value}::timestamptz",
 }
 
 
@@ -202,8 +205,10 @@ _DETAILED = PreparedSelect("""
                SELECT max(client_secrets.last_used_at) FROM client_secrets
                WHERE client_secrets.secret_id = credentials.secret_id
            )) AS last_used_at,
-           disabled_at, scopes, addresses,
-           client_secret_id, hint, live.created_at, live.last_used_at, expires_at
+           disabled_at,
+           last_refused_at, last_refused_reason, last_refused_from, last_refused_hint,
+           scopes, addresses,
+           client_secret_id, hint, live.created_at, live.last_used_at, last_used_from, expires_at
     FROM credentials
     LEFT JOIN client_secrets AS live
         ON live.secret_id = credentials.secret_id
@@ -220,9 +225,12 @@ def find_credential(
     rows = connection.select(_DETAILED, unit_id, secret_id)
     if not rows:
         return None
-    of_secret = len(fields(ClientSecret))
+    of_secret, of_refusal = len(fields(ClientSecret)), len(fields(LastRefusal))
     secrets = [ClientSecret(*row[-of_secret:]) for row in rows if row[-of_secret] is not None]
-    return replace(DetailedCredential(*rows[0][:-of_secret]), secrets=secrets)
+    *row, scopes, addresses = rows[0][:-of_secret]
+    refused = None if row[-of_refusal] is None else LastRefusal(*row[-of_refusal:])
+    shown = (*row[:-of_refusal], refused, scopes, addresses, secrets)
+    return DetailedCredential(*shown)
 
 
 def find_owner(connection: Connection[TupleRow], *, client_id: str) -> tuple[str, str] | None:
@@ -254,34 +262,40 @@ def lock_credential(
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
 
 
-def find_recent_use(
+def find_recent_use(  # noqa: PLR0913  each is a part of the question
     connection: Connection[TupleRow],
     *,
     unit_id: str,
     secret_id: str,
+    client_secret_id: int | None,
     within_seconds: int,
     seconds_ago: float | None,
 ) -> RecentUse:
     """Return whether the locked credential was used, or got a client secret, `within_seconds`.
 
-    `seconds_ago` is a use that may not be recorded yet. It locks the client secrets too: any other
-    use is recorded only after the transaction.
+    With a `client_secret_id`, only that client secret counts. `seconds_ago` is a use that may not
+    be recorded yet. It locks the client secrets too: any other use is recorded only after the
+    transaction.
     """
     query = """
         WITH locked AS (
             SELECT client_secrets.last_used_at, client_secrets.created_at
             FROM client_secrets JOIN credentials USING (secret_id)
             WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
+              AND client_secret_id = coalesce(%(client_secret_id)s::bigint, client_secret_id)
             ORDER BY client_secret_id
             FOR UPDATE OF client_secrets
         ), latest AS (
             SELECT greatest(
-                       ended_secrets_last_used_at,
+                       CASE WHEN %(client_secret_id)s::bigint IS NULL
+                            THEN ended_secrets_last_used_at END,
                        (SELECT max(last_used_at) FROM locked),
                        clock_timestamp() - make_interval(secs => %(seconds_ago)s::float8)
                    ) AS used_at,
                    greatest(
-                       credentials.created_at, (SELECT max(locked.created_at) FROM locked)
+                       CASE WHEN %(client_secret_id)s::bigint IS NULL
+                            THEN credentials.created_at END,
+                       (SELECT max(locked.created_at) FROM locked)
                    ) AS created_at
             FROM credentials
             WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
@@ -297,12 +311,48 @@ def find_recent_use(
     parameters = {
         "unit_id": unit_id,
         "secret_id": secret_id,
+        "client_secret_id": client_secret_id,
         "within_seconds": within_seconds,
         "last_use_seconds": LAST_USE_SECONDS,
         "seconds_ago": seconds_ago,
     }
     with connection.cursor(row_factory=class_row(RecentUse)) as cursor:
         return cursor.execute(query, parameters).fetchone() or RecentUse(None, has_new_secret=False)
+
+
+def select_finished_rotations(
+    connection: Connection[TupleRow], *, unit_id: str, unused_seconds: int
+) -> list[FinishedRotation]:
+    """Return the unit's live client secrets whose successor is used, and which are not any more.
+
+    What another process has not recorded yet is not considered.
+    """
+    query = """
+        SELECT previous.client_secret_id, secret_id, client_id, name, previous.hint,
+               previous.last_used_at
+        FROM credentials JOIN client_secrets AS previous USING (secret_id)
+        WHERE unit_id = %(unit_id)s
+          AND (previous.expires_at IS NULL OR previous.expires_at > clock_timestamp())
+          AND greatest(
+                  previous.created_at,
+                  previous.last_used_at + make_interval(secs => %(last_use_seconds)s)
+              ) <= clock_timestamp() - make_interval(secs => %(unused_seconds)s)
+          AND 0 < (
+              SELECT count(*) FROM client_secrets AS successor
+              WHERE successor.secret_id = previous.secret_id
+                AND successor.client_secret_id > previous.client_secret_id
+                AND (successor.expires_at IS NULL OR successor.expires_at > clock_timestamp())
+                AND successor.last_used_at IS NOT NULL
+          )
+        ORDER BY previous.client_secret_id
+    """
+    parameters = {
+        "unit_id": unit_id,
+        "unused_seconds": unused_seconds,
+        "last_use_seconds": LAST_USE_SECONDS,
+    }
+    with connection.cursor(row_factory=class_row(FinishedRotation)) as cursor:
+        return cursor.execute(query, parameters).fetchall()
 
 
 def update_credential(connection: Connection[TupleRow], credential: LockedCredential) -> None:

@@ -20,6 +20,7 @@ from app.credentials.model import (
     ClientSecret,
     DetailedCredential,
     IssuedCredential,
+    LastRefusal,
     UnitEvent,
     VerifiedCredential,
 )
@@ -63,10 +64,12 @@ def marshmallow_text(schema, shown):
 def test_a_credential_is_written_as_marshmallow_dumps_it(name, time):
     verified = ("sec_x", name, "lv_ci_x", name, True)
     secrets = [
-        ClientSecret(2, "abcd", time, time, time),
-        ClientSecret(1, "efgh", time, None, None),
+        ClientSecret(2, "abcd", time, time, "192.0.2.1", time),
+        ClientSecret(1, "efgh", time, None, None, None),
     ]
-    detailed = DetailedCredential(*verified, time, None, time, None, time, [name], None, secrets)
+    rest = (time, None, time, None, time, None, [name], None, secrets)
+    detailed = DetailedCredential(*verified, *rest)
+    refused = LastRefusal(time, "wrong", None, None)
     for schema, shown in [
         (VerifiedCredentialSchema(), VerifiedCredential(*verified)),
         (CredentialSchema(), detailed),
@@ -74,6 +77,7 @@ def test_a_credential_is_written_as_marshmallow_dumps_it(name, time):
         (CredentialSchema(many=True), []),
         (IssuedCredentialSchema(), IssuedCredential(*verified, time, client_secret="lv_cs_x")),
         (DetailedCredentialSchema(), detailed),
+        (DetailedCredentialSchema(), replace(detailed, last_refused=refused)),
         (DetailedCredentialSchema(), replace(detailed, secrets=[], created_by=name)),
         (DetailedCredentialSchema(exclude=("secrets", "name")), detailed),
         (CredentialSchema(only=("name",)), detailed),
