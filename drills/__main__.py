@@ -78,6 +78,7 @@ DRILLS: list[Drill] = [
     siege_strangers.hostile_redis,
     siege_strangers.costly_requests,
     siege_strangers.known_and_unknown,
+    siege_strangers.refusals_of_one_client_id,
     history_under_faults,
 ]
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
+from math import inf
 from statistics import median
 from threading import Event, Thread
 from time import monotonic, sleep
@@ -18,7 +19,15 @@ from time import monotonic, sleep
 from app.credentials.generator import generate_client_id, generate_client_secret
 from drills.bars import Bar, none_of, times_quiet, within
 from drills.load import Callers, Load, Request, during
-from drills.service import Issued, Service, Testbed, listing, new_digest_key
+from drills.service import (
+    PROCESSES,
+    Issued,
+    Service,
+    Testbed,
+    bearer,
+    listing,
+    new_digest_key,
+)
 from drills.siege import compare
 from tests.helpers import basic, guesses
 
@@ -27,6 +36,8 @@ _GUESSERS_PAUSE = 0.2
 _OWNER_SECONDS = 2.0
 _OWNER = {"X_Forwarded_For": "198.51.100.7"}
 _DRIP_PAUSE_SECONDS = 0.15
+_STATISTICS_SECONDS = 2.0  # Postgres counts a moment late
+_ANSWER_SECONDS = 10.0
 _COST_ROUNDS = 150
 
 # It uses one thread and little time: what it measures is the service, not itself.
@@ -153,6 +164,37 @@ def known_and_unknown(testbed: Testbed, rounds: int = 3000) -> list[Bar]:
     medians = f"medians {median(known) * 1e6:,.0f} and {median(unknown) * 1e6:,.0f} us"
     # 0.5 is a coin. Postgres finds and sends a row for the known one only, which takes some 10 us.
     return [Bar("area under the ROC curve", _area_under_curve(known, unknown), 0.8, note=medians)]
+
+
+def refusals_of_one_client_id(testbed: Testbed, *, seconds: float = 30) -> list[Bar]:
+    """A sender is refused thousands of times a second, and its owner sees it."""
+    with testbed.serve(VERIFY_FAILURE_LIMIT="0") as service:
+        owner = service.issue()
+        updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'credentials'"
+        [(before,)] = service.database.query(updates)
+        request = Request("GET", "/verify", basic(owner.client_id, generate_client_secret()))
+        groups = {f"refused_{n}": Callers([[request]] * 16) for n in range(4)}
+        with Load(service.port, **groups) as load:
+            shown_after = _seconds_until_shown(service, owner, load.began)
+            sleep(seconds)
+        sleep(_STATISTICS_SECONDS)
+        [(after,)] = service.database.query(updates)
+    answers = [each for name in groups for each in load[name]]
+    rate = len(answers) / (seconds + shown_after)
+    return [
+        Bar("row updates", after - before, 2 * PROCESSES, note=f"{rate:,.0f} refusals a second"),
+        none_of("refusals not 401", sum(each.status != 401 for each in answers), len(answers)),
+        within("the owner sees it", shown_after, 1),
+    ]
+
+
+def _seconds_until_shown(service: Service, owner: Issued, began: float) -> float:
+    path = f"/secrets/{owner.secret_id}"
+    while monotonic() < began + _ANSWER_SECONDS:
+        shown = service.request("GET", path, **bearer(owner.token))
+        if shown.status == 200 and shown.json()["last_refused"] is not None:
+            return monotonic() - began
+    return inf
 
 
 def _lost_key(testbed: Testbed, tries: int, address_of: Callable[[int, int], str]) -> list[Bar]:

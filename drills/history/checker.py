@@ -86,6 +86,8 @@ class _Checker:
         self._events: dict[str, list[Event]] = defaultdict(list)  # by credential
         self._made: dict[str, set[str]] = defaultdict(set)  # credentials, by operation
         for event in history.events:
+            if event.via == "verify":  # no change, so no operation has to explain it
+                continue
             self._events[event.secret_id].append(event)
             self._made[identity(event)].add(event.secret_id)
         self._repeated: dict[tuple[str, str], list[Operation]] = defaultdict(list)
