@@ -415,8 +415,10 @@ def test_a_first_use_is_not_recorded_while_its_credential_is_locked(
     here = process()
     send(here, issued)
     with psycopg.connect(database_url) as other:
-        other.execute("DELETE FROM credentials")
+        other.execute("SELECT FROM credentials FOR UPDATE")
         assert not here.writer.flush()
+        assert first_uses(rows) == []
+        other.execute("DELETE FROM credentials")
         other.commit()
     wait_until(here.writer.flush)
     assert first_uses(rows) == []
