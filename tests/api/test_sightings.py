@@ -41,6 +41,22 @@ def test_the_owner_sees_who_was_refused_when_and_why(app, issued, member, path, 
     assert refused["hint"] == issued.client_secret[-4:]
 
 
+@pytest.mark.parametrize(
+    ("restriction", "status", "reason"),
+    [({"addresses": ["192.0.2.8"]}, 401, "address"), ({"scopes": ["ingest"]}, 403, "scope")],
+)
+def test_the_owner_sees_which_restriction_refused(
+    app, issued, member, path, restriction, status, reason
+):
+    assert member.patch(path, json=restriction).status_code == 204
+    assert send(app, issued).status_code == status
+    shown = member.get(path).json
+    refused = shown["last_refused"]
+    expected = (reason, "192.0.2.7", issued.client_secret[-4:])
+    assert (refused["reason"], refused["from"], refused["hint"]) == expected
+    assert shown["last_used_at"] is None
+
+
 def test_the_owner_sees_from_where_each_client_secret_was_used(app, issued, member, path, rotate):
     rotate(3600)
     assert send(app, issued).status_code == 200

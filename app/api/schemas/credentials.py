@@ -84,9 +84,10 @@ class LastRefusalSchema(ResponseSchema):
             "description": "Why. `wrong`: the client secret was never the credential's, or ended "
             "more than 90 days ago. `ended`: it was the credential's, and a rotation or somebody "
             "ended it. `expired`: it has expired, also at the end of a rotation's overlap. "
-            "`disabled`: it is right, but the credential is disabled. New values may be added.",
+            "`disabled`, `address`, `scope`: it is right, but the credential is disabled, must not "
+            "be used from that address, or lacks the scope. New values may be added.",
             "pattern": "^[a-z_]+$",
-            "x-extensible-enum": ["wrong", "ended", "expired", "disabled"],
+            "x-extensible-enum": ["wrong", "ended", "expired", "disabled", "address", "scope"],
         },
     )
     address = identifier_field(
