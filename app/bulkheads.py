@@ -28,6 +28,9 @@ _BACKGROUND_MAX_WAIT_SECONDS = 4.0
 _COMPARISON_MAX_WAITING = 3
 _REMEMBERED_FAILURES = 4096
 
+_PUBLIC_SLOTS = 1
+_PUBLIC_MAX_WAITING = 3
+
 _MIN_WAIT_SECONDS = 0.005
 
 _UNLIMITED = 1_000_000  # more callers than there are threads
@@ -347,10 +350,13 @@ class Bulkheads:
     key_fetch: Bulkhead
     background: WorkClass
     counting: WorkClass
+    public: WorkClass  # what anybody may ask for without a token
     verification_threads: int
     management_threads: int
     probe_threads: int
     scrape_threads: int
+    public_threads: int
+    max_waiting_public: int
     slow_threads: int  # clients that send a request in pieces
     max_waiting_slow: int
     other_threads: int  # the docs page, and the rest
@@ -399,13 +405,19 @@ class Bulkheads:
             ),
             # apart from the writer, because its statement may be slow
             counting=WorkClass(Bulkhead(1, max_wait=0, max_waiting=0), seconds=3.0),
+            public=WorkClass(
+                Bulkhead(_PUBLIC_SLOTS, max_wait=0.5, max_waiting=_PUBLIC_MAX_WAITING), seconds=2.5
+            ),
             verification_threads=verifiers + 1 + _COMPARISON_MAX_WAITING + 1,
             management_threads=_MANAGEMENT_SLOTS + _MANAGEMENT_MAX_WAITING + 1,
             probe_threads=2,
             scrape_threads=1,
+            public_threads=_PUBLIC_SLOTS + _PUBLIC_MAX_WAITING,
+            # a caller who waits costs nothing, one who is refused and calls again does
+            max_waiting_public=60,
             # each may hold a thread for five seconds, so that is how long the last one waits
             slow_threads=4,
             max_waiting_slow=4,
             other_threads=4,
-            connections=verifiers + _MANAGEMENT_SLOTS + 2,
+            connections=verifiers + _MANAGEMENT_SLOTS + 2 + _PUBLIC_SLOTS,
         )

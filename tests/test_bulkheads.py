@@ -169,7 +169,7 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
         with pytest.raises(BulkheadFull), bulkheads.verification.bulkhead:
             pass
     assert bulkheads.verification_threads == verifiers + 5
-    assert bulkheads.connections == verifiers + 4
+    assert bulkheads.connections == verifiers + 5
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,7 @@ def test_a_process_has_a_thread_and_a_connection_for_every_place(verifiers):
         ("management", 2, 1.5),
         ("hashing", 1, 10),
         ("background", 1, 4),
+        ("public", 1, 0.5),
     ],
 )
 def test_each_kind_of_work_has_its_places_and_its_longest_wait(

@@ -65,6 +65,7 @@ class Metrics:
             "key_fetch": bulkheads.key_fetch,
             "background": bulkheads.background.bulkhead,
             "counting": bulkheads.counting.bulkhead,
+            "public": bulkheads.public.bulkhead,
         }
         self._files: WorkerFiles | None = None
         self._is_leader = False

@@ -21,6 +21,7 @@ _SCRAPE = re.compile(rb"\A(?:GET|HEAD) /metrics" + _WHOLE, re.IGNORECASE)
 _HALF_A_HEAD = re.compile(rb"\A(?!.*\r\n\r\n)", re.DOTALL)
 _VERIFICATION = re.compile(rb"\A(?:(?:GET|HEAD|POST) /verify|GET /readyz)")
 _MANAGEMENT = re.compile(rb"\A[A-Z]+ /secrets")
+_PUBLIC = re.compile(rb"\A[A-Z]+ /leaks")
 # Chunked, or 10,000 bytes and more.
 _LONG_BODY = re.compile(
     rb"\r\n(?:transfer-encoding[ \t]*:|content-length[ \t]*:[ \t]*[0-9]{5})", re.IGNORECASE
@@ -33,8 +34,8 @@ class Pools:
 
     If the guess is wrong, another pool serves the request. While half a head or a long body
     arrives, a thread waits for the client. So such requests have threads of their own and a short
-    queue, beyond which the client gets 503 at once. Management reads a body only once it knows the
-    caller, whose unit has a share of its threads.
+    queue, beyond which the client gets 503 at once. So have those that need no token. Management
+    reads a body only once it knows the caller, whose unit has a share of its threads.
     """
 
     def __init__(self, bulkheads: Bulkheads) -> None:
@@ -42,8 +43,12 @@ class Pools:
         self._management = ThreadPoolExecutor(bulkheads.management_threads, "management")
         self._probes = ThreadPoolExecutor(bulkheads.probe_threads, "probes")
         self._scrapes = ThreadPoolExecutor(bulkheads.scrape_threads, "scrapes")
+        self._public = ThreadPoolExecutor(bulkheads.public_threads, "public")
         self._slow = ThreadPoolExecutor(bulkheads.slow_threads, "slow")
-        self._slow_places = Semaphore(bulkheads.slow_threads + bulkheads.max_waiting_slow)
+        self._places = {  # of pools whose queue is short
+            self._public: Semaphore(bulkheads.public_threads + bulkheads.max_waiting_public),
+            self._slow: Semaphore(bulkheads.slow_threads + bulkheads.max_waiting_slow),
+        }
         self._others = ThreadPoolExecutor(bulkheads.other_threads, "others")
         self._kinds = (  # the first pattern that the head matches tells the pool
             (_PROBE, self._probes),
@@ -51,6 +56,7 @@ class Pools:
             (_HALF_A_HEAD, self._slow),
             (_MANAGEMENT, self._management),
             (_LONG_BODY, self._slow),
+            (_PUBLIC, self._public),
             (_VERIFICATION, self._verification),
         )
 
@@ -58,12 +64,13 @@ class Pools:
         """Let a thread handle the connection's next request."""
         head = _peek(connection)
         pool = self._pool_for(head)
-        if pool is not self._slow:
+        places = self._places.get(pool)
+        if places is None:
             return pool.submit(handle, connection)
-        if not self._slow_places.acquire(blocking=False):
+        if not places.acquire(blocking=False):
             return _refuse(connection, head)
         future = pool.submit(handle, connection)
-        future.add_done_callback(lambda _: self._slow_places.release())
+        future.add_done_callback(lambda _: places.release())
         return future
 
     def verify(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":

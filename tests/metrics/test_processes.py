@@ -69,7 +69,7 @@ def test_the_counts_are_those_of_all_processes(start, issued, worker_class):
     with start(worker_class) as server:
         verify(server, issued, 40)
         wait_until(lambda: read(server)[ACCEPTED] == 40)
-        assert read(server)["leadvibe_database_pool_size"] == 16
+        assert read(server)["leadvibe_database_pool_size"] == 18
 
 
 def test_only_the_user_can_enter_the_directory(start, tmp_path):
