@@ -18,7 +18,7 @@ def create_app(settings: Settings | None = None) -> Application:
     import logging.config
 
     from app import logs
-    from app.api import health, secrets, verify
+    from app.api import health, leaks, secrets, verify
     from app.api.http import errors, hooks
     from app.api.http.application import Application
     from app.api.openapi import document
@@ -37,6 +37,8 @@ def create_app(settings: Settings | None = None) -> Application:
     api = document.init_app(app)
     api.register_blueprint(secrets.blueprint)
     api.register_blueprint(verify.blueprint)
+    if settings.leak_reports != "off":
+        api.register_blueprint(leaks.blueprint)
     api.register_blueprint(health.blueprint)
     app.register_blueprint(docs_blueprint(api.spec))
 

@@ -7,6 +7,7 @@ from app.bulkheads import Bulkheads
 from app.credentials.background import BackgroundWriter
 from app.credentials.hashing import Hasher
 from app.credentials.idempotency import Idempotency, ResponseCipher
+from app.credentials.leaks import LeakService
 from app.credentials.management import CredentialService
 from app.credentials.verification import Verifier
 from app.database.pool import Database
@@ -20,6 +21,7 @@ class Domain:
 
     credentials: CredentialService
     verifier: Verifier
+    leaks: LeakService
     writer: BackgroundWriter
 
     @classmethod
@@ -32,25 +34,27 @@ class Domain:
         issue_limit: RateLimit = UNLIMITED,
         change_limit: RateLimit = UNLIMITED,
         failure_limit: RateLimit = UNLIMITED,
+        report_limit: RateLimit = UNLIMITED,
     ) -> Self:
         """Make the domain, by default without rate limits, as operators use it."""
         hasher = Hasher(settings.bcrypt_rounds, settings.digest_keys, bulkheads)
         writer = BackgroundWriter(database, bulkheads.background)
+        credentials = CredentialService(
+            database=database,
+            hasher=hasher,
+            writer=writer,
+            events_written=writer.events_written,
+            idempotency=Idempotency(ResponseCipher(settings.digest_keys)),
+            bulkheads=bulkheads,
+            issue_limit=issue_limit,
+            change_limit=change_limit,
+            max_credentials=settings.max_credentials_per_unit,
+            max_secret_days=settings.max_secret_days,
+            scopes=frozenset(settings.scopes),
+            default_scopes=settings.default_scopes,
+        )
         return cls(
-            CredentialService(
-                database=database,
-                hasher=hasher,
-                writer=writer,
-                events_written=writer.events_written,
-                idempotency=Idempotency(ResponseCipher(settings.digest_keys)),
-                bulkheads=bulkheads,
-                issue_limit=issue_limit,
-                change_limit=change_limit,
-                max_credentials=settings.max_credentials_per_unit,
-                max_secret_days=settings.max_secret_days,
-                scopes=frozenset(settings.scopes),
-                default_scopes=settings.default_scopes,
-            ),
+            credentials,
             Verifier(
                 database=database,
                 hasher=hasher,
@@ -58,6 +62,13 @@ class Domain:
                 bulkheads=bulkheads,
                 failure_limit=failure_limit,
                 scopes=frozenset(settings.scopes),
+            ),
+            LeakService(
+                database=database,
+                hasher=hasher,
+                seconds=bulkheads.public.seconds,
+                report_limit=report_limit,
+                events_written=writer.events_written,
             ),
             writer,
         )

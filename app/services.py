@@ -7,6 +7,7 @@ from typing import Self
 from app.bulkheads import Bulkheads
 from app.counters import Histogram
 from app.credentials.background import BackgroundWriter
+from app.credentials.leaks import LeakService
 from app.credentials.management import CredentialService
 from app.credentials.verification import Verifier
 from app.database.pool import Database
@@ -30,8 +31,10 @@ class Services:
     counters: Counters
     credentials: CredentialService
     verifier: Verifier
+    leaks: LeakService
     writer: BackgroundWriter
     tokens: TokenVerifier
+    ends_leaked: bool  # whether a client secret that is reported as leaked ends
     manager_roles: frozenset[str]  # empty if everyone may change credentials
     request_durations: Histogram[RequestKind]
     metrics: Metrics
@@ -50,6 +53,7 @@ class Services:
             issue_limit=RateLimit("issues", settings.issue_limit, counters),
             change_limit=RateLimit("changes", settings.change_limit, counters),
             failure_limit=RateLimit("verify failures", settings.verify_failure_limit, counters),
+            report_limit=RateLimit("leak reports", settings.verify_failure_limit, counters),
         )
         request_durations: Histogram[RequestKind] = Histogram(BUCKETS)
         return cls(
@@ -59,6 +63,7 @@ class Services:
             counters=counters,
             credentials=domain.credentials,
             verifier=domain.verifier,
+            leaks=domain.leaks,
             writer=domain.writer,
             tokens=TokenVerifier(
                 keys,
@@ -67,6 +72,7 @@ class Services:
                 audience=settings.jwt_audience,
                 claims=settings.jwt_claims,
             ),
+            ends_leaked=settings.leak_reports == "end",
             manager_roles=settings.jwt_manager_roles,
             request_durations=request_durations,
             metrics=Metrics(

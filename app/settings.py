@@ -32,6 +32,7 @@ WORKER_CLASSES = {  # each value of WORKER_CLASS, with its class for gunicorn
     "fastpath": "app.server.fast_worker.FastWorker",
     "gthread": "app.server.worker.Worker",
 }
+LEAK_REPORTS = ("off", "record", "end")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 # Each secret variable, with the one that may name a file with its value instead: others may see the
 # environment of a process, for example in what its supervisor reports.
@@ -107,6 +108,7 @@ class Settings(CredentialSettings):
     verify_failure_limit: int
     issue_limit: int
     change_limit: int
+    leak_reports: str  # one of LEAK_REPORTS
     trusted_proxies: int
     ratelimit_storage_url: str = field(repr=False)
     log_level: str
@@ -157,6 +159,7 @@ class Settings(CredentialSettings):
             verify_failure_limit=env.int("VERIFY_FAILURE_LIMIT", 60, validate=Range(0, 1_000_000)),
             issue_limit=env.int("ISSUE_LIMIT", 60, validate=Range(0, 1_000_000)),
             change_limit=env.int("CHANGE_LIMIT", 300, validate=Range(0, 1_000_000)),
+            leak_reports=env.text("LEAK_REPORTS", "off", validate=_check_leak_reports),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 100)),
             ratelimit_storage_url=_secret(
                 env, "RATELIMIT_STORAGE_URL", _parse_storage_url, default="memory://"
@@ -367,6 +370,11 @@ def _check_host(host: str) -> None:
         getaddrinfo(host, None, flags=AI_PASSIVE)
     except (OSError, UnicodeError):
         raise ValidationError("Must be an address of this machine.") from None
+
+
+def _check_leak_reports(what: str) -> None:
+    if what not in LEAK_REPORTS:
+        raise ValidationError(f"Must be one of: {', '.join(LEAK_REPORTS)}.")
 
 
 def _check_worker_class(name: str) -> None:

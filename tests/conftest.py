@@ -125,6 +125,7 @@ def settings(
         "ISSUE_LIMIT": "0",
         "CHANGE_LIMIT": "0",
         "SCOPES": "ingest,leads.read,events",
+        "LEAK_REPORTS": "end",
         "KEEP_ALIVE_SECONDS": "2",  # so that a test can wait for the end of a connection
     }
     with pytest.MonkeyPatch.context() as patch:

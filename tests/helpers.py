@@ -70,6 +70,7 @@ def domain_errors(*, without: set[type[Exception]]) -> list[Exception]:
         errors.TooManyFailures: (1,),
         errors.TooManyIssues: (1,),
         errors.TooManyChanges: (1,),
+        errors.TooManyReports: (1,),
     }
     kinds = [
         each

@@ -309,9 +309,16 @@ def test_each_of_several_digest_keys_must_be_valid(environment, value):
 def test_the_limits_have_the_contracts_defaults(environment):
     settings = Settings.from_environment()
     assert (settings.issue_limit, settings.change_limit) == (60, 300)
+    assert settings.leak_reports == "off"
     assert settings.max_credentials_per_unit == 1000
     assert settings.trusted_proxies == 0
     assert settings.keep_alive_seconds == 75
+
+
+@pytest.mark.parametrize("value", ["", "END", "true", "record,end"])
+def test_leak_reports_are_off_record_or_end(environment, value):
+    environment.setenv("LEAK_REPORTS", value)
+    assert problems() == "LEAK_REPORTS: Must be one of: off, record, end."
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "", "1.5", "1000001"])

@@ -18,15 +18,17 @@ from app.cli import parameters
 from app.cli.failures import EXIT_STATUSES, Unavailable, reported
 from app.cli.output import (
     allow_all_characters,
+    leaked_record,
     print_credential,
     print_done,
     print_events,
     print_issued,
+    print_leaked,
     print_record,
     print_table,
     secret_file,
 )
-from app.cli.terminal import confirm, read_secret, tell_person
+from app.cli.terminal import confirm, read_secret, read_secrets, tell_person
 from app.credentials.model import (
     Caller,
     CredentialChanges,
@@ -129,6 +131,38 @@ def whois_command(*, client_id: str, as_json: bool) -> None:
     with _service(f"No unit has a credential with the client ID {client_id}.") as service:
         credential = service.whois(client_id)
     print_credential(credential, as_json=as_json)
+
+
+@main.command("leaked")
+@parameters.end
+@parameters.yes
+@parameters.actor
+@parameters.as_json
+def leaked_command(*, end: bool, yes: bool, actor: str, as_json: bool) -> None:
+    """Find the credentials of leaked client secrets, in any unit.
+
+    The client secrets come from standard input, one a line, or from a prompt. With --end, those
+    that are live end immediately. Nothing printed contains one. Exit status 1 if a line is not a
+    client secret.
+    """
+    from app.credentials.generator import is_client_secret
+
+    lines = read_secrets("Client secret")
+    client_secrets = list(dict.fromkeys(filter(is_client_secret, lines)))
+    ended: set[int] = set()
+    with _domain() as domain:
+        found = domain.leaks.find(client_secrets)
+        if end and found:
+            confirm(lambda: _end_question(len(found)), yes=yes)
+            ended = domain.leaks.end(found.values(), lambda unit_id: _caller(unit_id, actor))
+    print_leaked(
+        [leaked_record(line, found.get(line), ended=ended) for line in lines], as_json=as_json
+    )
+    malformed = [str(n) for n, line in enumerate(lines, 1) if not is_client_secret(line)]
+    if malformed:
+        raise click.ClickException(
+            f"Not a client secret: number {', '.join(malformed)} of {len(lines)}."
+        )
 
 
 @main.command("verify")
@@ -522,6 +556,11 @@ def _revoke_question(service: CredentialService, caller: Caller, secret_id: str)
     return f"Revoke {credential.name} ({credential.client_id}, {used})? This cannot be undone."
 
 
+def _end_question(count: int) -> str:
+    which = "the one live client secret" if count == 1 else f"all {count} live client secrets"
+    return f"End {which}? `/verify` will refuse what has ended immediately."
+
+
 def _how_many(count: int) -> str:
     return "the one credential" if count == 1 else f"all {count} credentials"
 
@@ -602,8 +641,8 @@ def _bulkheads() -> Bulkheads:
     from app.database.pool import STATEMENT_SECONDS
 
     bulkheads = Bulkheads.for_verifiers(1)
-    management = replace(bulkheads.management, seconds=STATEMENT_SECONDS + 1.0)
-    return replace(bulkheads, management=management)
+    patient = replace(bulkheads.management, seconds=STATEMENT_SECONDS + 1.0)
+    return replace(bulkheads, management=patient, public=patient)
 
 
 def _all_pages(read_page: Callable[[Position | None], Page[Item, Position]]) -> list[Item]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.credentials.generator import hint_of
+from app.credentials.generator import hint_of, is_client_secret
+from app.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
     from marshmallow import Schema
 
-    from app.credentials.model import DetailedCredential, IssuedCredential, UnitEvent
+    from app.credentials.model import DetailedCredential, FoundSecret, IssuedCredential, UnitEvent
+
+
+_LEAKED_FIELDS = (
+    "hint", "status", "unit_id", "secret_id", "client_id", "name", "last_used_at",
+)  # fmt: skip
+_LEAKED_STATUSES = {"not_live": "no live client secret", "malformed": "not a client secret"}
 
 
 def allow_all_characters() -> None:
@@ -72,6 +79,36 @@ def print_done(text: str, *, as_json: bool, **record: Any) -> None:
         json.dumps(record) if as_json else text,
         if_lost=f"The command has done its work: {text}",
     )
+
+
+def leaked_record(
+    client_secret: str, found: FoundSecret | None, *, ended: set[int]
+) -> dict[str, Any]:
+    """Return what to print about a client secret that may have leaked, without the secret itself.
+
+    Its status is `live`, `ended` (now), `not_live` or `malformed`.
+    """
+    is_valid = is_client_secret(client_secret)
+    record: dict[str, Any] = dict.fromkeys(_LEAKED_FIELDS)
+    if found is not None:
+        record |= {name: getattr(found, name) for name in _LEAKED_FIELDS if hasattr(found, name)}
+        record["status"] = "ended" if found.client_secret_id in ended else "live"
+        if found.last_used_at is not None:
+            record["last_used_at"] = format_time(found.last_used_at)
+    else:
+        record["status"] = "not_live" if is_valid else "malformed"
+    record["hint"] = hint_of(client_secret) if is_valid else None
+    return record
+
+
+def print_leaked(records: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Print a line for each client secret, in the order in which they were given."""
+    if as_json:
+        _print(json.dumps(records))
+        return
+    for each in records:
+        each["status"] = _LEAKED_STATUSES.get(each["status"], each["status"])
+    _print(_table_of([{name: value or "" for name, value in each.items()} for each in records]))
 
 
 def print_issued(

@@ -126,6 +126,7 @@ name = click.argument("name", type=_Name())
 secret_id = click.argument("secret_id", type=_Identifier())
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API does.")
 yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+end = click.option("--end", is_flag=True, help="End those that are live. Their credentials stay.")
 output = click.option(
     "--output",
     type=click.Path(path_type=Path),

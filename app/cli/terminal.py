@@ -30,6 +30,20 @@ def read_secret(what: str) -> str:
     return secret.strip()
 
 
+def read_secrets(what: str) -> list[str]:
+    """Return the lines of standard input that are not empty. A person is asked for one.
+
+    As for `read_secret`, they are never arguments.
+    """
+    if _is_terminal():
+        return [read_secret(what)]
+    text = sys.stdin.buffer.read().decode(errors="replace") if sys.stdin else ""
+    lines = [each.strip() for each in text.splitlines()]
+    if not any(lines):
+        raise click.UsageError(f"Write each {what.lower()} to a line of standard input.")
+    return [each for each in lines if each]
+
+
 def tell_person(text: Callable[[], str]) -> None:
     """Write the text to standard error if that is a terminal: a script need not know it."""
     if sys.stderr and sys.stderr.isatty():

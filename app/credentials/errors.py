@@ -88,6 +88,10 @@ class TooManyChanges(LimitExceeded):
     """The unit has made too many changes."""
 
 
+class TooManyReports(LimitExceeded):
+    """The client has reported leaks too often."""
+
+
 class CredentialNotFound(Exception):
     """The unit has no such credential. Another unit's credential counts as not existing."""
 

@@ -13,7 +13,7 @@ import bcrypt
 from app.bulkheads import Bulkheads
 from app.counters import Counter
 from app.credentials.generator import hint_of
-from app.credentials.model import HashedSecret, StoredSecret
+from app.credentials.model import FoundSecret, HashedSecret, StoredSecret
 
 _KEY_ID_LENGTH = 8
 
@@ -61,11 +61,16 @@ class Hasher:
         """Return the digest under each key, by the key's identifier."""
         return {key_id: key_id + _digest(mac, client_secret) for key_id, mac in self._macs.items()}
 
+    @property
+    def key_ids(self) -> list[bytes]:
+        """The identifiers of all keys, with which digests begin."""
+        return list(self._macs)
+
     def is_current(self, stored: StoredSecret) -> bool:
         """Tell whether the stored digest was made with the current key."""
         return stored.digest is not None and stored.digest.startswith(self._key_id)
 
-    def matches_hash(self, client_secret: str, stored: StoredSecret) -> bool:
+    def matches_hash(self, client_secret: str, stored: StoredSecret | FoundSecret) -> bool:
         """Compare by bcrypt. Takes tens of milliseconds; raises BulkheadFull if it is too busy."""
         stored_hash = stored.secret_hash.encode()
         return self._run("compare", bcrypt.checkpw, client_secret.encode(), stored_hash)

@@ -12,6 +12,7 @@ from app.credentials.errors import InvalidName, Refusal
 from app.identifiers import BIDIRECTIONAL_OVERRIDES, CONTROL_CHARACTERS, LONE_SURROGATES
 
 NAME_MAX_LENGTH = 50
+PLACE_MAX_LENGTH = 500  # where a leak was found
 
 DEFAULT_OVERLAP_SECONDS = 24 * 60 * 60
 MAX_OVERLAP_SECONDS = 30 * 24 * 60 * 60
@@ -25,7 +26,7 @@ _CONTROL_CHARACTERS = re.compile(f"[{CONTROL_CHARACTERS}]")
 _BIDIRECTIONAL_OVERRIDES = re.compile(f"[{BIDIRECTIONAL_OVERRIDES}]")
 _LONE_SURROGATES = re.compile(f"[{LONE_SURROGATES}]")
 
-Channel = Literal["api", "cli", "verify"]
+Channel = Literal["api", "cli", "verify", "leak_report"]
 EventName = Literal[
     "issued",
     "first_used",
@@ -35,6 +36,7 @@ EventName = Literal[
     "rotated",
     "secret_ended",
     "revoked",
+    "leaked",
 ]
 EVENT_NAMES: tuple[EventName, ...] = get_args(EventName)
 Order = Literal["desc", "asc"]
@@ -250,6 +252,33 @@ class LastRefusal:
     reason: str
     address: str | None
     hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSecret:
+    """A live client secret that was found without its client ID, and the credential it is of."""
+
+    client_secret_id: int
+    hint: str
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    secret_hash: str = field(repr=False)
+    digest: bytes | None = field(repr=False)
+    leak_reported_at: datetime | None
+    unit_id: str
+    secret_id: str
+    client_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """A client secret that somebody has found, and where. Nobody has verified the place."""
+
+    client_secret: str = field(repr=False)
+    url: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

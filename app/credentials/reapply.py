@@ -74,7 +74,12 @@ class TrailEvent:
         if self.event == "updated":
             is_restricted = any(self.restriction(each) is not None for each in RESTRICTIONS)
             return is_restricted or self.detail.get(_TRUST) == _TRUST_WITHDRAWN
-        return self.event in {"revoked", "disabled", "rotated", "secret_ended"}
+        return self.event in {"revoked", "disabled", "rotated", "secret_ended"} or self.ends_leaked
+
+    @property
+    def ends_leaked(self) -> bool:
+        """Whether a leaked client secret was ended, and not only recorded."""
+        return self.event == "leaked" and self.detail.get("ended") is True
 
     def restriction(self, member: str) -> Restriction:
         """Return the scopes or addresses that the event set, or None if it set none."""
@@ -282,7 +287,8 @@ def _end_of(secret: ClientSecret, event: TrailEvent) -> datetime | None:
     if event.event == "rotated":
         overlap = event.detail.get("overlap_seconds")
         return event.at + timedelta(seconds=overlap if isinstance(overlap, int) else 0)
-    if event.event == "secret_ended" and event.detail.get("hint") == secret.hint:
+    ends_one = event.event == "secret_ended" or event.ends_leaked
+    if ends_one and event.detail.get("hint") == secret.hint:
         ends_at = event.detail.get("expires_at")
         return event.at if ends_at is None else parse_time(ends_at)
     return None

@@ -238,6 +238,8 @@ class _Reader:
         schema = self.resolve(schema)
         if "oneOf" in schema:
             return self._members_by_kind([self.resolve(kind) for kind in schema["oneOf"]], anchor)
+        if "anyOf" in schema:  # an object, or also a list of such
+            return self._members(schema["anyOf"][0], anchor)
         properties, required = self._properties(schema)
         return [
             self._member(name, self.resolve(each), f"{anchor}.{name}", required=name in required)

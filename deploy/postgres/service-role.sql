@@ -38,7 +38,7 @@ GRANT SELECT, DELETE,
     ON credentials TO credentials_service;
 GRANT SELECT, DELETE,
       INSERT (secret_id, secret_hash, digest, hint, created_at, expires_at),
-      UPDATE (digest, last_used_at, last_used_from, expires_at)
+      UPDATE (digest, last_used_at, last_used_from, expires_at, leak_reported_at)
     ON client_secrets TO credentials_service;
 GRANT SELECT,
       INSERT (secret_id, unit_id, client_id, name, event, actor, via, address, at, request_id,

@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 import psycopg
 import pytest
-from click.testing import CliRunner
 
 from app.cli.commands import main
 from app.cli.failures import reported
@@ -25,7 +24,6 @@ from app.credentials.errors import (
 )
 from app.credentials.model import CHANGEABLE_FIELDS, UPDATED_FIELDS
 from app.database.pool import STATEMENT_SECONDS
-from tests.conftest import environment
 from tests.helpers import (
     FIELDS,
     ISSUED_FIELDS,
@@ -36,35 +34,10 @@ from tests.helpers import (
     time_in,
     typo_of,
 )
-from tests.running_server import HANG_SECONDS, ROOT, clean_environment
+from tests.running_server import HANG_SECONDS, ROOT
 
 CREDENTIALS = Path(sys.executable).parent / "credentials"
 UNIT = ("--unit", "unit_demo")
-
-
-@pytest.fixture
-def variables(settings, rows):
-    """The environment variables that a command needs, with an empty database."""
-    needed = ("DATABASE_URL", "DIGEST_KEY", "SCOPES")
-    variables = {name: value for name, value in environment(settings).items() if name in needed}
-    return clean_environment() | {"USER": "grace"} | variables
-
-
-@pytest.fixture
-def run(variables):
-    """Return a function that runs the command in this process, ten times as fast as a new one."""
-
-    def run(*arguments, stdin="", **changes):
-        wanted = variables | changes
-        absent = dict.fromkeys(os.environ.keys() - wanted.keys())
-        result = CliRunner(env=wanted | absent).invoke(
-            main, [os.fsdecode(each) for each in arguments], input=stdin, catch_exceptions=False
-        )
-        return subprocess.CompletedProcess(
-            arguments, result.exit_code, result.stdout, result.stderr
-        )
-
-    return run
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ def test_followers_go_on_after_a_restore_on_a_new_server(lost, shell, settings, 
 @pytest.fixture
 def reapply(settings, rows):
     """Return a function that runs the command with these lines as its standard input."""
-    needed = ("DATABASE_URL", "DIGEST_KEY")
+    needed = ("DATABASE_URL", "DIGEST_KEY", "SCOPES")
     variables = {name: value for name, value in environment(settings).items() if name in needed}
 
     def reapply(*lines, options=(), end="\n"):

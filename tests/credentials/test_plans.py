@@ -115,6 +115,8 @@ LOCKED = LockedCredential(QUIET, SMALL_UNIT, "lv_ci_x", "x", True, NOW, True, Fa
 RESPONSE = StoredResponse(b"k" * 32, b"f" * 32, b"encrypted")
 ONE = {"unit_id": SMALL_UNIT, "secret_id": QUIET}
 BUSY_ONE = {"unit_id": BIG_UNIT, "secret_id": BUSY}
+KEY_ID = bytes(8)  # with which all digests begin
+HUNDRED_DIGESTS = [number.to_bytes(40) for number in range(1, 100_001, 1000)]
 THOUSAND = {i: "sec_" + str(i).zfill(20) for i in range(1, 900_000, 900)}
 THOUSAND_USES = [Use(i, each, 1.0, "192.0.2.1", "req") for i, each in THOUSAND.items()]
 THOUSAND_REFUSALS = [
@@ -198,6 +200,7 @@ CASES = [
     case(repository.find_owner, 10, client_id="lv_ci_" + QUIET[4:]),
     case(repository.select_units, 20, secret_ids=[QUIET, BUSY]),
     case(repository.lock_credential, 10, **ONE),
+    case(repository.lock_credentials, 20, secret_ids=[QUIET, BUSY]),
     *(
         case(
             repository.find_recent_use, 30, **ONE, client_secret_id=number, within_seconds=3600,
@@ -231,6 +234,12 @@ CASES = [
         {each.client_secret_id: b"y" * 40 for each in THOUSAND_USES},
     ),
     case(repository.delete_client_secrets, 100, **ONE, keep=[]),
+    case(repository.select_secrets, 30, client_secret_ids=[NUMBER_OF_QUIET]),
+    # two for each key and client secret
+    case(repository.select_secrets_by_digest, 1000, digests=HUNDRED_DIGESTS),
+    case(repository.select_secrets_without_digest, 30, key_ids=[KEY_ID], hints=["abcd"]),
+    case(repository.update_leak_reported, 100, client_secret_ids=[NUMBER_OF_QUIET]),
+    case(repository.delete_leaked_secrets, 100, client_secret_ids=[NUMBER_OF_QUIET]),
     case(repository.expire_client_secrets, 100, **ONE, overlap_seconds=60),
     case(repository.update_expiry, 100, client_secret_id=NUMBER_OF_QUIET, expires_at=NOW + DAY),
     case(repository.insert_client_secret, 100, secret_id=QUIET, secret=SECRET, expires_at=None),

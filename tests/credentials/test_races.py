@@ -1,6 +1,7 @@
 """Calls at the same moment, each with its own connection."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
 from urllib.parse import quote
@@ -12,17 +13,20 @@ import pytest
 from app.bulkheads import Bulkhead, Bulkheads, WorkClass
 from app.credentials import repository
 from app.credentials.errors import (
+    ClientSecretNotFound,
     CredentialInUse,
     CredentialNotFound,
     LastSecret,
     SecretLimitReached,
     VerificationRefused,
 )
-from app.credentials.model import CredentialChanges
+from app.credentials.model import CredentialChanges, LeakReport
 from app.database.pool import Database
 from app.domain import Domain
 from tests.helpers import caller, is_live
 from tests.running_server import HANG_SECONDS, wait_until
+
+REPORTERS = 16
 
 WAITING = """
     SELECT count(*) FROM pg_stat_activity
@@ -33,17 +37,32 @@ WAITING = """
 @pytest.fixture
 def service(settings, rows):
     """The service, with enough patience for all callers to wait for one lock on a slow machine."""
+    with patient_domain(settings, connections=6) as domain:
+        yield domain.credentials
+
+
+@pytest.fixture
+def leaks(settings, rows):
+    """Leak reports, with as much patience."""
+    with patient_domain(settings, connections=REPORTERS) as domain:
+        yield domain.leaks
+
+
+@contextmanager
+def patient_domain(settings, *, connections):
+    patient = WorkClass(Bulkhead(REPORTERS, max_wait=0, max_waiting=0), seconds=HANG_SECONDS)
     bulkheads = replace(
         Bulkheads.for_verifiers(1),
         hashing=Bulkhead(1, max_wait=HANG_SECONDS, max_waiting=10),
-        management=WorkClass(Bulkhead(10, max_wait=0, max_waiting=0), seconds=HANG_SECONDS),
+        management=patient,
+        public=patient,
     )
     seconds = f"{HANG_SECONDS}s"
     options = quote(f"-c lock_timeout={seconds} -c statement_timeout={seconds}")
     url = f"{settings.database_url}&options={options}"
-    database = Database(url, connections=6)
+    database = Database(url, connections=connections)
     database.open(wait_seconds=HANG_SECONDS)
-    yield Domain.from_settings(settings, database, bulkheads).credentials
+    yield Domain.from_settings(settings, database, bulkheads)
     database.close()
 
 
@@ -71,7 +90,9 @@ def at_once(database_url, issued, rows):
 def outcome(call):
     try:
         return call()
-    except (CredentialNotFound, LastSecret, SecretLimitReached) as error:
+    except (
+        ClientSecretNotFound, CredentialNotFound, LastSecret, SecretLimitReached
+    ) as error:  # fmt: skip
         return type(error)
 
 
@@ -91,6 +112,11 @@ def update(service, issued, name):
 
 def end_secret(service, issued):
     return lambda: service.end_secret(caller(), issued.secret_id, issued.client_secret[-4:])
+
+
+def report(leaks, issued, *, ends=True):
+    reports = [LeakReport(issued.client_secret)]
+    return lambda: leaks.report(reports, caller, address=None, ends=ends)
 
 
 def trail(rows):
@@ -211,6 +237,64 @@ def test_of_two_endings_only_one_succeeds(service, issued, at_once, rows):
     outcomes = at_once(end_secret(service, issued), end_secret(service, rotated))
     assert sorted(map(str, outcomes)) == sorted(map(str, [None, LastSecret]))
     assert rows.count("client_secrets") == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_of_sixteen_reports_one_leaves_an_event(leaks, issued, at_once, rows, ends):
+    assert at_once(*[report(leaks, issued, ends=ends)] * REPORTERS) == [None] * REPORTERS
+    assert is_live(rows, issued.client_secret) is not ends
+    assert trail(rows) == ["issued", "leaked"]
+
+
+@pytest.mark.parametrize("overlap_seconds", [0, 3600])
+def test_a_client_secret_that_is_reported_during_a_rotation_ends(
+    leaks, service, issued, at_once, rows, overlap_seconds
+):
+    _, rotated = at_once(report(leaks, issued), rotate(service, issued, overlap_seconds))
+    assert not is_live(rows, issued.client_secret)
+    assert is_live(rows, rotated.client_secret)
+    # without an overlap, the rotation may have ended it before
+    assert sorted(trail(rows)) in (
+        ["issued", "leaked", "rotated"],
+        *([["issued", "rotated"]] if overlap_seconds == 0 else []),
+    )
+
+
+def test_a_report_and_a_revocation_do_not_hinder_each_other(leaks, service, issued, at_once, rows):
+    assert at_once(report(leaks, issued), revoke(service, issued)) == [None, None]
+    assert rows.count("client_secrets") == 0
+    assert trail(rows) in (["issued", "leaked", "revoked"], ["issued", "revoked"])
+
+
+def test_a_client_secret_that_is_reported_and_ended_ends_once(
+    leaks, service, issued, at_once, rows
+):
+    rotated = rotate(service, issued, 3600)()
+    _, ended = at_once(report(leaks, issued), end_secret(service, issued))
+    assert is_live(rows, rotated.client_secret)
+    assert not is_live(rows, issued.client_secret)
+    if ended is ClientSecretNotFound:
+        assert trail(rows) == ["issued", "rotated", "leaked"]
+    else:
+        assert trail(rows) == ["issued", "rotated", "secret_ended"]
+
+
+def test_reports_and_changes_to_whole_units_wait_for_each_other(
+    leaks, service, issued, database_url, rows
+):
+    other = service.issue(caller("unit_emea"), name="y")
+    reports = [LeakReport(each.client_secret) for each in (other, issued)]
+    with (
+        psycopg.connect(database_url) as holder,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        repository.lock_unit(holder, unit_id="unit_emea")
+        reporting = pool.submit(leaks.report, reports, caller, address=None, ends=True)
+        wait_until(lambda: rows(WAITING)[0]["count"] == 1)
+        assert is_live(rows, issued.client_secret)
+        holder.rollback()
+        reporting.result()
+    assert rows.count("client_secrets") == 0
 
 
 def test_a_use_that_is_being_recorded_prevents_the_revocation(service, issued, database_url, rows):

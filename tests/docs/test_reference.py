@@ -25,7 +25,8 @@ def test_an_answer_has_its_fields_in_the_contracts_order(reference, operation_id
 def test_the_detail_of_an_event_is_shown_for_each_kind(reference):
     fields = {field.name: field for field in reference.operation("listEvents").response}
     assert fields["event"].type == (
-        "issued, first_used, updated, disabled, enabled, rotated, secret_ended, revoked or another"
+        "issued, first_used, updated, disabled, enabled, rotated, secret_ended, revoked, leaked "
+        "or another"
     )
     kinds = {kind.name: [field.name for field in kind.fields] for kind in fields["detail"].fields}
     assert kinds["rotated"] == ["overlap_seconds", "expires_at"]

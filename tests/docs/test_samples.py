@@ -12,7 +12,7 @@ from tests.docs.guide import samples
 from tests.helpers import require
 
 LIFE = (
-    "getHealth", "getReadiness", "getMetrics", "listCredentials", "issueCredential",
+    "getHealth", "getReadiness", "getMetrics", "reportLeaks", "listCredentials", "issueCredential",
     "getCredential", "verify", "patchCredential", "updateCredential", "rotateCredential",
     "verifyByPost", "verifyScope", "verifyScopeByPost",
     "endClientSecret", "listEvents", "listUnitEvents", "revokeCredential",

@@ -174,9 +174,12 @@ def test_every_event_of_the_trail_is_counted(client, member, app, rows):
     member.put(path, json={"trust_upstream_consent": True, "enabled": False})
     member.put(path, json={"trust_upstream_consent": True, "enabled": False})  # no change
     member.put(path, json={"trust_upstream_consent": True, "enabled": True})
-    member.post("/secrets", json={"name": "y"})
+    other = member.post("/secrets", json={"name": "y"}).json
     service.disable_all(caller())
     service.enable_all(caller())
+    for _ in range(2):
+        member.post("/leaks", json={"client_secret": first["client_secret"]})  # no longer live
+        member.post("/leaks", json={"client_secret": other["client_secret"]})
     member.delete(path)
     service.revoke_all(caller())
     member.delete(path)  # not found

@@ -4,6 +4,7 @@ docs/upgrading.md has the rule: expand, migrate, contract. The tests are skipped
 release is missing, as in a source archive or a checkout with too short a history.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,10 @@ def test_both_releases_serve_one_database(previous, settings, rows, server, issu
             assert [verify(one), verify(other)] == [401, 401]
             pair = basic(issued["client_id"], rotated.json()["client_secret"])
             assert [verify(one, pair), verify(other, pair)] == [200, 200]
+            leak = json.dumps({"client_secret": rotated.json()["client_secret"]})
+            json_type = {"Content-Type": "application/json"}
+            assert server.request("POST", "/leaks", leak, **json_type).status == 202
+            assert [verify(one, pair), verify(other, pair)] == [401, 401]
             assert other.request("DELETE", path, **token).status == 204
             assert [verify(one, pair), verify(other, pair)] == [401, 401]
             trails = [
@@ -90,7 +95,7 @@ def test_both_releases_serve_one_database(previous, settings, rows, server, issu
             # today's release has recorded a first use or not, as the processes took turns
             events = [event["event"] for event in trails[0] if event["event"] != "first_used"]
             assert events == [
-                "revoked", "rotated", "enabled", "disabled", "updated", "issued",
+                "revoked", "leaked", "rotated", "enabled", "disabled", "updated", "issued",
             ]  # fmt: skip
             assert trails[0] == trails[1]
         for each in (old, server):

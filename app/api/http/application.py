@@ -21,6 +21,7 @@ from werkzeug.utils import cached_property
 from app.addresses import client_address
 from app.api.http.access_log import AccessRecord
 from app.api.http.bodies import read_body
+from app.api.http.problems import MAX_BODY_BYTES
 from app.identifiers import is_request_id, new_request_id
 from app.json_bytes import json_bytes
 
@@ -59,6 +60,7 @@ class Request(flask.Request):
             request_id=self.id, method=self.method, address=address_of(environ)
         )
 
+        self.max_body_bytes = MAX_BODY_BYTES
         # what is released once the request is answered, such as its slot (app/bulkheads.py)
         self.exit_stack = ExitStack()
         # to be entered by whoever waits, so that others get the slot meanwhile
@@ -69,7 +71,7 @@ class Request(flask.Request):
     @cached_property
     def body(self) -> bytes:
         """Return the whole body. Raises HTTPProblem (see `read_body`)."""
-        return read_body(self)
+        return read_body(self, self.max_body_bytes)
 
     @property
     def has_unread_body(self) -> bool:

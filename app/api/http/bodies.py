@@ -13,14 +13,15 @@ from app.api.http.problems import (
     PATCH_MEDIA_TYPES,
     HTTPProblem,
     Problem,
+    body_too_large,
     unsupported_patch,
 )
 
 
-def read_body(request: flask.Request) -> bytes:
+def read_body(request: flask.Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """Return the whole body.
 
-    Raises HTTPProblem: 413 if it exceeds 16 KiB, 400 if it is shorter than its Content-Length.
+    Raises HTTPProblem: 413 if it exceeds `max_bytes`, 400 if it is shorter than its Content-Length.
     (Werkzeug's MAX_CONTENT_LENGTH would silently truncate a chunked body.)
     """
     length = request.content_length
@@ -28,14 +29,14 @@ def read_body(request: flask.Request) -> bytes:
         return b""
     if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
         raise HTTPProblem(problems.NOT_CHUNKED)  # RFC 9112, 6.1
-    if length is not None and length > MAX_BODY_BYTES:
-        raise HTTPProblem(problems.BODY_TOO_LARGE)
+    if length is not None and length > max_bytes:
+        raise HTTPProblem(body_too_large(max_bytes))
     try:
-        body: bytes = request.environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+        body: bytes = request.environ["wsgi.input"].read(max_bytes + 1)
     except Exception:  # noqa: BLE001  each server has its own errors for a malformed body
         raise HTTPProblem(problems.BODY_UNREADABLE) from None
-    if len(body) > MAX_BODY_BYTES:
-        raise HTTPProblem(problems.BODY_TOO_LARGE)
+    if len(body) > max_bytes:
+        raise HTTPProblem(body_too_large(max_bytes))
     if length is not None and len(body) < length:
         raise HTTPProblem(problems.BODY_TOO_SHORT)
     return body
@@ -60,13 +61,20 @@ def _media_type_problem(request: flask.Request, media_types: Sequence[str]) -> P
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object (RFC 8259) in the bytes, or raise HTTPProblem (400).
+    """Return the JSON object in the bytes, as `parse_json` does, or raise HTTPProblem (400)."""
+    document = parse_json(body)
+    if not isinstance(document, dict):
+        raise HTTPProblem(problems.BODY_NOT_AN_OBJECT)
+    return document
 
-    Unlike `json`, it rejects invalid UTF-8, NaN, Infinity, duplicate keys and any value that is not
-    an object.
+
+def parse_json(body: bytes) -> Any:
+    """Return the JSON value (RFC 8259) in the bytes, or raise HTTPProblem (400).
+
+    Unlike `json`, it rejects invalid UTF-8, NaN, Infinity and duplicate keys.
     """
     try:
-        document = json.loads(
+        return json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_object_without_duplicates,
             parse_constant=_reject_constant,
@@ -74,9 +82,6 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         # also UnicodeDecodeError, JSONDecodeError and an integer of thousands of digits
         raise HTTPProblem(problems.BODY_NOT_JSON) from None
-    if not isinstance(document, dict):
-        raise HTTPProblem(problems.BODY_NOT_AN_OBJECT)
-    return document
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

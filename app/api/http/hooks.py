@@ -27,14 +27,13 @@ def _before() -> None:
         raise HTTPProblem(problems.NOT_FOUND)  # no path has a NUL, and Postgres rejects it
     if "//" in request.environ["PATH_INFO"]:
         raise HTTPProblem(problems.NOT_FOUND)  # Werkzeug would ignore leading slashes
-    if request.url_rule is not None and not _authenticates_first():
-        request.get_data()  # so that every endpoint rejects a body that breaks the rules
-
-
-def _authenticates_first() -> bool:
-    """Tell whether the view reads the body itself. A stranger's is never waited for."""
     blueprint = current_app.blueprints.get(request.blueprint or "")
-    return isinstance(blueprint, Blueprint) and blueprint.authenticates_first
+    if isinstance(blueprint, Blueprint):
+        request.max_body_bytes = blueprint.max_body_bytes
+        if blueprint.authenticates_first:
+            return  # the view reads the body itself: a stranger's is never waited for
+    if request.url_rule is not None:
+        request.get_data()  # so that every endpoint rejects a body that breaks the rules
 
 
 def _check_lengths() -> None:

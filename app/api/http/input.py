@@ -13,6 +13,7 @@ from webargs.flaskparser import FlaskParser
 from app.api.http.bodies import parse_json_object, require_plain_json
 from app.api.http.problems import (
     JSON_MEDIA_TYPE,
+    MAX_BODY_BYTES,
     HTTPProblem,
     InputError,
     Problem,
@@ -74,10 +75,17 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # flask-smorest
 
     ARGUMENTS_PARSER = _StrictParser()
 
-    def __init__(self, *args: Any, authenticates_first: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        authenticates_first: bool = False,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        **kwargs: Any,
+    ) -> None:
         """With `authenticates_first`, the views read the body, once they know the caller."""
         super().__init__(*args, **kwargs)
         self.authenticates_first = authenticates_first
+        self.max_body_bytes = max_body_bytes
 
     def arguments(
         self, schema: type[Schema] | Schema, *, location: str = "json", **options: Any

@@ -248,14 +248,20 @@ def unknown_parameter(name: str) -> Problem:
     return invalid_parameter(f"{shown} is not a parameter of this operation")
 
 
-BODY_TOO_LARGE = _problem(
+_BODY_TOO_LARGE = ProblemType(
     "body-too-large",
     413,
-    f"The request body exceeds {MAX_BODY_BYTES} bytes",
-    cause="The body exceeds 16 KiB.",
-    remedy="Send only the documented members.",
-    closes=True,
+    "The body exceeds 16 KiB, or 64 KiB for a leak report.",
+    "Send only the documented members.",
 )
+
+
+def body_too_large(max_bytes: int) -> Problem:
+    """Return the problem of a body that exceeds so many bytes."""
+    return Problem(_BODY_TOO_LARGE, f"The request body exceeds {max_bytes} bytes", closes=True)
+
+
+BODY_TOO_LARGE = body_too_large(MAX_BODY_BYTES)
 
 _UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type",
@@ -490,6 +496,20 @@ def too_many_changes(retry_after: int) -> Problem:
     return Problem(_TOO_MANY_CHANGES, detail, _retry_after(retry_after))
 
 
+_TOO_MANY_REPORTS = ProblemType(
+    "too-many-reports",
+    429,
+    "Too many leak reports came from this address in this minute.",
+    "Put up to 100 client secrets into one report.",
+    _AFTER,
+)
+
+
+def too_many_reports(retry_after: int) -> Problem:
+    """Return the problem of a client that reported leaks too often, for so many seconds."""
+    return Problem(_TOO_MANY_REPORTS, "Too many leak reports", _retry_after(retry_after))
+
+
 _HISTORY_LOST = ProblemType(
     "history-lost",
     410,
@@ -613,6 +633,7 @@ _DOMAIN_ERRORS: Mapping[type[Exception], Problem | Callable[[Any], Problem]] = {
     errors.TooManyFailures: lambda error: too_many_failures(error.retry_after),
     errors.TooManyIssues: lambda error: too_many_issues(error.retry_after),
     errors.TooManyChanges: lambda error: too_many_changes(error.retry_after),
+    errors.TooManyReports: lambda error: too_many_reports(error.retry_after),
     errors.CredentialNotFound: CREDENTIAL_NOT_FOUND,
     errors.ClientSecretNotFound: CLIENT_SECRET_NOT_FOUND,
     errors.CredentialLimitReached: CREDENTIAL_LIMIT,

@@ -14,6 +14,7 @@ from app.api.http.problems import (
     too_many_changes,
     too_many_failures,
     too_many_issues,
+    too_many_reports,
     unsupported_patch,
 )
 from app.api.openapi import examples
@@ -172,6 +173,7 @@ _RESPONSES: Mapping[str, dict[str, Any]] = {
     "TooManyRequests": problem_response(too_many=too_many_failures(42)),
     "TooManyChanges": problem_response(too_many=too_many_changes(42)),
     "TooManyIssues": problem_response(too_many=too_many_issues(42)),
+    "TooManyReports": problem_response(too_many=too_many_reports(42)),
     "ServiceUnavailable": problem_response(unavailable=problems.UNAVAILABLE),
 }
 

@@ -151,6 +151,12 @@ PARAMETERS: dict[str, Any] = {
     IDEMPOTENCY_KEY: "0d8d6c5a-6b5f-4a0e-9d43-0e8b0c7b2f10",
 }
 
+LEAK_REPORT = {
+    "client_secret": _issued.client_secret,
+    "url": "https://github.com/octocat/hello-world/blob/9e64ba1/settings.py",
+    "source": "content",
+}
+
 METRICS = """\
 # HELP leadvibe_verifications_total Verifications, by outcome.
 # TYPE leadvibe_verifications_total counter

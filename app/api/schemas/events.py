@@ -11,6 +11,7 @@ from app.api.schemas.fields import (
     addresses_field,
     identifier_field,
     pattern_field,
+    place_field,
     scopes_field,
     shown_name_field,
 )
@@ -131,6 +132,17 @@ class SecretEndedDetailSchema(ResponseSchema):
     reapplied = _reapplied()
 
 
+class LeakedDetailSchema(ResponseSchema):
+    """Which client secret has leaked, and where it was found, if the report says so."""
+
+    hint = pattern_field("Its last four characters.", HINT_PATTERN)
+    ended = fields.Boolean(
+        required=True, metadata={"description": "Whether it was ended, or only recorded."}
+    )
+    url = place_field("Where it was found, as the report says. Nobody has verified it.")
+    source = place_field("In what it was found, as the report says, such as `content`.")
+
+
 class UnitWideDetailSchema(ResponseSchema):
     """Whether it was done to the whole unit."""
 
@@ -159,8 +171,8 @@ class UnitEventMembersSchema(ResponseSchema):
         allow_none=True,
         metadata={
             "description": "Whether it was done through the API (`api`), the operators' command "
-            "line (`cli`) or a verification (`verify`). New values may be added. Null in events "
-            "from before this was recorded.",
+            "line (`cli`), a verification (`verify`) or a leak report (`leak_report`). New values "
+            "may be added. Null in events from before this was recorded.",
             "pattern": _WORD,
             "x-extensible-enum": get_args(Channel),
         },
@@ -239,6 +251,13 @@ class RevokedEventSchema(EventMembersSchema):
     detail = _detail(UnitWideDetailSchema)
 
 
+class LeakedEventSchema(EventMembersSchema):
+    """A client secret was reported as leaked."""
+
+    event = _kind("leaked")
+    detail = _detail(LeakedDetailSchema)
+
+
 class OtherEventSchema(EventMembersSchema):
     """An event of a kind that is newer than this document."""
 
@@ -260,6 +279,7 @@ _KINDS: Sequence[type[EventMembersSchema]] = (
     RotatedEventSchema,
     SecretEndedEventSchema,
     RevokedEventSchema,
+    LeakedEventSchema,
     OtherEventSchema,  # last: some clients take the first that fits
 )
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
 from app.credentials.errors import InvalidName
-from app.credentials.model import NAME_MAX_LENGTH, parse_name
+from app.credentials.model import NAME_MAX_LENGTH, PLACE_MAX_LENGTH, parse_name
 from app.credentials.restrictions import SCOPE_PATTERN
 from app.identifiers import (
     CONTROL_CHARACTERS,
@@ -299,6 +299,11 @@ def shown_name_field(description: str, **kwargs: Any) -> fields.String:
     return _stored_text(description, NAME_MAX_LENGTH, **kwargs)
 
 
+def place_field(description: str) -> fields.String:
+    """Return a field for where a leak was found, in a response."""
+    return _stored_text(description, PLACE_MAX_LENGTH, required=False)
+
+
 def text_field(description: str) -> fields.String:
     """Return a field for a sentence that the service wrote."""
     return fields.String(
@@ -338,8 +343,7 @@ def _restriction(item: str, description: str, **kwargs: Any) -> fields.List[str]
 
 def _stored_text(description: str, max_length: int, **kwargs: Any) -> fields.String:
     return fields.String(
-        required=True,
-        **kwargs,
+        **({"required": True} | kwargs),
         validate=validate.Length(1, max_length),
         metadata={"description": description, "pattern": _STORED_TEXT},
     )

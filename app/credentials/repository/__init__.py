@@ -4,7 +4,8 @@ The order in which rows are locked, so that no two transactions wait for each ot
 
 1. the unit (an advisory lock), 2. credentials, 3. their client secrets, by `client_secret_id`,
 4. their stored responses (`sealed_answers`) and `ended_secrets`. A deletion cascades in this order
-too.
+too. A leak report locks several units, and then several credentials, each in the order of their
+identifiers.
 
 A change to a credential locks its row before the others, so it may wait for all of these. Whoever
 locks client secrets or stored responses without the credential's row skips those that are locked
@@ -20,9 +21,13 @@ from app.credentials.repository.client_secrets import (
     delete_client_secrets,
     delete_expired_secrets,
     delete_expired_secrets_of,
+    delete_leaked_secrets,
     expire_client_secrets,
     insert_client_secret,
     select_client_secrets,
+    select_secrets,
+    select_secrets_by_digest,
+    select_secrets_without_digest,
     select_stored_secrets,
     stored_secrets,
     update_digest,
@@ -30,6 +35,7 @@ from app.credentials.repository.client_secrets import (
     update_ended_last_use,
     update_expiry,
     update_last_use,
+    update_leak_reported,
 )
 from app.credentials.repository.credentials import (
     UnitChange,
@@ -42,6 +48,7 @@ from app.credentials.repository.credentials import (
     find_recent_use,
     insert_credential,
     lock_credential,
+    lock_credentials,
     select_credentials,
     select_finished_rotations,
     select_units,
@@ -99,6 +106,7 @@ __all__ = [
     "delete_credential",
     "delete_expired_secrets",
     "delete_expired_secrets_of",
+    "delete_leaked_secrets",
     "delete_old_ended_secrets",
     "delete_old_responses",
     "delete_writer",
@@ -117,6 +125,7 @@ __all__ = [
     "insert_event",
     "insert_stored_response",
     "lock_credential",
+    "lock_credentials",
     "lock_quota",
     "lock_unit",
     "lock_unit_shared",
@@ -125,6 +134,9 @@ __all__ = [
     "select_event_keys",
     "select_events",
     "select_finished_rotations",
+    "select_secrets",
+    "select_secrets_by_digest",
+    "select_secrets_without_digest",
     "select_stored_secrets",
     "select_unit_events",
     "select_units",
@@ -138,5 +150,6 @@ __all__ = [
     "update_expiry",
     "update_last_refused",
     "update_last_use",
+    "update_leak_reported",
     "upsert_writer",
 ]

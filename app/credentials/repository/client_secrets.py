@@ -7,11 +7,13 @@ from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row, scalar_row
+from psycopg.sql import SQL
 
 from app.credentials.errors import Refusal
 from app.credentials.model import (
     ClientSecret,
     ExpiringSecrets,
+    FoundSecret,
     HashedSecret,
     RecordedUse,
     StoredSecret,
@@ -464,3 +466,89 @@ def insert_client_secret(
     """
     parameters = {"secret_id": secret_id, **asdict(secret), "expires_at": expires_at}
     connection.execute(query, parameters)
+
+
+_FOUND = SQL("""
+    SELECT client_secret_id, hint, client_secrets.created_at, client_secrets.last_used_at,
+           expires_at, secret_hash, digest, leak_reported_at, unit_id, secret_id, client_id, name
+    FROM client_secrets JOIN credentials USING (secret_id)
+    WHERE {condition} AND (expires_at IS NULL OR expires_at > clock_timestamp())
+""")
+
+
+def select_secrets_by_digest(
+    connection: Connection[TupleRow], *, digests: Sequence[bytes]
+) -> list[FoundSecret]:
+    """Return the live client secrets with these digests, in any unit."""
+    query = _FOUND.format(condition=SQL("digest = ANY(%(digests)s::bytea[])"))
+    with connection.cursor(row_factory=class_row(FoundSecret)) as cursor:
+        return cursor.execute(query, {"digests": list(digests)}).fetchall()
+
+
+def select_secrets_without_digest(
+    connection: Connection[TupleRow], *, key_ids: Sequence[bytes], hints: Sequence[str]
+) -> list[FoundSecret]:
+    """Return the live client secrets with these hints that have no digest under any of the keys.
+
+    In any unit: for operators. A digest begins with its key's identifier, so those under other keys
+    are between those under ours: unless a key was lost, the index shows that there are none.
+    """
+    query = _FOUND.format(
+        condition=SQL("""
+            hint = ANY(%(hints)s::text[]) AND client_secret_id IN (
+                SELECT client_secret_id FROM client_secrets WHERE digest IS NULL
+                UNION ALL
+                SELECT client_secret_id
+                FROM unnest(%(starts)s::bytea[], %(ends)s::bytea[]) AS between_keys (start, stop)
+                JOIN client_secrets ON digest >= start AND digest < stop
+            )
+        """)
+    )
+    keys = sorted(key_ids)
+    parameters = {
+        "hints": list(hints),
+        "starts": [b"", *(key + b"\xff" * 33 for key in keys)],
+        "ends": [*keys, b"\xff" * 41],
+    }
+    with connection.cursor(row_factory=class_row(FoundSecret)) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def select_secrets(
+    connection: Connection[TupleRow], *, client_secret_ids: Sequence[int]
+) -> list[FoundSecret]:
+    """Return those of the client secrets that are live, in the order in which they were made."""
+    condition = SQL("client_secret_id = ANY(%(client_secret_ids)s::bigint[])")
+    query = _FOUND.format(condition=condition) + SQL("ORDER BY client_secret_id")
+    with connection.cursor(row_factory=class_row(FoundSecret)) as cursor:
+        return cursor.execute(query, {"client_secret_ids": list(client_secret_ids)}).fetchall()
+
+
+def delete_leaked_secrets(
+    connection: Connection[TupleRow], *, client_secret_ids: Sequence[int]
+) -> None:
+    """Delete these client secrets, whose credentials are locked, and keep their last use."""
+    query = f"""
+        WITH ended AS (
+            DELETE FROM client_secrets WHERE client_secret_id = ANY(%(client_secret_ids)s::bigint[])
+            RETURNING secret_id, last_used_at, digest, hint, expires_at
+        ), {REMEMBER_ENDED}
+        UPDATE credentials
+        SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, latest.last_used_at)
+        FROM (
+            SELECT secret_id, max(last_used_at) AS last_used_at FROM ended GROUP BY secret_id
+        ) AS latest
+        WHERE credentials.secret_id = latest.secret_id
+    """  # noqa: S608  the part is ours
+    connection.execute(query, {"client_secret_ids": list(client_secret_ids)})
+
+
+def update_leak_reported(
+    connection: Connection[TupleRow], *, client_secret_ids: Sequence[int]
+) -> None:
+    """Record that these client secrets, whose credentials are locked, were reported as leaked."""
+    query = """
+        UPDATE client_secrets SET leak_reported_at = clock_timestamp()
+        WHERE client_secret_id = ANY(%(client_secret_ids)s::bigint[])
+    """
+    connection.execute(query, {"client_secret_ids": list(client_secret_ids)})

@@ -262,6 +262,23 @@ def lock_credential(
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
 
 
+def lock_credentials(
+    connection: Connection[TupleRow], *, secret_ids: Sequence[str]
+) -> dict[str, LockedCredential]:
+    """Return the credentials, of any unit, by their `secret_id`, locked as by `lock_credential`."""
+    query = """
+        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at,
+               disabled_at IS NULL AS enabled, disabled_with_unit
+        FROM credentials
+        WHERE secret_id = ANY(%(secret_ids)s)
+        ORDER BY secret_id
+        FOR UPDATE
+    """
+    with connection.cursor(row_factory=class_row(LockedCredential)) as cursor:
+        locked = cursor.execute(query, {"secret_ids": list(secret_ids)}).fetchall()
+    return {each.secret_id: each for each in locked}
+
+
 def find_recent_use(  # noqa: PLR0913  each is a part of the question
     connection: Connection[TupleRow],
     *,

