@@ -1,11 +1,16 @@
 """Endings: once a change is answered, neither process accepts what it ended."""
 
+from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, RemoteDisconnected
 from json import dumps
+from time import monotonic
 
-from drills.bars import Bar, none_of
-from drills.service import CannotRun, Issued, Service, Testbed, bearer
+from app.bulkheads import Bulkheads
+from app.credentials.generator import generate_client_secret
+from app.credentials.hashing import Hasher
+from drills.bars import Bar, none_of, within_ms
+from drills.service import CannotRun, Issued, Service, Testbed, bearer, new_digest_key
 from tests.helpers import basic
 
 _CALLERS = 4
@@ -31,6 +36,49 @@ def nothing_works_after_its_end(testbed: Testbed, *, endings: int = 10_000) -> l
         none_of("accepted after its end", accepted, endings),
         none_of("valid, and refused", refused, endings),
         none_of("changes not 204", failed, endings),
+    ]
+
+
+def nothing_works_after_its_report(testbed: Testbed, *, endings: int = 10_000) -> list[Bar]:
+    """10,000 client secrets are reported as leaked, 100 at once, and verified immediately after."""
+    key = new_digest_key()
+    hasher = Hasher(10, [b64decode(key)], Bulkheads.for_verifiers(1))
+    with testbed.serve(LEAK_REPORTS="end", VERIFY_FAILURE_LIMIT="0", DIGEST_KEY=key) as service:
+        secret_ids = service.database.clone_credential(
+            service.issue().secret_id, copies=endings, secrets=True
+        )
+        client_secrets = {each: generate_client_secret() for each in secret_ids}
+        with service.database.connect() as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "UPDATE client_secrets SET digest = %s WHERE secret_id = %s",
+                [(hasher.digest(secret), each) for each, secret in client_secrets.items()],
+            )
+        connections = [
+            HTTPConnection("127.0.0.1", service.port, timeout=20) for _ in range(1 + _CONNECTIONS)
+        ]
+        reporting, *verifying = connections
+        headers = {"Content-Type": "application/json"}
+        refused = accepted = failed = 0
+        slowest = 0.0
+        for start in range(0, endings, 100):
+            leaked = secret_ids[start : start + 100]
+            pairs = [basic(each.replace("sec_", "lv_ci_"), client_secrets[each]) for each in leaked]
+            refused += sum(_ask(verifying[0], "GET", "/verify", each) != 200 for each in pairs)
+            body = dumps([{"token": client_secrets[each]} for each in leaked])
+            started_at = monotonic()
+            failed += _ask(reporting, "POST", "/leaks", headers, body) != 202
+            slowest = max(slowest, monotonic() - started_at)
+            accepted += sum(
+                _ask(verifying[n % _CONNECTIONS], "GET", "/verify", each) == 200
+                for n, each in enumerate(pairs)
+            )
+        for each in connections:
+            each.close()
+    return [
+        none_of("accepted after its report", accepted, endings),
+        none_of("valid, and refused", refused, endings),
+        none_of("reports not 202", failed, endings // 100),
+        within_ms("slowest report of 100", slowest, 200, noisy=True),
     ]
 
 

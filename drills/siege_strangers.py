@@ -4,6 +4,7 @@
 .venv/bin/python -m drills --only siege_strangers.scrapes    one of them
 """
 
+import json
 import socket
 import socketserver
 import subprocess
@@ -94,6 +95,16 @@ def scrapes(testbed: Testbed) -> list[Bar]:
     with testbed.serve() as service:
         flood = Callers([[Request("GET", "/metrics", {})]] * 4, pause=0.1)
         return compare(service, lambda: Load(service.port, flood=flood))
+
+
+def leak_reports(testbed: Testbed) -> list[Bar]:
+    """64 callers report client secrets as leaked, half of them a hundred at once."""
+    with testbed.serve(LEAK_REPORTS="end", VERIFY_FAILURE_LIMIT="0") as service:
+        headers = {"Content-Type": "application/json"}
+        found = [{"token": generate_client_secret()} for _ in range(100)]
+        reports = [json.dumps(each) for each in (found, found[0])]
+        flood = [[Request("POST", "/leaks", headers, each)] for each in reports * 32]
+        return compare(service, lambda: Load(service.port, flood=Callers(flood)))
 
 
 def silent_connections(testbed: Testbed) -> list[Bar]:
