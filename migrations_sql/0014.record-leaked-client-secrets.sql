@@ -16,3 +16,5 @@ ALTER TABLE credential_events
 
 -- Null if nobody has reported it. The first report alone leaves an event.
 ALTER TABLE client_secrets ADD COLUMN leak_reported_at timestamptz;
+
+CREATE INDEX ended_secrets_by_digest ON ended_secrets (digest);

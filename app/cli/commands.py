@@ -155,8 +155,10 @@ def leaked_command(*, end: bool, yes: bool, actor: str, as_json: bool) -> None:
         if end and found:
             confirm(lambda: _end_question(len(found)), yes=yes)
             ended = domain.leaks.end(found.values(), lambda unit_id: _caller(unit_id, actor))
+        gone = domain.leaks.find_ended(client_secrets)
     print_leaked(
-        [leaked_record(line, found.get(line), ended=ended) for line in lines], as_json=as_json
+        [leaked_record(line, found.get(line), gone.get(line), ended=ended) for line in lines],
+        as_json=as_json,
     )
     malformed = [str(n) for n, line in enumerate(lines, 1) if not is_client_secret(line)]
     if malformed:

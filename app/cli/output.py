@@ -20,11 +20,18 @@ if TYPE_CHECKING:
 
     from marshmallow import Schema
 
-    from app.credentials.model import DetailedCredential, FoundSecret, IssuedCredential, UnitEvent
+    from app.credentials.model import (
+        DetailedCredential,
+        EndedSecret,
+        FoundSecret,
+        IssuedCredential,
+        UnitEvent,
+    )
 
 
 _LEAKED_FIELDS = (
-    "hint", "status", "unit_id", "secret_id", "client_id", "name", "last_used_at",
+    "hint", "status", "unit_id", "secret_id", "client_id", "name",
+    "last_used_at", "last_used_from", "ended_at",
 )  # fmt: skip
 _LEAKED_STATUSES = {"not_live": "no live client secret", "malformed": "not a client secret"}
 
@@ -82,19 +89,27 @@ def print_done(text: str, *, as_json: bool, **record: Any) -> None:
 
 
 def leaked_record(
-    client_secret: str, found: FoundSecret | None, *, ended: set[int]
+    client_secret: str, found: FoundSecret | None, gone: EndedSecret | None, *, ended: set[int]
 ) -> dict[str, Any]:
     """Return what to print about a client secret that may have leaked, without the secret itself.
 
-    Its status is `live`, `ended` (now), `not_live` or `malformed`.
+    Its status is `live`, `ended` (now or before), `not_live` or `malformed`.
     """
     is_valid = is_client_secret(client_secret)
-    record: dict[str, Any] = dict.fromkeys(_LEAKED_FIELDS)
-    if found is not None:
-        record |= {name: getattr(found, name) for name in _LEAKED_FIELDS if hasattr(found, name)}
-        record["status"] = "ended" if found.client_secret_id in ended else "live"
-        if found.last_used_at is not None:
-            record["last_used_at"] = format_time(found.last_used_at)
+    known = {
+        name: getattr(each, name)
+        for each in (found, gone)
+        for name in _LEAKED_FIELDS
+        if hasattr(each, name)
+    }
+    record: dict[str, Any] = dict.fromkeys(_LEAKED_FIELDS) | known
+    for name in ("last_used_at", "ended_at"):
+        if record[name] is not None:
+            record[name] = format_time(record[name])
+    if gone is not None or (found is not None and found.client_secret_id in ended):
+        record["status"] = "ended"
+    elif found is not None:
+        record["status"] = "live"
     else:
         record["status"] = "not_live" if is_valid else "malformed"
     record["hint"] = hint_of(client_secret) if is_valid else None
@@ -108,6 +123,8 @@ def print_leaked(records: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         return
     for each in records:
         each["status"] = _LEAKED_STATUSES.get(each["status"], each["status"])
+        if ended_at := each.pop("ended_at"):
+            each["status"] = f"ended on {ended_at}"
     _print(_table_of([{name: value or "" for name, value in each.items()} for each in records]))
 
 

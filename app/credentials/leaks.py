@@ -10,7 +10,7 @@ from app.credentials import repository
 from app.credentials.errors import TooManyReports
 from app.credentials.generator import hint_of, is_client_secret
 from app.credentials.hashing import Hasher
-from app.credentials.model import Caller, EventName, FoundSecret, LeakReport
+from app.credentials.model import Caller, EndedSecret, EventName, FoundSecret, LeakReport
 from app.database.pool import Database
 from app.rate_limits import RateLimit
 
@@ -19,8 +19,8 @@ from app.rate_limits import RateLimit
 class LeakService:
     """Finds the credentials of leaked client secrets, in any unit, and ends the client secrets.
 
-    Any method may raise DatabaseUnavailable: a change may or may not have been committed then. Only
-    live client secrets are found. `caller` returns the caller to record in the events of a unit. A
+    Any method may raise DatabaseUnavailable: a change may or may not have been committed then.
+    `caller` returns the caller to record in the events of a unit. A
     report may use the database for `seconds`.
     """
 
@@ -72,6 +72,18 @@ class LeakService:
         found = {of_digest[digest]: each for digest, each in by_digest}
         missing = [each for each in client_secrets if each not in found]
         return found | self._find_by_hash(missing)
+
+    def find_ended(self, client_secrets: Sequence[str]) -> dict[str, EndedSecret]:
+        """Return those that are known to have ended, by the client secret: for operators.
+
+        Known are those that had a digest under a known key, for 90 days.
+        """
+        of_digest = {
+            digest: each for each in client_secrets for digest in self.hasher.digests(each).values()
+        }
+        with self.database.confirmed(self.seconds) as connection:
+            ended = repository.select_ended_secrets(connection, digests=list(of_digest))
+        return {of_digest[each.digest]: each for each in ended}
 
     def end(self, found: Iterable[FoundSecret], caller: Callable[[str], Caller]) -> set[int]:
         """End the client secrets on every instance: for operators.

@@ -262,10 +262,23 @@ class FoundSecret:
     hint: str
     created_at: datetime
     last_used_at: datetime | None
+    last_used_from: str | None
     expires_at: datetime | None
     secret_hash: str = field(repr=False)
     digest: bytes | None = field(repr=False)
     leak_reported_at: datetime | None
+    unit_id: str
+    secret_id: str
+    client_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSecret:
+    """A client secret that has ended, in the last 90 days, and the credential it was of."""
+
+    digest: bytes = field(repr=False)
+    ended_at: datetime
     unit_id: str
     secret_id: str
     client_id: str

@@ -21,7 +21,10 @@ def leaks(rows):
 
 def test_it_leads_from_a_client_secret_to_its_credential(run, service, issued, rows):
     other = service.issue(caller("unit_emea"), name="Shop")
-    rows.execute("UPDATE client_secrets SET last_used_at = '2025-06-03T09:30:00Z'")
+    rows.execute(
+        "UPDATE client_secrets SET last_used_at = '2025-06-03T09:30:00Z', "
+        "last_used_from = '192.0.2.7'"
+    )
     done = leaked(run, issued.client_secret, generate_client_secret(), other.client_secret)
     assert done.returncode == 0
     first, unknown, second = json.loads(done.stdout)
@@ -33,6 +36,8 @@ def test_it_leads_from_a_client_secret_to_its_credential(run, service, issued, r
         "client_id": issued.client_id,
         "name": issued.name,
         "last_used_at": "2025-06-03T09:30:00Z",
+        "last_used_from": "192.0.2.7",
+        "ended_at": None,
     }
     assert (unknown["status"], unknown["secret_id"]) == ("not_live", None)
     assert (second["unit_id"], second["name"]) == ("unit_emea", "Shop")
@@ -71,8 +76,12 @@ def test_end_ends_what_is_live_and_leaves_an_event(run, issued, rows):
     [event] = leaks(rows)
     assert (event["actor"], event["via"], event["address"]) == ("grace", "cli", None)
     assert event["detail"] == {"hint": hint_of(issued.client_secret), "ended": True}
-    again = leaked(run, issued.client_secret, options=("--end", "--yes", "--json"))
-    assert [each["status"] for each in json.loads(again.stdout)] == ["not_live"]
+    [again] = json.loads(
+        leaked(run, issued.client_secret, options=("--end", "--yes", "--json")).stdout
+    )
+    assert (again["status"], again["secret_id"]) == ("ended", issued.secret_id)
+    assert again["ended_at"] is not None
+    assert f"ended on {again['ended_at']}" in leaked(run, issued.client_secret, options=()).stdout
     assert len(leaks(rows)) == 1
 
 

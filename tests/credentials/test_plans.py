@@ -237,6 +237,7 @@ CASES = [
     case(repository.select_secrets, 30, client_secret_ids=[NUMBER_OF_QUIET]),
     # two for each key and client secret
     case(repository.select_secrets_by_digest, 1000, digests=HUNDRED_DIGESTS),
+    case(repository.select_ended_secrets, 1000, digests=HUNDRED_DIGESTS),
     case(repository.select_secrets_without_digest, 30, key_ids=[KEY_ID], hints=["abcd"]),
     case(repository.update_leak_reported, 100, client_secret_ids=[NUMBER_OF_QUIET]),
     case(repository.delete_leaked_secrets, 100, client_secret_ids=[NUMBER_OF_QUIET]),

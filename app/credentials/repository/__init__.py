@@ -56,6 +56,7 @@ from app.credentials.repository.credentials import (
 )
 from app.credentials.repository.ended_secrets import (
     delete_old_ended_secrets,
+    select_ended_secrets,
     update_last_refused,
 )
 from app.credentials.repository.events import (
@@ -131,6 +132,7 @@ __all__ = [
     "lock_unit_shared",
     "select_client_secrets",
     "select_credentials",
+    "select_ended_secrets",
     "select_event_keys",
     "select_events",
     "select_finished_rotations",

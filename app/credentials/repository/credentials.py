@@ -268,7 +268,7 @@ def lock_credentials(
     """Return the credentials, of any unit, by their `secret_id`, locked as by `lock_credential`."""
     query = """
         SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at,
-               disabled_at IS NULL AS enabled, disabled_with_unit
+               disabled_at IS NULL AS enabled, disabled_with_unit, scopes, addresses
         FROM credentials
         WHERE secret_id = ANY(%(secret_ids)s)
         ORDER BY secret_id

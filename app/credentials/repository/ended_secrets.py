@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
-from app.credentials.model import RecordedRefusal, RefusedVerification
+from app.credentials.model import EndedSecret, RecordedRefusal, RefusedVerification
 
 _MAX_ENDED = 20  # of each credential
 _KEPT_DAYS = 90
@@ -95,6 +95,19 @@ def update_last_refused(
     }
     with connection.cursor(row_factory=class_row(RecordedRefusal)) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+def select_ended_secrets(
+    connection: Connection[TupleRow], *, digests: Sequence[bytes]
+) -> list[EndedSecret]:
+    """Return the ended client secrets with these digests, in any unit: for operators only."""
+    query = """
+        SELECT digest, ended_at, unit_id, secret_id, client_id, name
+        FROM ended_secrets JOIN credentials USING (secret_id)
+        WHERE digest = ANY(%(digests)s::bytea[])
+    """
+    with connection.cursor(row_factory=class_row(EndedSecret)) as cursor:
+        return cursor.execute(query, {"digests": list(digests)}).fetchall()
 
 
 def delete_old_ended_secrets(connection: Connection[TupleRow], *, limit: int) -> int:
