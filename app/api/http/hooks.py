@@ -6,7 +6,7 @@ from app.api.http import problems
 from app.api.http.application import current_app, request
 from app.api.http.headers import COMMON_HEADERS, is_host
 from app.api.http.input import Blueprint
-from app.api.http.problems import HTTPProblem
+from app.api.http.problems import HTTPProblem, status_line
 
 # What Werkzeug reads item by item. Several headers of one name are joined.
 _LISTS = ("CONTENT_TYPE", "HTTP_ACCEPT_ENCODING", "HTTP_IF_NONE_MATCH")
@@ -53,6 +53,7 @@ def _check_host() -> None:
 
 
 def _after(response: Response) -> Response:
+    response.status = status_line(response.status_code)
     response.headers["X-Request-Id"] = request.id
     for name, value in COMMON_HEADERS:
         response.headers.setdefault(name, value)

@@ -27,7 +27,7 @@ RETRY_AFTER_SECONDS = 1
 MAX_BODY_BYTES = 16 * 1024
 
 
-_NEVER = "No. The same request gets the same answer."
+_NEVER = "No. The same request gets the same response."
 _AFTER = "Yes, after the seconds in `Retry-After`."
 _LATER = "Yes, after a second, then at growing intervals."
 
@@ -90,7 +90,7 @@ class Problem:
     @property
     def status_line(self) -> str:
         """The status with its phrase, as WSGI wants it."""
-        return f"{self.status} {self.title}"
+        return status_line(self.status)
 
     def document(self) -> dict[str, Any]:
         """Return the members of the problem document, in the contract's order."""
@@ -112,6 +112,11 @@ class Problem:
         """Return the content type and the headers that go with the problem."""
         connection = [("Connection", "close")] if self.closes else []  # RFC 9112, 9.6
         return [("Content-Type", MEDIA_TYPE), *self.headers.items(), *connection]
+
+
+def status_line(status: int) -> str:
+    """Return a status with its phrase. Werkzeug would write the phrase in capitals."""
+    return f"{status} {HTTP_STATUS_CODES[status]}"
 
 
 class HTTPProblem(Exception):
@@ -356,7 +361,7 @@ INVALID_PAIR = _unauthenticated(
         "invalid-pair",
         401,
         "The client ID and client secret are unknown, wrong, revoked, disabled or expired. The "
-        "answer is the same for all of these.",
+        "response is the same for all of these.",
         "As a receiver: refuse the event. As a sender: check the pair, and ask its owner for a new "
         "client secret.",
     ),
@@ -534,8 +539,8 @@ REQUEST_IN_PROGRESS = _problem(
     "request-under-way",
     409,
     "A request with this Idempotency-Key is under way",
-    cause="An earlier request with this Idempotency-Key has not been answered yet.",
-    remedy="Send it again: you will get the answer of the earlier one.",
+    cause="An earlier request with this Idempotency-Key has no response yet.",
+    remedy="Send it again: you will get the response of the earlier one.",
     retry=_AFTER,
     headers=_retry_after(RETRY_AFTER_SECONDS),
 )

@@ -45,10 +45,28 @@ def test_responses_about_credentials_are_not_cached(client, member):
     assert all(answer.headers["Cache-Control"] == "no-store" for answer in answers)
 
 
+def test_every_status_has_the_phrase_of_its_standard(member, client, issued):
+    answers = [
+        client.get("/"),
+        client.get("/healthz"),
+        client.get("/nothing"),
+        member.patch(f"/secrets/{issued.secret_id}", json={}),
+        member.delete("/secrets"),
+    ]
+    assert [each.status for each in answers] == [
+        "308 Permanent Redirect",
+        "200 OK",
+        "404 Not Found",
+        "204 No Content",
+        "405 Method Not Allowed",
+    ]
+
+
 def test_every_route_except_the_public_ones_requires_authentication(app, client):
     """It reads the URL map, so that a route that is added later is covered."""
     public = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/llms.txt"}
-    public |= {"/docs", "/docs/", "/docs.md", "/docs/errors", "/docs/static/<name>", "/leaks"}
+    public |= {"/docs", "/docs/", "/docs.md", "/docs/<name>.md", "/docs/errors", "/docs/changelog"}
+    public |= {"/docs/search.json", "/docs/static/<name>", "/llms-full.txt", "/leaks"}
     for rule in app.url_map.iter_rules():
         if rule.rule in public:
             continue
