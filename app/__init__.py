@@ -40,7 +40,7 @@ def create_app(settings: Settings | None = None) -> Application:
     if settings.leak_reports != "off":
         api.register_blueprint(leaks.blueprint)
     api.register_blueprint(health.blueprint)
-    app.register_blueprint(docs_blueprint(api.spec))
+    app.register_blueprint(docs_blueprint(api.spec, settings))
 
     hooks.init_app(app)
     errors.init_app(app)

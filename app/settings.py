@@ -46,6 +46,10 @@ _DIGEST_KEY_MIN_BYTES = 32
 _SECRET_MAX_BYTES = 16 * 1024
 _NOT_EMPTY = Length(min=1, error="Must not be empty.")
 
+_PUBLIC_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
+)
+
 _QUOTES = "\"'`"
 _NEEDS_TLS = (
     "Must be an https URL: over http, anybody on the way can put their own keys in place of the "
@@ -110,6 +114,7 @@ class Settings(CredentialSettings):
     change_limit: int
     leak_reports: str  # one of LEAK_REPORTS
     trusted_proxies: int
+    public_url: str | None  # without a slash at its end
     ratelimit_storage_url: str = field(repr=False)
     log_level: str
 
@@ -161,6 +166,7 @@ class Settings(CredentialSettings):
             change_limit=env.int("CHANGE_LIMIT", 300, validate=Range(0, 1_000_000)),
             leak_reports=env.text("LEAK_REPORTS", "off", validate=_check_leak_reports),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 100)),
+            public_url=env.public_url("PUBLIC_URL", None),
             ratelimit_storage_url=_secret(
                 env, "RATELIMIT_STORAGE_URL", _parse_storage_url, default="memory://"
             ),
@@ -207,6 +213,7 @@ def _environment() -> environs.Env:
     env.add_parser("claim", _parse_claim)
     env.add_parser("scopes", _parse_scopes)
     env.add_parser("log_level_name", _parse_log_level)
+    env.add_parser("public_url", _parse_public_url)
     return env
 
 
@@ -421,6 +428,18 @@ def _parse_scopes(text: str | None) -> list[str] | None:
             "characters: a small letter, then also digits, '.', '_' and '-'."
         )
     return sorted(words)
+
+
+def _parse_public_url(url: str | None) -> str | None:
+    """Return the URL without a slash at its end. It stands in shell commands, as it is."""
+    if url is None:
+        return None
+    if not _PUBLIC_URL.fullmatch(url) or not _is_url(url, "http", "https"):
+        raise ValidationError(
+            "Must be an http or https URL without a query, with nothing but letters, digits and "
+            "the characters . _ ~ - / after the host."
+        )
+    return url.rstrip("/")
 
 
 def _parse_log_level(text: str) -> str:

@@ -46,6 +46,7 @@ def test_a_variable_that_is_not_set_has_its_default(environment):
     assert settings.verify_failure_limit == 60
     assert settings.worker_class == "fastpath"
     assert settings.ratelimit_storage_url == "memory://"
+    assert settings.public_url is None
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,12 @@ def test_a_variable_that_is_not_set_has_its_default(environment):
 def test_gunicorn_listens_on_host_and_port(environment, host, bind):
     environment.setenv("HOST", host)
     assert Settings.from_environment().bind == bind
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_the_public_url_has_no_slash_at_its_end(environment, end):
+    environment.setenv("PUBLIC_URL", f"https://example.com/a/b{end}")
+    assert Settings.from_environment().public_url == "https://example.com/a/b"
 
 
 def test_all_missing_variables_are_named_together(environment):
@@ -111,6 +118,13 @@ def test_all_missing_variables_are_named_together(environment):
         ("THREADS", ""),
         ("WORKER_CLASS", "gevent"),
         ("LOG_LEVEL", "loud"),
+        ("PUBLIC_URL", ""),
+        ("PUBLIC_URL", "credentials.example.com"),
+        ("PUBLIC_URL", "ftp://credentials.example.com"),
+        ("PUBLIC_URL", "https://ada:s3cret@credentials.example.com"),
+        ("PUBLIC_URL", "https://credentials.example.com/?s3cret"),
+        ("PUBLIC_URL", "https://credentials.example.com/$(s3cret)"),
+        ("PUBLIC_URL", "https://credentials.example.com:99999"),
     ],
 )
 def test_an_invalid_value_is_named_but_not_quoted(environment, name, value):

@@ -58,7 +58,7 @@ def healthz() -> Health:
 def readyz() -> Health:
     """Check that the service is ready
 
-    200 if the database answers and has the schema that this version needs. Use it as a readiness
+    200 if the database responds and has the schema that this version needs. Use it as a readiness
     probe. A read-only database counts as ready, because verification works on it.
     """
     services = current_app.services

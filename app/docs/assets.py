@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from flask import Response
+from markupsafe import Markup
 
 from app.api.http.cacheable import cacheable_response
 
@@ -36,6 +37,11 @@ _BY_NAME = {asset.name: asset for asset in _ASSETS.values()}
 def asset_name(file_name: str) -> str:
     """Return the name under which a file of `static/` is served."""
     return _ASSETS[file_name].name
+
+
+def mark() -> Markup:
+    """Return the product's mark, as an element of a page."""
+    return Markup(_ASSETS["mark.svg"].content.decode())  # noqa: S704  our own file
 
 
 def asset_response(name: str) -> Response | None:

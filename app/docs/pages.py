@@ -26,32 +26,51 @@ class Pages:
     @cached_property
     def errors(self) -> bytes:
         """Every type of problem as HTML."""
-        return _render("errors.html", root="../", problem_types=PROBLEM_TYPES)
+        return self._render("errors.html", root="../", problem_types=PROBLEM_TYPES)
+
+    @cached_property
+    def changelog(self) -> bytes:
+        """What is deprecated and what has changed, as HTML."""
+        return self._render("changelog.html", root="../")
 
     @property
     def text(self) -> bytes:
-        """The guide and the reference as Markdown."""
+        """All of them as Markdown."""
         return self._content.text
+
+    @property
+    def index(self) -> bytes:
+        """The list of the parts of the documentation, as Markdown."""
+        return self._content.index
+
+    @property
+    def search_index(self) -> bytes:
+        """What the search finds, as JSON."""
+        return self._content.search_index
+
+    def part(self, name: str) -> bytes | None:
+        """Return a part of the documentation as Markdown, or None if there is no such part."""
+        return self._content.parts.get(name)
 
     def with_token(self, token: str | None) -> bytes:
         """Return the guide and the reference as HTML, whose console has the token."""
-        return _render(
+        return self._render(
             "docs.html",
             root="",
-            content=self._content,
             languages=LANGUAGES,
             html=markdown.html_of,
             indented_json=indented_json,
             token=token,
         )
 
-
-def _render(template: str, *, root: str, **values: Any) -> bytes:
-    """Return the page. `root` leads from its address to that of the service."""
-    return render_template(
-        template,
-        root=root,
-        asset=assets.asset_name,
-        inline=markdown.inline_html_of,
-        **values,
-    ).encode()
+    def _render(self, template: str, *, root: str, **values: Any) -> bytes:
+        """Return the page. `root` leads from its address to that of the service."""
+        return render_template(
+            template,
+            root=root,
+            content=self._content,
+            asset=assets.asset_name,
+            mark=assets.mark(),
+            inline=markdown.inline_html_of,
+            **values,
+        ).encode()

@@ -1,6 +1,6 @@
 """The reference: each operation of the OpenAPI document, in the shape that the pages show."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +12,7 @@ from app.api.http.problems import MEDIA_TYPE
 _METHODS = ("get", "post", "patch", "put", "delete")
 _AUTHENTICATION = {"bearerAuth": "bearer token", "basicAuth": "client ID and client secret"}
 _COMMON_HEADER = "X-Request-Id"  # the guide explains it once, for every call
+_MAX_UNFOLDED = 5  # members of members
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +23,26 @@ class Field:
     anchor: str
     type: str
     required: bool
+    deprecated: bool
     description: str
     fields: list["Field"]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the members are so many that the page folds them."""
+        return sum(1 for _ in fields_within(self.fields)) > _MAX_UNFOLDED
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Field):
-    """A field outside a body. `location` is `path`, `query`, `header` or `response`."""
+    """A field outside a body. `location` is `path`, `query`, `header`, `cookie` or `response`.
+
+    `choices` are all values that it may have, or empty.
+    """
 
     location: str
     example: object
+    choices: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +56,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a request, or the response, with its fields."""
+    """A part of a request, or the response, with its fields.
+
+    `marks_required` tells whether the caller may leave out some of the fields.
+    """
 
     title: str
     anchor: str
     fields: list[Field]
+    marks_required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,7 @@ class Operation:
     """One call."""
 
     id: str
+    deprecated: bool
     method: str
     path: str
     tag: str
@@ -84,18 +100,24 @@ class Operation:
     def sections(self) -> list[Section]:
         """Return the parts of the request that have fields, and the response."""
         request = [
-            Section("Path", f"{self.id}.path", [*self.parameters_in("path")]),
+            Section("Path", f"{self.id}.path", [*self.parameters_in("path")], marks_required=False),
             Section("Query", f"{self.id}.query", [*self.parameters_in("query")]),
             Section("Headers", f"{self.id}.header", [*self.parameters_in("header")]),
             Section("Cookies", f"{self.id}.cookie", [*self.parameters_in("cookie")]),
             Section("Body", f"{self.id}.request", self.body),
         ]
         response = Section(
-            f"Answer: {self.success}{self._shape}",
+            f"Response: {self.success}{self._shape}",
             f"{self.id}.response",
             [*self.headers, *self.response],
+            marks_required=False,
         )
         return [each for each in request if each.fields] + [response]
+
+    def fields(self) -> Iterator[Field]:
+        """Yield every field of the request and of the response."""
+        for section in self.sections():
+            yield from fields_within(section.fields)
 
     @property
     def _shape(self) -> str:
@@ -129,6 +151,22 @@ class Reference:
     def operation(self, operation_id: str) -> Operation:
         return next(each for each in self.operations if each.id == operation_id)
 
+    def deprecated(self) -> Iterator[tuple[str, str]]:
+        """Yield the anchor and the name of each call and each field that is deprecated."""
+        for each in self.operations:
+            if each.deprecated:
+                yield each.id, f"{each.method} {each.path}"
+            for field in each.fields():
+                if field.deprecated:
+                    yield field.anchor, f"{field.name} of {each.method} {each.path}"
+
+
+def fields_within(fields: Iterable[Field]) -> Iterator[Field]:
+    """Yield the fields, each followed by those that it contains."""
+    for each in fields:
+        yield each
+        yield from fields_within(each.fields)
+
 
 def read_reference(document: dict[str, Any]) -> Reference:
     """Return the reference of an OpenAPI 3.1 document whose references are all local."""
@@ -161,7 +199,11 @@ class _Reader:
         self, path: str, method: str, source: Mapping[str, Any], of_path: list[dict[str, Any]]
     ) -> Operation:
         anchor = source["operationId"]
-        responses = {int(code): self.resolve(each) for code, each in source["responses"].items()}
+        responses = {
+            int(code): self.resolve(each)
+            for code, each in source["responses"].items()
+            if code.isdecimal()  # not `default`, which says what the guide says for every call
+        }
         success = min(responses)
         response = responses[success]
         content = self._json(response)
@@ -172,6 +214,7 @@ class _Reader:
         (scheme,) = next(iter(source.get("security", [])), {None: []})
         return Operation(
             id=anchor,
+            deprecated=source.get("deprecated", False),
             method=method.upper(),
             path=path,
             tag=source["tags"][0],
@@ -228,10 +271,12 @@ class _Reader:
             anchor=f"{anchor}.{location}.{name}",
             type=self._type(schema),
             required=source.get("required", False),
+            deprecated=source.get("deprecated", False),
             description=source["description"],
             fields=[],
             location=location,
             example=source.get("example", next(iter(schema.get("examples", [])), None)),
+            choices=[str(each) for each in schema.get("enum", [])],
         )
 
     def _members(self, schema: Mapping[str, Any], anchor: str) -> list[Field]:
@@ -255,6 +300,7 @@ class _Reader:
             anchor=anchor,
             type=self._type(schema),
             required=required,
+            deprecated=schema.get("deprecated", False),
             description=schema.get("description", ""),
             fields=self._members(inner, anchor),
         )

@@ -8,10 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from app.docs.origin import ORIGIN
 from app.docs.reference import Operation
-
-# The service's origin in the samples. The page's script replaces it with the reader's.
-ORIGIN = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def variables(operation: Operation) -> list[str]:
 def sample(operation: Operation, language: Language) -> str:
     """Return a program that makes the call.
 
-    It prints the answer. After an error it prints the problem's `detail`, and fails.
+    It prints the response. After an error it prints the problem's `detail`, and fails.
     """
     return templates.get_template(f"samples/{language.name.lower()}.jinja").render(
         method=operation.method,

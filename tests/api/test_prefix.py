@@ -12,7 +12,7 @@ import pytest
 
 from app.api.http.pagination import next_link
 from app.credentials.model import TrailPosition
-from app.docs.samples import ORIGIN
+from app.docs.origin import ORIGIN
 from tests.conftest import environment
 from tests.docs.guide import block, samples
 from tests.helpers import basic, caller

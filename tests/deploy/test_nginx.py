@@ -85,7 +85,14 @@ def test_people_manage_and_read_over_tls(client, token, tmp_path):
         answer = client.request("GET", path, **token)
         assert answer.status == 200
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
-    for path in ("/docs", "/docs/errors", "/docs.md", "/llms.txt", "/openapi.json"):
+    for path in (
+        "/docs",
+        "/docs/errors",
+        "/docs.md",
+        "/llms-full.txt",
+        "/llms.txt",
+        "/openapi.json",
+    ):
         assert client.request("GET", path).status == 200
     assert urljoin("/", client.request("GET", "/").headers["location"]) == "/docs"
     assert client.request("GET", "/secrets").status == 401

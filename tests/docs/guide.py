@@ -3,8 +3,15 @@
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
-from app.docs.samples import ORIGIN
+from app.docs.origin import ORIGIN
+
+
+def documentation(client: Any) -> str:
+    """Return all of the documentation, whose samples use ORIGIN."""
+    text: str = client.get("/docs.md", headers={"Host": urlsplit(ORIGIN).netloc}).text
+    return text
 
 
 def blocks(text: str, heading: str) -> list[tuple[str, str]]:
@@ -16,7 +23,7 @@ def blocks(text: str, heading: str) -> list[tuple[str, str]]:
 
 def block(client: Any, heading: str, language: str, address: str, *, number: int = 0) -> str:
     """Return a block below the heading, with the server's address in place of the sample's."""
-    found = blocks(client.get("/docs.md").text, heading)
+    found = blocks(documentation(client), heading)
     code = [code for each, code in found if each == language][number]
     return code.replace(ORIGIN, address)
 
@@ -24,7 +31,7 @@ def block(client: Any, heading: str, language: str, address: str, *, number: int
 def samples(client: Any, language: str) -> Iterator[tuple[str, str]]:
     """Yield the operation ID and the sample of every call, in one language."""
     document = client.get("/openapi.json").json
-    text = client.get("/docs.md").text.partition("\n## All calls\n")[2]
+    text = documentation(client).partition("\n## All calls\n")[2]
     for path in document["paths"].values():
         for method, operation in path.items():
             if method != "parameters":

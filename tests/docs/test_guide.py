@@ -48,7 +48,7 @@ def test_the_warning_before_an_expiry_works(code, member, server, caplog):
 
 def warn(sample, headers):
     imports = "import logging\nfrom datetime import UTC, datetime, timedelta\n"
-    exec(imports + sample, {"answer": SimpleNamespace(headers=headers)})  # noqa: S102  our own page
+    exec(imports + sample, {"response": SimpleNamespace(headers=headers)})  # noqa: S102  our own page
 
 
 @pytest.mark.parametrize("trust", [True, False])

@@ -8,8 +8,8 @@ from http.client import HTTPConnection
 
 import pytest
 
-from app.docs.samples import ORIGIN
-from tests.docs.guide import blocks
+from app.docs.origin import ORIGIN
+from tests.docs.guide import blocks, documentation
 from tests.helpers import basic, caller, require, typo_of
 from tests.running_server import HANG_SECONDS, ROOT, free_port, wait_until
 
@@ -36,7 +36,7 @@ def command_of(language, code, directory, port):
 @contextmanager
 def receiving(language, client, directory, service):
     """Run the guide's receiver in front of the service, and lend a function that sends an event."""
-    found = dict(blocks(client.get("/docs.md").text, "In your own service"))
+    found = dict(blocks(documentation(client), "In your own service"))
     port = free_port()
     command = command_of(language, found[language].replace(ORIGIN, service), directory, port)
     process = subprocess.Popen(

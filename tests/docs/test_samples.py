@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from app.docs.samples import ORIGIN
+from app.docs.origin import ORIGIN
 from tests.docs.guide import samples
 from tests.helpers import require
 

@@ -90,7 +90,8 @@ def test_the_wheel_has_every_file_of_the_service_and_no_others(wheel):
         cwd=ROOT,
         text=True,
     )
-    expected = {*listed.split(), "__main__.py", "gunicorn.conf.py", "wsgi.py"}
+    top = {"CHANGELOG.md", "__main__.py", "gunicorn.conf.py", "wsgi.py"}
+    expected = {*listed.split(), *top}
     names = zipfile.ZipFile(wheel).namelist()
     inside = [name.partition("/")[2] for name in names if name.startswith("leadvibe_credentials/")]
     assert sorted(inside) == sorted(expected)

@@ -53,7 +53,7 @@ LINK_HEADER = {
 
 REPLAYED_HEADER = {
     IDEMPOTENCY_REPLAYED: header(
-        f"Sent if this is the answer to an earlier request with the same {IDEMPOTENCY_KEY}.",
+        f"Sent if this is the response to an earlier request with the same {IDEMPOTENCY_KEY}.",
         {"type": "string", "enum": ["true"]},
         "true",
         required=False,

@@ -26,9 +26,9 @@ events into the lead platform.
 People manage credentials with a bearer token (**Credentials**). Services that receive events verify
 the pair that came with each event (**Verification**).
 
-Every error is a problem document (RFC 9457). Any operation may answer 500, if the service itself is
-at fault. Every response carries `X-Request-Id`, which repeats yours if you sent one. All times in
-responses are UTC. A `secret_id` identifies a credential and is not secret.
+Every error is a problem document (RFC 9457). Any operation may respond with 500, if the service
+itself is at fault. Every response carries `X-Request-Id`, which repeats yours if you sent one. All
+times in responses are UTC. A `secret_id` identifies a credential and is not secret.
 """
 
 # The docs page shows it too.
@@ -38,13 +38,13 @@ next major version, nothing that is documented is removed, renamed or changed in
 valid request becomes invalid. This holds for 0.x too.
 
 **Additions** may come with any version: operations, optional parameters, optional members of
-requests, members of answers, response headers, kinds of events, types of problems, and values of
+requests, members of responses, response headers, kinds of events, types of problems, and values of
 members marked `x-extensible-enum`. Ignore what you do not know, and treat an unknown type of
 problem by its HTTP status. Requests stay strict: an undocumented member of a body is rejected, and
 so is an undocumented query parameter of a call that changes something.
 
 **Deprecation.** Anything that a major version will remove is marked `deprecated` here at least six
-months earlier. Until then, the answers of a deprecated operation carry the headers `Deprecation`
+months earlier. Until then, the responses of a deprecated operation carry the headers `Deprecation`
 (RFC 9745) and `Sunset` (RFC 8594), which say since when it is deprecated and when it may end.
 """
 

@@ -16,9 +16,9 @@ IdempotencyKeySchema = Schema.from_dict(
             validate=validate.Regexp(f"^{IDEMPOTENCY_KEY_PATTERN}$"),
             metadata={
                 "description": "A key of your choice for this request, such as a UUID. If the "
-                "answer is lost, send the same request with the same key again: you get the same "
-                "answer, and nothing else changes. The answer is kept for 24 hours, or until the "
-                "client secret is first used."
+                "response is lost, send the same request with the same key again: you get the same "
+                "response, and nothing else changes. The response is kept for 24 hours, or until "
+                "the client secret is first used."
             },
         )
     },

@@ -1,5 +1,5 @@
 // The page works without this: it adds copy buttons, remembers the language, shows where the reader
-// is, and fetches the console when somebody asks for it.
+// is, and fetches the search and the console when somebody asks for them.
 
 const announcement = document.querySelector(".announcement");
 
@@ -9,18 +9,28 @@ function announce(text) {
   requestAnimationFrame(() => (announcement.textContent = text));
 }
 
-// Samples use the address in the reader's browser, whichever proxy is in front of the service.
-const service = new URL(".", document.baseURI).href.slice(0, -1);
-for (const element of document.querySelectorAll("[data-origin]")) {
-  element.textContent = service;
+function fromHere(path) {
+  return new URL(path, document.baseURI).href;
 }
+
+// Samples use the address in the reader's browser, whichever proxy is in front of the service.
+const service = fromHere(document.body.dataset.root).slice(0, -1);
+const origins = document.querySelectorAll("[data-origin]");
+const written = origins[0]?.textContent ?? service;
+for (const element of origins) element.textContent = service;
 
 // With `make run`, a copy has the development token in place of its ellipsis.
 const token = document.getElementById("development-token")?.value ?? "eyJ…";
 
+function withToken(text) {
+  return text.replace("eyJ…", token);
+}
+
 async function copy(button, text) {
   try {
-    await navigator.clipboard.writeText(text.replace("eyJ…", token));
+    // Safari forgets the click while it waits for a text, but not while it waits for an item.
+    const blob = Promise.resolve(text).then((each) => new Blob([each], { type: "text/plain" }));
+    await navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
     announce("Copied");
     button.dataset.result = "✓";
   } catch {
@@ -35,29 +45,43 @@ for (const figure of document.querySelectorAll("figure.code")) {
   button.type = "button";
   button.textContent = "Copy";
   button.setAttribute("aria-label", `Copy: ${figure.querySelector("figcaption").textContent}`);
-  button.addEventListener("click", () => copy(button, figure.querySelector("code").textContent));
+  button.addEventListener("click", () => {
+    copy(button, withToken(figure.querySelector("code").textContent));
+  });
   figure.append(button);
 }
 
 for (const button of document.querySelectorAll("button[data-copy]")) {
   button.hidden = false;
-  button.addEventListener("click", () => copy(button, button.dataset.copy));
+  button.addEventListener("click", () => copy(button, withToken(button.dataset.copy)));
 }
 
-// The chosen language is kept for the next visit, if the browser allows it.
+const copyPage = document.getElementById("copy-page");
+if (copyPage) {
+  copyPage.hidden = false;
+  copyPage.addEventListener("click", () => copy(copyPage, markdown()));
+}
+
+async function markdown() {
+  const response = await fetch(document.querySelector("link[type='text/markdown']").href);
+  if (!response.ok) throw new Error(response.status);
+  return (await response.text()).replaceAll(written, service);
+}
+
+// What the reader chose is kept for the next visit, if the browser allows it.
 const languages = document.querySelector(".languages");
 
-function stored() {
+function stored(name) {
   try {
-    return localStorage.getItem("language");
+    return localStorage.getItem(name);
   } catch {
     return null;
   }
 }
 
-function store(language) {
+function store(name, value) {
   try {
-    localStorage.setItem("language", language);
+    localStorage.setItem(name, value);
   } catch {
     // it is not kept
   }
@@ -79,10 +103,10 @@ function noteHeading() {
 languages?.addEventListener("pointerdown", noteHeading);
 languages?.addEventListener("keydown", noteHeading);
 languages?.addEventListener("change", ({ target }) => {
-  store(target.value);
+  store("language", target.value);
   if (heading) scrollBy(0, heading.getBoundingClientRect().top - top);
 });
-const chosen = languages?.querySelector(`[value="${CSS.escape(stored() ?? "")}"]`);
+const chosen = languages?.querySelector(`[value="${CSS.escape(stored("language") ?? "")}"]`);
 if (chosen) chosen.checked = true;
 
 // The contents show where the reader is.
@@ -125,21 +149,62 @@ contents.addEventListener("click", ({ target }) => {
   if (target.closest("a") && contents.matches(":popover-open")) contents.hidePopover();
 });
 
-// The console comes when it is asked for.
+// A link may lead to a member that is folded away. Browsers unfold it, but not all of them.
+function unfold() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const folded = target?.closest("details:not([open])");
+  if (!folded) return;
+  for (let each = folded; each; each = each.parentElement.closest("details")) each.open = true;
+  target.scrollIntoView();
+}
+
+addEventListener("hashchange", unfold);
+unfold();
+
+// The search and the console come when they are asked for.
+async function fetched(button, name, address) {
+  try {
+    return await import(fromHere(address));
+  } catch {
+    announce(`The ${name} cannot be fetched`);
+    button.dataset.result = "✗";
+    return null;
+  }
+}
+
+const searchButton = document.querySelector("button.search");
+if (/Mac|iPhone|iPad/.test(navigator.platform)) {
+  searchButton.querySelector("kbd").textContent = "⌘ K";
+}
+searchButton.hidden = false;
+searchButton.addEventListener("click", openSearch);
+
+async function openSearch() {
+  const search = await fetched(searchButton, "search", document.body.dataset.search);
+  await search?.open(`${service}/`, { usesSlash, keepSlash: (on) => store("slash", on ? "on" : "off") });
+}
+
+function usesSlash() {
+  return stored("slash") !== "off";
+}
+
+addEventListener("keydown", (event) => {
+  const isTyping = event.target.closest?.("input, textarea, select, [contenteditable]");
+  const isSlash = event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey;
+  const isCombination = event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey);
+  if (!isCombination && !(isSlash && usesSlash())) return;
+  event.preventDefault();
+  openSearch();
+});
+
 for (const button of document.querySelectorAll("button.try")) {
   button.hidden = false;
   button.addEventListener("click", async () => {
     const form = document.getElementById(button.getAttribute("aria-controls"));
-    let open;
-    try {
-      ({ open } = await import(new URL(document.body.dataset.console, document.baseURI)));
-    } catch {
-      announce("The console cannot be fetched");
-      button.dataset.result = "✗";
-      return;
-    }
+    const console = await fetched(button, "console", document.body.dataset.console);
+    if (!console) return;
     form.hidden = !form.hidden;
     button.setAttribute("aria-expanded", !form.hidden);
-    if (!form.hidden) open(form);
+    if (!form.hidden) console.open(form, `${service}/`);
   });
 }

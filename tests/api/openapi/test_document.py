@@ -132,7 +132,7 @@ def test_every_operation_names_its_security_scheme(document):
 
 def test_the_document_describes_every_route_of_the_api(app, document):
     documented = {name for name, _ in operations(document)}
-    pages = {"/", "/openapi.json", "/llms.txt"}
+    pages = {"/", "/openapi.json", "/llms.txt", "/llms-full.txt"}
     for rule in app.url_map.iter_rules():
         if rule.rule not in pages and not rule.rule.startswith("/docs"):
             for method in rule.methods - {"HEAD"}:

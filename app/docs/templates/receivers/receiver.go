@@ -13,7 +13,7 @@ type Sender struct{ Name string }
 
 var client = http.Client{Timeout: 2 * time.Second}
 
-// verified calls the handler for a known sender, and otherwise answers the request itself.
+// verified calls the handler for a known sender, and otherwise responds itself.
 func verified(handle func(http.ResponseWriter, *http.Request, Sender)) http.HandlerFunc {
 	return func(response http.ResponseWriter, request *http.Request) {
 		question, _ := http.NewRequest("GET", "http://127.0.0.1:8000/verify", nil)
@@ -39,16 +39,16 @@ func verified(handle func(http.ResponseWriter, *http.Request, Sender)) http.Hand
 
 // ask returns the status and the header of the response, or 0 if it cannot be read.
 func ask(question *http.Request, sender *Sender) (int, http.Header) {
-	answer, err := client.Do(question)
+	response, err := client.Do(question)
 	if err != nil {
 		return 0, nil
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body) // to the end, so that the connection can be used again
-	if err != nil || answer.StatusCode == 200 && json.Unmarshal(body, sender) != nil {
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body) // to the end, so that the connection can be used again
+	if err != nil || response.StatusCode == 200 && json.Unmarshal(body, sender) != nil {
 		return 0, nil
 	}
-	return answer.StatusCode, answer.Header
+	return response.StatusCode, response.Header
 }
 
 func main() {

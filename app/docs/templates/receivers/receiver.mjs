@@ -5,21 +5,21 @@ const app = express();
 app.use(async (request, response, next) => {
   const headers = { authorization: request.get("authorization") ?? "" };
   const signal = AbortSignal.timeout(2000);
-  let answer;
+  let verification;
   try {
-    answer = await fetch("http://127.0.0.1:8000/verify", { headers, signal });
-    if (answer.status === 200) request.sender = await answer.json();
+    verification = await fetch("http://127.0.0.1:8000/verify", { headers, signal });
+    if (verification.status === 200) request.sender = await verification.json();
   } catch {
-    answer = undefined;
+    verification = undefined;
   }
   if (request.sender) return next();
-  if (![401, 403, 429].includes(answer?.status)) {
+  if (![401, 403, 429].includes(verification?.status)) {
     return response.set("Retry-After", "1").sendStatus(503);
   }
   for (const name of ["WWW-Authenticate", "Retry-After"]) {
-    if (answer.headers.has(name)) response.set(name, answer.headers.get(name));
+    if (verification.headers.has(name)) response.set(name, verification.headers.get(name));
   }
-  response.sendStatus(answer.status);
+  response.sendStatus(verification.status);
 });
 
 app.post("/events", (request, response) => {

@@ -11,16 +11,16 @@ credentials = httpx.Client(base_url="http://127.0.0.1:8000", timeout=2)
 def verify() -> Response | None:
     authorization = request.headers.get("Authorization", "")
     try:
-        answer = credentials.get("/verify", headers={"Authorization": authorization})
-        if answer.status_code == 200:
-            g.sender = answer.json()
+        response = credentials.get("/verify", headers={"Authorization": authorization})
+        if response.status_code == 200:
+            g.sender = response.json()
             return None
     except (httpx.HTTPError, ValueError):
-        answer = None
-    if answer is None or answer.status_code not in (401, 403, 429):
+        response = None
+    if response is None or response.status_code not in (401, 403, 429):
         return Response(status=503, headers={"Retry-After": "1"})
-    headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
-    return Response(status=answer.status_code, headers=headers)
+    headers = {name: response.headers[name] for name in PASSED_ON if name in response.headers}
+    return Response(status=response.status_code, headers=headers)
 
 
 @app.post("/events")
