@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.helpers import require
+from app.docs.reference import read_reference
+from tests.helpers import caller, require, time_in
 from tests.make_run import running
 from tests.nginx import under_prefix
 from tests.running_server import HANG_SECONDS, ROOT, free_port
@@ -81,13 +84,18 @@ def open_console(page, operation_id):
 
 
 def send(console, status=200, **values):
-    """Fill in the console, press Send, and return the answer that the page shows."""
+    """Fill in the console, press Send, and return the response that the page shows."""
     for name, value in values.items():
-        console.locator(f"[name={name}]").fill(value)
+        fill(console.locator(f"[name={name}]"), value)
     console.get_by_role("button", name="Send").click()
-    answer = console.get_by_role("status")
-    expect(answer).to_contain_text(f"{status} ")
-    return json.loads(answer.locator("pre").text_content())
+    response = console.get_by_role("status")
+    expect(response).to_contain_text(f"{status} ")
+    return json.loads(response.locator(".body").text_content())
+
+
+def fill(field, value):
+    is_select = field.evaluate("each => each.tagName === 'SELECT'")
+    field.select_option(value) if is_select else field.fill(value)
 
 
 def allow_errors(page, text):
@@ -164,6 +172,151 @@ def test_the_console_does_not_send_an_incomplete_request(page, server):
     expect(console.get_by_role("status")).to_be_empty()
 
 
+def values_of(operation_id, secret_id):
+    """Return a value for every field that may stand in the console of a call."""
+    return {
+        "secret_id": secret_id,
+        "hint": "zzzz",
+        "activeOu": "unit_b",
+        "limit": "1",
+        "cursor": "none",
+        "order": "asc",
+        "event": "issued",
+        "enabled": "true",
+        "actor": "ada",
+        "name": "CRM",
+        "client_id": "lv_ci_x",
+        "client_secret": "wrong",
+        "unused_for": "60",
+        "Idempotency-Key": f"a-key-for-{operation_id}",
+    }
+
+
+def test_every_field_of_every_call_is_sent(page, server, issuer, service):
+    """A time is today's, and text that the page does not know is a word."""
+    issued = service.issue(caller("unit_b"), name="CRM")
+    token = issuer.sign(unit_id="unit_a", unit_ids=["unit_a", "unit_b"])
+    page.on("dialog", lambda dialog: dialog.accept())
+    sent = []
+    page.on("request", lambda request: sent.append(request))  # noqa: PLW0108  no method of C
+    open_docs(page, server)
+    document = json.loads(server.request("GET", "/openapi.json").body)
+    for operation in read_reference(document).operations:
+        console = open_console(page, operation.id)
+        values = {"token": token} | values_of(operation.id, issued.secret_id)
+        for field in console.locator("input, select").all():
+            name = field.get_attribute("name")
+            default = time_in(days=1) if "_" in name else time_in(days=-1)
+            fill(field, values.get(name, default))
+        console.get_by_role("button", name="Send").click()
+        expect(console.get_by_role("status")).to_have_text(re.compile(r"^[2-5]\d\d "))
+        request = sent[-1]
+        headers = request.all_headers()
+        query = parse_qs(urlsplit(request.url).query)
+        assert request.method == operation.method
+        for each in operation.parameters:
+            expected = values.get(each.name)
+            if each.location == "cookie":
+                assert headers["cookie"] == f"activeOu={expected}"
+            elif each.location == "header":
+                assert headers[each.name.lower()] == expected
+            elif each.location == "query":
+                assert expected in (None, *query[each.name])
+                assert each.name in query
+            else:
+                assert f"/{expected}" in urlsplit(request.url).path
+        if operation.scheme == "bearerAuth":
+            assert headers["authorization"] == f"Bearer {token}"
+        elif operation.scheme == "basicAuth":
+            assert headers["authorization"].startswith("Basic ")
+    assert page.context.cookies() == []
+    allow_errors(page, "Failed to load resource")
+
+
+@pytest.mark.parametrize("prefix", ["", "/credentials"])
+def test_the_console_acts_for_the_chosen_unit_once(page, server, issuer, tmp_path, prefix):
+    token = issuer.sign(unit_id="unit_a", unit_ids=["unit_a", "unit_b"])
+    proxied = under_prefix(server.port, tmp_path, prefix) if prefix else nullcontext()
+    with proxied as address:
+        page.goto(f"{address or f'http://127.0.0.1:{server.port}'}/docs")
+        console = open_console(page, "issueCredential")
+        assert send(console, token=token, activeOu="unit_b")["unit_id"] == "unit_b"
+        assert page.context.cookies() == []
+        assert send(console, activeOu="")["unit_id"] == "unit_a"
+        fill(console.locator("[name=activeOu]"), "a;b")
+        console.get_by_role("button", name="Send").click()
+        expect(console.get_by_role("status")).to_have_text(
+            "Not sent: activeOu cannot be sent as a cookie"
+        )
+
+
+def test_the_console_follows_a_link_to_the_end(page, server, issuer, service):
+    for number in range(3):
+        service.issue(caller(), name=f"n{number}")
+    open_docs(page, server)
+    console = open_console(page, "listCredentials")
+    (shown,) = send(console, token=issuer.sign(), limit="1", enabled="true")
+    assert shown["name"] == "n2"
+    body, follow = console.locator(".body"), console.get_by_role("button", name="Follow the Link")
+    for name in ("n1", "n0"):
+        follow.click()
+        expect(body).to_contain_text(f'"{name}"')
+    expect(follow).to_have_count(0)
+
+
+def test_the_console_shows_the_headers_of_a_response(page, server, issuer):
+    open_docs(page, server)
+    console = open_console(page, "issueCredential")
+    values = {"token": issuer.sign(), "Idempotency-Key": "a-key-of-sixteen"}
+    send(console, **values)
+    expect(console.locator(".headers")).to_contain_text("x-request-id: ")
+    send(console, **values)
+    expect(console.locator(".headers")).to_contain_text("idempotency-replayed: true")
+
+
+def test_the_console_asks_before_it_deletes(page, server, issuer, service):
+    secret_id = service.issue(caller(), name="x").secret_id
+    questions, accepted = [], []
+
+    def answer(dialog):
+        questions.append(dialog.message)
+        dialog.accept() if accepted else dialog.dismiss()
+
+    page.on("dialog", answer)
+    open_docs(page, server)
+    console = open_console(page, "revokeCredential")
+    fill(console.locator("[name=token]"), issuer.sign())
+    fill(console.locator("[name=secret_id]"), secret_id)
+    button = console.get_by_role("button", name="Send")
+    button.click()
+    expect(console.get_by_role("status")).to_be_empty()
+    accepted.append(True)
+    button.click()
+    expect(console.get_by_role("status")).to_contain_text("204 No Content")
+    assert questions == [f"Send DELETE /secrets/{secret_id}?"] * 2
+
+
+def test_what_was_issued_does_not_become_a_filter(page, server, issuer):
+    open_docs(page, server)
+    lists = [open_console(page, name) for name in ("listCredentials", "listUnitEvents")]
+    issued = send(open_console(page, "issueCredential"), token=issuer.sign())
+    getting = open_console(page, "getCredential")
+    expect(getting.locator("[name=secret_id]")).to_have_value(issued["secret_id"])
+    for console in lists:
+        for name in ("client_id", "secret_id", "cursor"):
+            if console.locator(f"[name={name}]").count():
+                expect(console.locator(f"[name={name}]")).to_have_value("")
+
+
+def test_an_enumeration_is_a_choice(page, server):
+    open_docs(page, server)
+    console = open_console(page, "listUnitEvents")
+    choices = console.locator("[name=event] option").all_text_contents()
+    assert choices[0] == ""
+    assert {"issued", "rotated", "revoked"} <= set(choices)
+    assert console.locator("[name=order] option").all_text_contents() == ["", "desc", "asc"]
+
+
 def test_the_console_is_fetched_only_when_somebody_asks_for_it(page, server):
     fetched = []
     page.on("request", lambda request: fetched.append(urlsplit(request.url).path))
@@ -229,6 +382,96 @@ def test_samples_use_the_host_name_that_the_reader_used(page, server):
     expect(sample).to_contain_text(f"http://localhost:{server.port}/verify")
 
 
+def test_the_page_can_be_copied_as_markdown(context_that_copies, server):
+    page = context_that_copies.new_page()
+    page.goto(f"http://localhost:{server.port}/docs")
+    text = copied(page, "Copy page as Markdown")
+    assert text.startswith("# LeadVibe Credentials")
+    served = server.request("GET", "/docs.md", Host=f"localhost:{server.port}")
+    assert text == served.body.decode()
+
+
+@pytest.mark.parametrize("key", ["Control+k", "Meta+k", "/"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/errors"])
+def test_a_key_opens_the_search(page, server, path, key):
+    open_docs(page, server, path)
+    page.keyboard.press(key)
+    field = page.get_by_role("combobox")
+    expect(field).to_be_focused()
+    for words, name, fragment in (
+        ("overlap", "overlap_seconds", "#rotateCredential.request.overlap_seconds"),
+        ("invalid-pair", "invalid-pair", "/docs/errors#invalid-pair"),
+        ("retry safely", "Retry safely", "#retry-safely"),
+        ("ROTATE client", "Rotate a credential's client secret", "#rotateCredential"),
+    ):
+        if not field.is_visible():
+            page.keyboard.press(key)
+        field.fill(words)
+        expect(page.get_by_role("option").first).to_contain_text(name)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**{fragment}")
+        expect(page.locator(f"[id='{fragment.partition('#')[2]}']")).to_be_in_viewport()
+
+
+def test_the_search_is_used_with_the_arrow_keys(page, server):
+    open_docs(page, server)
+    page.get_by_role("button", name="Search").click()
+    field = page.get_by_role("combobox")
+    field.fill("credential")
+    options = page.get_by_role("option")
+    expect(options.first).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("ArrowDown")
+    expect(options.nth(1)).to_have_attribute("aria-selected", "true")
+    expect(field).to_have_attribute("aria-activedescendant", "found-1")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(options.last).to_have_attribute("aria-selected", "true")
+    field.fill("nothing has this name")
+    expect(options).to_have_count(0)
+    expect(page.locator("dialog [role=status]")).to_have_text("0 results")
+    page.keyboard.press("Escape")
+    expect(field).to_be_hidden()
+
+
+def test_the_key_of_the_search_can_be_typed_and_turned_off(page, server):
+    open_docs(page, server)
+    console = open_console(page, "issueCredential")
+    console.locator("[name=token]").press("/")
+    expect(console.locator("[name=token]")).to_have_value("/")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("checkbox").uncheck()
+    page.reload()
+    page.keyboard.press("/")
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("checkbox")).not_to_be_checked()
+    expect(page.get_by_role("combobox")).to_have_value("")
+
+
+def test_the_search_says_if_it_cannot_be_fetched(page, server):
+    page.route("**/docs/search.json", lambda route: route.fulfill(status=503))
+    open_docs(page, server)
+    page.keyboard.press("Control+k")
+    expect(page.locator("dialog [role=status]")).to_have_text("The search cannot be fetched")
+    page.unroute("**/docs/search.json")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.get_by_role("combobox").fill("glossary")
+    expect(page.get_by_role("option").first).to_contain_text("Glossary")
+    allow_errors(page, "503")
+
+
+@pytest.mark.parametrize("comes_from", ["outside", "the page"])
+def test_a_link_unfolds_what_it_leads_to(page, server, comes_from):
+    anchor = "listUnitEvents.response.detail.rotated.overlap_seconds"
+    open_docs(page, server, f"/docs#{anchor}" if comes_from == "outside" else "/docs")
+    member = page.locator(f"[id='{anchor}']")
+    if comes_from == "the page":
+        expect(member).to_be_hidden()
+        page.evaluate(f"location.hash = '{anchor}'")
+    expect(member).to_be_in_viewport()
+    expect(page.locator("[id='listEvents.response.detail.rotated']")).to_be_hidden()
+
+
 def test_one_choice_of_language_changes_every_sample_and_is_remembered(page, server):
     open_docs(page, server)
     page.get_by_role("radio", name="curl").focus()
@@ -241,10 +484,12 @@ def test_one_choice_of_language_changes_every_sample_and_is_remembered(page, ser
 
 
 def expect_language(page, language):
-    captions = page.locator("[data-sample] figcaption")
-    shown = page.locator("[data-sample]:visible figcaption")
-    assert set(shown.all_text_contents()) == {language}
-    assert shown.count() * len(LANGUAGES) == captions.count()
+    receivers = page.locator("#in-your-own-service ~ [data-sample]:visible figcaption")
+    expect(receivers.first).to_have_text("Python" if language == "curl" else language)
+    in_reference = page.locator(".reference [data-sample]")
+    shown = page.locator(".reference [data-sample]:visible figcaption").all_text_contents()
+    assert set(shown) == {language}
+    assert len(shown) * len(LANGUAGES) == in_reference.count()
 
 
 def test_choosing_a_language_keeps_the_readers_place(page, server):
@@ -325,7 +570,7 @@ def test_the_first_tab_stop_skips_the_contents(page, server):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("path", ["/docs", "/docs/errors"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/errors", "/docs/changelog"])
 def test_axe_finds_nothing_on_any_width_in_any_theme(browser, server, path):
     require(AXE, install="npm ci")
     with browser.new_context(bypass_csp=True) as context:  # axe is a script of ours
@@ -351,6 +596,11 @@ def test_axe_finds_nothing_in_an_open_console_and_open_contents(browser, server,
         open_docs(page, server)
         page.add_script_tag(path=AXE)
         send(open_console(page, "issueCredential"), token=issuer.sign())
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("combobox").fill("rotate")
+        expect(page.get_by_role("option").first).to_be_visible()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
         page.get_by_role("button", name="Contents").click()
         assert violations(page) == []
         assert scroll_width(page) == PHONE["width"]
@@ -366,6 +616,7 @@ def test_print_shows_the_text_without_the_controls(page, server):
     for hidden in ("nav", ".bar", "button.try >> nth=0"):
         expect(page.locator(hidden)).to_be_hidden()
     expect(page.get_by_role("heading", name="Issue a credential").first).to_be_visible()
+    expect(page.locator("[id='listEvents.response.detail.rotated']")).to_be_visible()
 
 
 def test_the_screenshots_are_taken(page, server, tmp_path):

@@ -1,27 +1,35 @@
-// Sends the call that a form describes, and shows the answer below it.
+// Sends the call that a form describes, and shows the response below it.
 
 // What was typed or came back, by name, until the page is left. Nothing is stored.
 const given = { token: document.getElementById("development-token")?.value ?? "" };
 const known = { ...given };
 const kept = ["token", "secret_id", "client_id", "client_secret"];
+// Where a field says which credential is meant. A filter of a list does not.
+const filled = ["path", "bearer", "username", "password"];
 const ready = new WeakSet();
+let root;
 
-// Prepare the form and move the focus into it.
-export function open(form) {
+// Prepare the form and move the focus into it. Calls are relative to the address of the service.
+export function open(form, service) {
+  root = service;
   if (!ready.has(form)) {
     ready.add(form);
     form.addEventListener("input", ({ target }) => remember(target));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      send(form);
+      submit(form);
     });
   }
   fill(form);
-  form.querySelector("input, textarea, button").focus();
+  form.querySelector("input, select, textarea, button").focus();
+}
+
+function isKept(input) {
+  return kept.includes(input.name) && filled.includes(input.dataset.location);
 }
 
 function remember(input) {
-  if (!kept.includes(input.name)) return;
+  if (!isKept(input)) return;
   input.dataset.edited = input.value;
   known[input.name] = input.value || (given[input.name] ?? "");
 }
@@ -29,37 +37,57 @@ function remember(input) {
 // Fill in what is known, where the reader has not typed something else.
 function fill(form) {
   for (const input of form.querySelectorAll("input")) {
-    if (kept.includes(input.name) && !input.dataset.edited) input.value = known[input.name] ?? "";
+    if (isKept(input) && !input.dataset.edited) input.value = known[input.name] ?? "";
   }
 }
 
-async function send(form) {
-  const output = form.querySelector("[role=status]");
-  const button = form.querySelector("[type=submit]");
-  let request;
+function submit(form) {
+  let call;
   try {
-    request = call(form);
+    call = read(form);
   } catch (error) {
-    output.textContent = `Not sent: ${error.message}`;
+    form.querySelector("[role=status]").textContent = `Not sent: ${error.message}`;
     return;
   }
-  button.disabled = true;
+  if (call.method === "DELETE" && !confirm(`Send DELETE ${call.url.pathname}${call.url.search}?`)) {
+    return;
+  }
+  send(form, call);
+}
+
+async function send(form, call) {
+  const output = form.querySelector("[role=status]");
+  const buttons = form.querySelectorAll("button");
+  for (const button of buttons) button.disabled = true;
   output.textContent = "Sending …";
+  setCookies(call, "");
   try {
-    const response = await fetch(...request);
-    show(output, response, await response.text());
+    const response = await fetch(call.url, call);
+    show(form, call, response, await response.text());
   } catch (error) {
-    output.textContent = `No answer: ${error.message}`;
+    output.textContent = `No response: ${error.message}`;
   } finally {
-    button.disabled = false;
+    setCookies(call, "; max-age=0");
+    for (const button of buttons) button.disabled = false;
   }
 }
 
-// Return the arguments of `fetch` for what the form says.
-function call(form) {
-  const values = { path: {}, query: {}, header: {}, bearer: {}, username: {}, password: {} };
-  for (const input of form.querySelectorAll("input")) {
+// Set the call's cookies for its path alone, or remove them.
+function setCookies({ cookies, url }, age) {
+  for (const [name, value] of Object.entries(cookies)) {
+    document.cookie = `${name}=${value}; path=${url.pathname}; samesite=strict${age}`;
+  }
+}
+
+// Return what the form says: the options of `fetch`, with the URL and the cookies.
+function read(form) {
+  const values = { path: {}, query: {}, header: {}, cookie: {}, bearer: {}, username: {}, password: {} };
+  for (const input of form.querySelectorAll("input, select")) {
     if (input.value) values[input.dataset.location][input.name] = input.value;
+  }
+  for (const [name, value] of Object.entries(values.cookie)) {
+    if (!navigator.cookieEnabled) throw new Error("the browser does not allow cookies");
+    if (/[\s;,"\\]/.test(value)) throw new Error(`${name} cannot be sent as a cookie`);
   }
   const headers = new Headers(values.header);
   if (values.bearer.token) headers.set("Authorization", `Bearer ${values.bearer.token}`);
@@ -69,21 +97,21 @@ function call(form) {
   }
   const body = form.elements.body?.value;
   if (body !== undefined) headers.set("Content-Type", "application/json");
-  // relative to the page, because a proxy may add a path prefix
-  const path = `.${form.dataset.path}`.replace(/\{(\w+)\}/g, (_, name) =>
+  // below the address of the service, because a proxy may add a path prefix
+  const path = form.dataset.path.slice(1).replace(/\{(\w+)\}/g, (_, name) =>
     encodeURIComponent(values.path[name]),
   );
-  const query = new URLSearchParams(values.query);
-  return [
-    query.size ? `${path}?${query}` : path,
-    {
-      method: form.dataset.method,
-      headers,
-      body,
-      // with Basic, the browser would show a dialog of its own on 401
-      credentials: isBasic ? "omit" : "same-origin",
-    },
-  ];
+  const url = new URL(path, root);
+  url.search = new URLSearchParams(values.query);
+  return {
+    url,
+    method: form.dataset.method,
+    headers,
+    body,
+    cookies: values.cookie,
+    // with Basic, the browser would show a dialog of its own on 401
+    credentials: isBasic ? "omit" : "same-origin",
+  };
 }
 
 // RFC 7617, in UTF-8
@@ -92,18 +120,39 @@ function basic(id, secret) {
   return `Basic ${btoa(String.fromCharCode(...bytes))}`;
 }
 
-function show(output, response, text) {
+function show(form, call, response, text) {
+  const output = form.querySelector("[role=status]");
   output.textContent = `${response.status} ${response.statusText}`;
-  if (!text) return;
-  const answer = document.createElement("pre");
-  answer.textContent = text;
+  const headers = [...response.headers].map(([name, value]) => `${name}: ${value}`);
+  output.append(block("headers", headers.join("\n")));
+  if (text) output.append(block("body", readable(text)));
+  const next = /<([^>]*)>; rel="next"/.exec(response.headers.get("Link"))?.[1];
+  if (next !== undefined) output.append(follow(form, { ...call, url: new URL(next, response.url) }));
+}
+
+function block(name, text) {
+  const element = document.createElement("pre");
+  element.className = name;
+  element.textContent = text;
+  return element;
+}
+
+// Return JSON with indentation, and fill in what it says in the other forms. Other text stays.
+function readable(text) {
   try {
     const value = JSON.parse(text);
-    answer.textContent = JSON.stringify(value, null, 2);
     for (const name of kept) if (typeof value[name] === "string") known[name] = value[name];
     document.querySelectorAll(".console").forEach(fill);
+    return JSON.stringify(value, null, 2);
   } catch {
-    // not JSON: shown as it came
+    return text;
   }
-  output.append(answer);
+}
+
+function follow(form, call) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Follow the Link";
+  button.addEventListener("click", () => send(form, call));
+  return button;
 }
