@@ -14,7 +14,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.utils import redirect
 
 from app.api.http.application import current_app, request
-from app.api.http.cacheable import cacheable_response
+from app.api.http.cacheable import cacheable_response, compressed_response
 from app.api.http.problems import ERRORS_PATH
 from app.docs import assets
 from app.docs.origin import origin_of, with_origin
@@ -73,8 +73,10 @@ class _Views:
         token = current_app.development_token()
         if token is None:
             return self._html(self._pages().public)
-        # no cache may keep a page with a token
-        return _protected(Response(self._at_origin(self._pages().with_token(token))))
+        page = self._at_origin(self._pages().with_token(token))
+        response = _protected(compressed_response(page, "text/html"))
+        response.headers["Cache-Control"] = "no-store"  # it has a token
+        return response
 
     def errors(self) -> Response:
         return self._html(self._pages().errors)

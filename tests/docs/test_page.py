@@ -174,6 +174,15 @@ def test_a_page_is_compressed_if_the_caller_allows_it(client, path, accepted):
     assert compressed.headers["ETag"] != plain.headers["ETag"]
 
 
+def test_a_page_with_a_token_is_compressed_but_never_kept(app_with):
+    app = app_with()
+    app.development_token = lambda: "eyJ.development.token"
+    answer = app.test_client().get("/docs", headers={"Accept-Encoding": "gzip"})
+    assert b"eyJ.development.token" in gzip.decompress(answer.data)
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "ETag" not in answer.headers
+
+
 @pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "identity", "\x00"])
 def test_a_page_is_sent_uncompressed_otherwise(client, accepted):
     answer = client.get("/docs", headers={"Accept-Encoding": accepted})

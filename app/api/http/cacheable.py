@@ -16,18 +16,25 @@ def cacheable_response(content: bytes, media_type: str) -> Response:
 
     A cache may store it, but must revalidate it before each use (RFC 9111, 5.2.2.4).
     """
-    response = Response(content, mimetype=media_type)
+    response = compressed_response(content, media_type)
     response.headers["Cache-Control"] = "no-cache"
-    response.vary.add("Accept-Encoding")
     etag = generate_etag(content)
-    if len(content) >= _MIN_COMPRESSED_BYTES and request.accept_encodings["gzip"]:
-        response.data = _compressed(content)
-        response.content_encoding = "gzip"
+    if response.content_encoding:
         etag += "-gzip"
     response.set_etag(etag)
     if request.if_none_match.contains_weak(etag):
         response.status_code = 304
         response.data = b""
+    return response
+
+
+def compressed_response(content: bytes, media_type: str) -> Response:
+    """Return the content, compressed if the request allows it."""
+    response = Response(content, mimetype=media_type)
+    response.vary.add("Accept-Encoding")
+    if len(content) >= _MIN_COMPRESSED_BYTES and request.accept_encodings["gzip"]:
+        response.data = _compressed(content)
+        response.content_encoding = "gzip"
     return response
 
 
