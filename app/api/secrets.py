@@ -1,5 +1,6 @@
 """`/secrets`: the credentials of the caller's active unit."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -26,11 +27,11 @@ from app.api.openapi.components import (
 )
 from app.api.schemas.credentials import (
     CredentialPatchSchema,
-    CredentialSchema,
     CredentialUpdateSchema,
     DetailedCredentialSchema,
     EndingSchema,
     IssuedCredentialSchema,
+    ListedCredentialSchema,
     NewCredentialSchema,
     RevocationSchema,
     RotationSchema,
@@ -128,17 +129,20 @@ def _replayed(issued: IssuedCredential) -> dict[str, str]:
 @blueprint.doc(operationId="listCredentials", responses={400: _INVALID_FILTER})
 @blueprint.arguments(CredentialPageSchema, location="query")
 @blueprint.response(
-    200, CredentialSchema(many=True), headers=LINK_HEADER, example=[examples.CREDENTIAL]
+    200, ListedCredentialSchema(many=True), headers=LINK_HEADER, example=[examples.CREDENTIAL]
 )
 def list_credentials(
     caller: Caller, query: dict[str, Any]
-) -> tuple[list[Credential], dict[str, str]]:
+) -> tuple[Sequence[Credential], dict[str, str]]:
     """List credentials
 
     The credentials of your active unit, newest first, without their client secrets. Follow the
-    `Link` header to the next page until there is none. A credential must pass every filter.
+    `Link` header to the next page until there is none. A credential must pass every filter. With
+    `detailed=true`, each is shown with its state.
     """
-    page = _credentials().list(
+    credentials = _credentials()
+    select = credentials.list_detailed if query.get("detailed") else credentials.list
+    page = select(
         caller,
         only=_filter(CredentialFilter, query),
         limit=query["limit"],

@@ -20,6 +20,7 @@ from app.cli.output import (
     allow_all_characters,
     leaked_record,
     print_credential,
+    print_credentials,
     print_done,
     print_events,
     print_issued,
@@ -99,14 +100,13 @@ def serve_command() -> None:
 @parameters.query
 def list_command(*, unit: str, as_json: bool, **conditions: Any) -> None:
     """List the unit's credentials, newest first. Each must meet every condition."""
-    from app.api.schemas.credentials import CredentialSchema
-
     caller = _caller(unit)
     only = CredentialFilter(**conditions)
     with _service() as service:
-        credentials = _all_pages(lambda position: service.list(caller, only=only, after=position))
-    print_table(
-        CredentialSchema(),
+        credentials = _all_pages(
+            lambda position: service.list_detailed(caller, only=only, after=position)
+        )
+    print_credentials(
         credentials,
         as_json=as_json,
         if_empty=f"The unit {unit} has no {'such ' if only != _EVERYTHING else ''}credentials.",

@@ -57,6 +57,28 @@ def print_table(schema: Schema, items: Sequence[Any], *, as_json: bool, if_empty
     _print(_table_of(rows))
 
 
+def print_credentials(
+    credentials: Sequence[DetailedCredential], *, as_json: bool, if_empty: str
+) -> None:
+    """Print a line for each credential with its state, or the JSON array of the detailed list."""
+    from app.api.schemas.credentials import CredentialSchema, DetailedCredentialSchema
+
+    if as_json or not credentials:
+        print_table(DetailedCredentialSchema(), credentials, as_json=as_json, if_empty=if_empty)
+        return
+    rows = []
+    for each in credentials:
+        expiries = [secret.expires_at for secret in each.secrets if secret.expires_at]
+        times = {
+            "disabled_at": each.disabled_at,
+            "last_used_at": each.last_used_at,
+            "next_expiry": min(expiries, default=None),
+        }
+        state = {name: time and format_time(time) for name, time in times.items()}
+        rows.append(CredentialSchema().dump(each) | state)
+    _print(_table_of(rows))
+
+
 def print_credential(credential: DetailedCredential, *, as_json: bool) -> None:
     """Print a credential, and below it a line for each of its live client secrets."""
     from app.api.schemas.credentials import DetailedCredentialSchema

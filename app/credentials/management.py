@@ -182,9 +182,22 @@ class CredentialService:
             credentials = repository.select_credentials(
                 connection, unit_id=caller.unit_id, only=only, limit=limit + 1, after=after
             )
-        return _page(
-            credentials, limit, lambda each: CredentialPosition(each.created_at, each.secret_id)
-        )
+        return _page(credentials, limit, _position_of)
+
+    def list_detailed(
+        self,
+        caller: Caller,
+        *,
+        only: CredentialFilter = _EVERYTHING,
+        limit: int = MAX_ITEMS,
+        after: CredentialPosition | None = None,
+    ) -> Page[DetailedCredential, CredentialPosition]:
+        """Return what `list` returns, each credential as `get` does."""
+        with self._connection(caller) as connection:
+            credentials = repository.select_detailed_credentials(
+                connection, unit_id=caller.unit_id, only=only, limit=limit + 1, after=after
+            )
+        return _page(credentials, limit, _position_of)
 
     def count(self, caller: Caller, *, enabled: bool | None = None) -> int:
         """Count the unit's credentials, or only those that are enabled or not."""
@@ -657,6 +670,10 @@ def _restrictions_detail(scopes: Restriction, addresses: Restriction) -> dict[st
     """Return the part of an event's detail that says what a new credential is restricted to."""
     restrictions = {"scopes": scopes, "addresses": addresses}
     return {name: values for name, values in restrictions.items() if values is not None}
+
+
+def _position_of(credential: Credential) -> CredentialPosition:
+    return CredentialPosition(credential.created_at, credential.secret_id)
 
 
 def _page(

@@ -34,6 +34,47 @@ def test_a_listed_credential_has_six_fields_and_no_client_secret(member):
     assert listed == {name: issued[name] for name in FIELDS}
 
 
+def test_a_detailed_list_shows_each_credential_as_it_is_shown_alone(member, service, rows):
+    issued = [issue(member, name=name).json for name in ("first", "second", "third", "expired")]
+    service.rotate(caller(), issued[0]["secret_id"], overlap_seconds=3600)
+    member.patch(f"/secrets/{issued[1]['secret_id']}", json={"enabled": False, "scopes": []})
+    rows.execute(
+        "UPDATE client_secrets SET expires_at = '2025-01-01Z' WHERE secret_id = %(secret_id)s",
+        secret_id=issued[3]["secret_id"],
+    )
+    shown = [member.get(f"/secrets/{each['secret_id']}").json for each in reversed(issued)]
+    assert [len(each["secrets"]) for each in shown] == [0, 1, 1, 2]
+    answer = member.get("/secrets?detailed=true")
+    assert answer.content_type == "application/json"
+    assert answer.json == shown
+    assert list(answer.json[0]) == list(shown[0])
+    assert member.get("/secrets?detailed=true&enabled=false").json == [shown[2]]
+    assert member.get("/secrets?detailed=false").json == member.get("/secrets").json
+
+
+def test_the_pages_of_a_detailed_list_are_detailed(member, service):
+    for each in (issue(member).json for _ in range(3)):
+        service.rotate(caller(), each["secret_id"], overlap_seconds=3600)
+    pages, link = [], "?detailed=true&limit=2"
+    while link:
+        answer = member.get(f"/secrets{link}")
+        pages.append(answer.json)
+        link = answer.headers.get("Link", "").partition(">")[0][1:]
+    assert [len(page) for page in pages] == [2, 1]
+    assert [*pages[0], *pages[1]] == member.get("/secrets?detailed=true").json
+
+
+def test_an_empty_detailed_list_is_an_empty_array(member):
+    assert member.get("/secrets?detailed=true").data == b"[]\n"
+
+
+@pytest.mark.parametrize(
+    "query", ["detailed=", "detailed=1", "detailed=True", "detailed=true&detailed=true"]
+)
+def test_detailed_is_true_or_false(member, query):
+    assert member.get(f"/secrets?{query}").status_code == 400
+
+
 def test_a_list_is_an_array_newest_first(member):
     for name in ("first", "second", "third"):
         issue(member, name=name)

@@ -115,9 +115,21 @@ def test_issue_prints_the_secret_once(run_process, run, rows):
 
 def test_list_is_a_table_for_people_and_json_for_scripts(run, issued_json, member):
     header, _, row = run("list", *UNIT).stdout.splitlines()
-    assert header.split() == FIELDS
+    assert header.split() == [*FIELDS, "disabled_at", "last_used_at", "next_expiry"]
     assert row.startswith(issued_json["secret_id"])
-    assert json.loads(run("list", *UNIT, "--json").stdout) == member.get("/secrets").json
+    detailed = member.get("/secrets?detailed=true").json
+    assert json.loads(run("list", *UNIT, "--json").stdout) == detailed
+
+
+def test_the_table_shows_the_state_of_each_credential(run, issued_json, service, rows):
+    secret_id = issued_json["secret_id"]
+    service.rotate(caller(), secret_id, overlap_seconds=3600)
+    rows.execute("UPDATE client_secrets SET last_used_at = '2025-06-03T09:30:00Z'")
+    rows.execute("UPDATE credentials SET disabled_at = '2025-06-04T09:30:00Z'")
+    row = run("list", *UNIT).stdout.splitlines()[-1]
+    shown = json.loads(run("show", secret_id, *UNIT, "--json").stdout)
+    expiry = shown["secrets"][1]["expires_at"]
+    assert row.split()[-3:] == ["2025-06-04T09:30:00Z", "2025-06-03T09:30:00Z", expiry]
 
 
 def test_an_empty_list_says_so_on_standard_error(run):

@@ -131,11 +131,11 @@ def case(function: Callable[..., Any], pages: int, *arguments: Any, **named: Any
     )
 
 
-def listed(pages: int, unit_id: str, **conditions: Any) -> Case:
+def listed(
+    pages: int, unit_id: str, select: Any = repository.select_credentials, **conditions: Any
+) -> Case:
     only = CredentialFilter(**conditions)
-    return case(
-        repository.select_credentials, pages, unit_id=unit_id, only=only, limit=PAGE, after=None
-    )
+    return case(select, pages, unit_id=unit_id, only=only, limit=PAGE, after=None)
 
 
 def trail(pages: int, *, at_the_end: bool = False, **conditions: Any) -> list[Case]:
@@ -181,6 +181,9 @@ CASES = [
     listed(2 * PAGE, SMALL_UNIT),
     listed(2 * PAGE, BIG_UNIT),
     listed(2 * PAGE, SMALL_UNIT, name="nothing like it"),
+    # of each credential, also the event of its issue and its client secrets, twice
+    listed(20 * PAGE, BIG_UNIT, repository.select_detailed_credentials),
+    listed(20 * PAGE, SMALL_UNIT, repository.select_detailed_credentials, enabled=False),
     listed(2 * PAGE, SMALL_UNIT, enabled=False),
     listed(2 * PAGE, SMALL_UNIT, unrestricted=True),
     listed(2 * PAGE, SMALL_UNIT, unrestricted=False),

@@ -140,6 +140,7 @@ PARAMETERS: dict[str, Any] = {
     "expiring_before": format_time(EXPIRES_AT),
     "unused_since": format_time(LAST_USED_AT),
     "unrestricted": "true",
+    "detailed": "true",
     "refused_since": format_time(LAST_USED_AT),
     "unused_for": 86400,
     "order": "asc",

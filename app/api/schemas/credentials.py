@@ -1,6 +1,7 @@
 """Schemas of credentials, in requests and responses."""
 
 import dataclasses
+from typing import Any
 
 from marshmallow import Schema, fields, validate
 
@@ -179,6 +180,26 @@ class DetailedCredentialSchema(CredentialSchema):
 
     class Meta(ResponseSchema.Meta):
         fields = _fields_of(DetailedCredential)
+
+
+class ListedCredentialSchema(CredentialSchema):
+    """A credential in a list. Only with `detailed=true`, it has all these members."""
+
+    class Meta(ResponseSchema.Meta):
+        fields = _fields_of(DetailedCredential)
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Let the members of a detailed credential be missing."""
+        field_obj.required = field_name in CredentialSchema.Meta.fields
+
+    def to_json(self, obj: Any) -> bytes:
+        """Return the list as JSON, each credential with the members of its model."""
+        is_detailed = bool(obj) and isinstance(obj[0], DetailedCredential)
+        return (_DETAILED if is_detailed else _PLAIN).to_json(obj)
+
+
+_PLAIN = CredentialSchema(many=True)
+_DETAILED = DetailedCredentialSchema(many=True)
 
 
 def _scopes_sent(left_out: str) -> RestrictionField:

@@ -96,6 +96,10 @@ class CredentialPageSchema(_PageSchema):
         "Only credentials of which a sender was last refused at this time or later."
     )
     unrestricted = QueryBooleanField("Only credentials without scopes (`true`) or with (`false`).")
+    detailed = QueryBooleanField(
+        "Whether each credential is shown as by *Get a credential*, with its state and its live "
+        "client secrets. Default `false`."
+    )
 
 
 class EventPageSchema(_PageSchema):

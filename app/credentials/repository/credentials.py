@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 from psycopg import Connection
@@ -105,7 +107,7 @@ def insert_credential(  # noqa: PLR0913  each is a column
 
 
 _LISTED = """
-    SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at
+    SELECT {columns}
     FROM credentials
     WHERE unit_id = $1
       AND (created_at, secret_id) < ($2::timestamptz, $3)
@@ -137,11 +139,50 @@ _CONDITIONS = {
 }
 
 
+_FIELDS = "secret_id, unit_id, client_id, name, trust_upstream_consent, created_at"
+
+_DETAILED = """
+    SELECT credentials.secret_id, unit_id, client_id, name, trust_upstream_consent,
+           credentials.created_at, (
+               SELECT actor FROM credential_events
+               WHERE credential_events.unit_id = credentials.unit_id
+                 AND credential_events.secret_id = credentials.secret_id
+                 AND event = 'issued'
+           ) AS created_by,
+           updated_at,
+           greatest(ended_secrets_last_used_at, (
+               SELECT max(client_secrets.last_used_at) FROM client_secrets
+               WHERE client_secrets.secret_id = credentials.secret_id
+           )) AS last_used_at,
+           disabled_at,
+           last_refused_at, last_refused_reason, last_refused_from, last_refused_hint,
+           scopes, addresses,
+           client_secret_id, hint, live.created_at, live.last_used_at, last_used_from, expires_at
+    FROM ({credentials}) AS credentials
+    LEFT JOIN client_secrets AS live
+        ON live.secret_id = credentials.secret_id
+        AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    ORDER BY credentials.created_at DESC, credentials.secret_id DESC, client_secret_id DESC
+"""
+_ONE_DETAILED = PreparedSelect(
+    _DETAILED.format(credentials="SELECT * FROM credentials WHERE unit_id = $1 AND secret_id = $2")
+)
+
+
 @cache
 def _list_of(conditions: tuple[str, ...]) -> PreparedSelect:
     """Return the SELECT with these conditions, so that each combination has its own plan."""
+    return PreparedSelect(_listed(_FIELDS, conditions))
+
+
+@cache
+def _detailed_list_of(conditions: tuple[str, ...]) -> PreparedSelect:
+    return PreparedSelect(_DETAILED.format(credentials=_listed("*", conditions)))
+
+
+def _listed(columns: str, conditions: tuple[str, ...]) -> str:
     texts = [_CONDITIONS[name].format(value=f"${5 + n}") for n, name in enumerate(conditions)]
-    return PreparedSelect(_LISTED.format(conditions="".join(f"AND {each} " for each in texts)))
+    return _LISTED.format(columns=columns, conditions="".join(f"AND {each} " for each in texts))
 
 
 def select_credentials(
@@ -153,18 +194,42 @@ def select_credentials(
     after: CredentialPosition | None,
 ) -> list[Credential]:
     """Return the unit's credentials that pass the filter, newest first, starting after `after`."""
-    values = {name: value for name, value in asdict(only).items() if value is not None}
-    if only.name is not None:
-        values["name"] = pattern_in_any_case(only.name)
+    values = _values_of(only)
     rows = connection.select(
-        _list_of(tuple(values)),
-        unit_id,
-        str(after.created_at) if after else "infinity",
-        after.secret_id if after else "",
-        str(limit),
-        *map(str, values.values()),
+        _list_of(tuple(values)), *_page(unit_id, limit, after), *values.values()
     )
     return [Credential(*row) for row in rows]
+
+
+def select_detailed_credentials(
+    connection: BoundedConnection,
+    *,
+    unit_id: str,
+    only: CredentialFilter,
+    limit: int,
+    after: CredentialPosition | None,
+) -> list[DetailedCredential]:
+    """Return what `select_credentials` returns, each credential as `find_credential` does."""
+    values = _values_of(only)
+    rows = connection.select(
+        _detailed_list_of(tuple(values)), *_page(unit_id, limit, after), *values.values()
+    )
+    return [_detailed(list(each)) for _, each in groupby(rows, key=itemgetter(0))]
+
+
+def _values_of(only: CredentialFilter) -> dict[str, str]:
+    """Return the values of the filter by their conditions."""
+    values = {name: str(value) for name, value in asdict(only).items() if value is not None}
+    if only.name is not None:
+        values["name"] = pattern_in_any_case(only.name)
+    return values
+
+
+def _page(unit_id: str, limit: int, after: CredentialPosition | None) -> tuple[str, ...]:
+    """Return the first parameters of a list."""
+    if after is None:
+        return unit_id, "infinity", "", str(limit)
+    return unit_id, str(after.created_at), after.secret_id, str(limit)
 
 
 def count_credentials(
@@ -192,39 +257,16 @@ def count_unrestricted(connection: Connection[TupleRow]) -> int:
         return cursor.execute(query).fetchone() or 0
 
 
-_DETAILED = PreparedSelect("""
-    SELECT credentials.secret_id, unit_id, client_id, name, trust_upstream_consent,
-           credentials.created_at, (
-               SELECT actor FROM credential_events
-               WHERE credential_events.unit_id = credentials.unit_id
-                 AND credential_events.secret_id = credentials.secret_id
-                 AND event = 'issued'
-           ) AS created_by,
-           updated_at,
-           greatest(ended_secrets_last_used_at, (
-               SELECT max(client_secrets.last_used_at) FROM client_secrets
-               WHERE client_secrets.secret_id = credentials.secret_id
-           )) AS last_used_at,
-           disabled_at,
-           last_refused_at, last_refused_reason, last_refused_from, last_refused_hint,
-           scopes, addresses,
-           client_secret_id, hint, live.created_at, live.last_used_at, last_used_from, expires_at
-    FROM credentials
-    LEFT JOIN client_secrets AS live
-        ON live.secret_id = credentials.secret_id
-        AND (expires_at IS NULL OR expires_at > clock_timestamp())
-    WHERE unit_id = $1 AND credentials.secret_id = $2
-    ORDER BY client_secret_id DESC
-""")
-
-
 def find_credential(
     connection: BoundedConnection, *, unit_id: str, secret_id: str
 ) -> DetailedCredential | None:
     """Return the credential with its live client secrets, or None if the unit has no such one."""
-    rows = connection.select(_DETAILED, unit_id, secret_id)
-    if not rows:
-        return None
+    rows = connection.select(_ONE_DETAILED, unit_id, secret_id)
+    return _detailed(rows) if rows else None
+
+
+def _detailed(rows: Sequence[TupleRow]) -> DetailedCredential:
+    """Return the credential of the rows, of which each has one of its live client secrets."""
     of_secret, of_refusal = len(fields(ClientSecret)), len(fields(LastRefusal))
     secrets = [ClientSecret(*row[-of_secret:]) for row in rows if row[-of_secret] is not None]
     *row, scopes, addresses = rows[0][:-of_secret]
