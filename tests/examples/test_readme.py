@@ -10,6 +10,7 @@ from tests.helpers import basic, known_settings
 from tests.running_server import ROOT
 
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_the_curl_example_verifies(server, issued):
@@ -66,7 +67,7 @@ def test_what_the_command_line_reads_is_named_where_it_is_set():
 
 
 def test_the_layout_names_every_module_of_the_app_and_nothing_else():
-    (layout,) = re.findall(r"## Layout\n\n```\n(.*?)```", README, re.DOTALL)
+    (layout,) = re.findall(r"## Layout\n\n```\n(.*?)```", CONTRIBUTING, re.DOTALL)
     (modules,) = re.findall(r"^app/\n((?: .*\n)+)", layout, re.MULTILINE)
     named = " ".join(re.findall(r"^  (\S.*?)  ", modules, re.MULTILINE))
     found = [
