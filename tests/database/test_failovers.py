@@ -218,7 +218,7 @@ def test_the_fast_path_leaves_a_primary_that_a_failover_has_replaced(pair, setti
     second_first = (
         f"postgresql://service@/postgres?host={socket_of(pair.second)},{socket_of(pair.first)}"
     )
-    of_fast_path = "query LIKE '%secret_hash, digest%' AND usename = 'service'"
+    of_fast_path = "query LIKE '%epoch FROM expires_at%' AND usename = 'service'"
     with running_server(
         environment(settings, database_url=second_first, web_concurrency=1)
     ) as server:

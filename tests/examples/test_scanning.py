@@ -22,7 +22,7 @@ from tests.running_server import ROOT
 SCANNING = ROOT / "examples" / "scanning"
 PLUGIN = SCANNING / "detect_secrets_plugin.py"
 README = (SCANNING / "README.md").read_text()
-DETECTOR = {"name": "LeadVibeClientSecretDetector", "path": PLUGIN.as_uri()}
+DETECTOR = {"name": "LeadVibeClientSecretDetector", "path": f"file://{PLUGIN}"}
 
 
 def found_in(path):

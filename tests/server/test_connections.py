@@ -391,7 +391,7 @@ def test_a_log_that_nobody_reads_holds_answers_back_but_not_the_worker(settings,
         )
         # the worker's own connection has run its SELECT once
         selects = (
-            "SELECT FROM pg_stat_activity WHERE query LIKE '%%secret_hash, digest%%' "
+            "SELECT FROM pg_stat_activity WHERE query LIKE '%%epoch FROM expires_at%%' "
             "AND state = 'idle' AND datname = current_database() AND pid <> pg_backend_pid()"
         )
         wait_until(lambda: rows(selects))
