@@ -43,7 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     directory = stack.enter_context(reaper())
     # apart from other runs of the same user, each of which closes the usual place to others
     config.option.basetemp = config.option.basetemp or directory / "p"
-    uri = os.environ.get("TESTS_POSTGRES_URI") or stack.enter_context(new_postgres(fsync="off"))
+    uri = os.environ.get("TESTS_POSTGRES_URI") or stack.enter_context(
+        new_postgres(fsync="off", max_connections="300")  # for the pools of all workers
+    )
     config.stash[_postgres_uri] = uri
     execute(uri, f"CREATE DATABASE {TEMPLATE}")
     migrate(database(uri, TEMPLATE))
