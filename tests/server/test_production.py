@@ -10,7 +10,7 @@ import pytest
 from app.settings import WORKER_CLASSES
 from tests.certificate import make_certificate
 from tests.conftest import environment
-from tests.running_server import HANG_SECONDS, ROOT, clean_environment, running_server
+from tests.running_server import HANG_SECONDS, ROOT, clean_environment, running_server, wait_until
 
 
 def run(*command, cwd=ROOT, **settings):
@@ -104,10 +104,9 @@ def test_several_worker_processes_serve_requests(settings, issuer, rows, worker_
     changed = environment(settings, web_concurrency=2, worker_class=worker_class)
     with running_server(changed) as server:
         bearer = {"Authorization": f"Bearer {issuer.sign()}"}
+        wait_until(lambda: sum("Booting worker" in line["message"] for line in server.log()) == 2)
         answers = [server.request("GET", "/secrets", **bearer) for _ in range(40)]
-        booted = [line for line in server.log() if "Booting worker" in line["message"]]
     assert {answer.status for answer in answers} == {200}
-    assert len(booted) == 2
 
 
 @pytest.mark.parametrize("worker_class", WORKER_CLASSES)
