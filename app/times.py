@@ -1,15 +1,12 @@
 """Times as callers see them.
 
 The service writes RFC 3339 in UTC, with whole seconds and `Z`. It reads any RFC 3339 date-time.
-TIME_PATTERN is what it writes. The pattern means the same in Python and in JSON Schema
-(ECMAScript). Use it with `fullmatch`.
 """
 
 import re
 from datetime import UTC, datetime
 
 TIME_RULE = "a time such as 2027-01-31T00:00:00Z"
-TIME_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 
 _HOUR = "(?:[01][0-9]|2[0-3])"
 _TIME = re.compile(

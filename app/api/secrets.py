@@ -26,13 +26,13 @@ from app.api.openapi.components import (
     problem_response,
 )
 from app.api.schemas.credentials import (
+    CredentialInputSchema,
     CredentialPatchSchema,
     CredentialUpdateSchema,
     DetailedCredentialSchema,
     EndingSchema,
     IssuedCredentialSchema,
     ListedCredentialSchema,
-    NewCredentialSchema,
     RevocationSchema,
     RotationSchema,
 )
@@ -79,7 +79,7 @@ _INVALID_FILTER = problem_response(
 _EXPIRY_IN_THE_PAST = invalid_expiry(InvalidExpiry("10 years"))
 _NO_SCOPES = invalid_restriction(InvalidRestriction("scopes", "are not configured"))
 _INVALID_NEW_CREDENTIAL = problem_response(
-    bad_name=invalid_member(NewCredentialSchema(), "name"),
+    bad_name=invalid_member(CredentialInputSchema(), "name"),
     bad_expiry=_EXPIRY_IN_THE_PAST,
     no_scopes=_NO_SCOPES,
     bad_key=invalid_parameter_of(IdempotencyKeySchema(), IDEMPOTENCY_KEY),
@@ -164,7 +164,7 @@ def list_credentials(
     },
 )
 @blueprint.arguments(IdempotencyKeySchema, location="headers")
-@blueprint.arguments(NewCredentialSchema, example=examples.NEW_CREDENTIAL)
+@blueprint.arguments(CredentialInputSchema, example=examples.NEW_CREDENTIAL)
 @blueprint.response(
     200, IssuedCredentialSchema, headers=REPLAYED_HEADER, example=examples.ISSUED_CREDENTIAL
 )

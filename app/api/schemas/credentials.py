@@ -17,15 +17,9 @@ from app.api.schemas.fields import (
     TimestampField,
     addresses_field,
     identifier_field,
-    pattern_field,
     scopes_field,
     shown_name_field,
-)
-from app.credentials.generator import (
-    CLIENT_ID_PATTERN,
-    CLIENT_SECRET_PATTERN,
-    HINT_PATTERN,
-    SECRET_ID_PATTERN,
+    text_field,
 )
 from app.credentials.model import (
     CHANGEABLE_FIELDS,
@@ -64,9 +58,7 @@ _LAST_USED_AT = "When a verification last succeeded with it, to the minute; null
 class ClientSecretSchema(ResponseSchema):
     """A client secret, without its value."""
 
-    hint = pattern_field(
-        "Its last four characters. They identify it when you end it.", HINT_PATTERN
-    )
+    hint = text_field("Its last four characters. They identify it when you end it.")
     created_at = TimestampField("When it was created.")
     last_used_at = TimestampField(_LAST_USED_AT, allow_none=True)
     last_used_from = identifier_field(
@@ -87,17 +79,15 @@ class LastRefusalSchema(ResponseSchema):
             "ended it. `expired`: it has expired, also at the end of a rotation's overlap. "
             "`disabled`, `address`, `scope`: it is right, but the credential is disabled, must not "
             "be used from that address, or lacks the scope. New values may be added.",
-            "pattern": "^[a-z_]+$",
             "x-extensible-enum": ["wrong", "ended", "expired", "disabled", "address", "scope"],
         },
     )
     address = identifier_field(
         "The address of the sender; null if it is unknown.", data_key="from", allow_none=True
     )
-    hint = pattern_field(
+    hint = text_field(
         "The last four characters of the client secret, if it is or was the credential's; null "
         "for any other.",
-        HINT_PATTERN,
         allow_none=True,
     )
 
@@ -109,15 +99,12 @@ class _CredentialFields(ResponseSchema):
     models. So add a new field to the model and here.
     """
 
-    secret_id = pattern_field("Identifies the credential in URLs.", SECRET_ID_PATTERN)
+    secret_id = text_field("Identifies the credential in URLs.")
     unit_id = identifier_field("The Organizational Unit that owns the credential.")
-    client_id = pattern_field(
-        "The public login name that goes with the client secret.", CLIENT_ID_PATTERN
-    )
-    client_secret = pattern_field(
+    client_id = text_field("The public login name that goes with the client secret.")
+    client_secret = text_field(
         "Store it now: the service keeps only a hash and cannot show it again. The last six "
         "characters are a base62 CRC-32 checksum of the rest, so a typo can be detected offline.",
-        CLIENT_SECRET_PATTERN,
     )
     name = shown_name_field("The credential's display name.")
     trust_upstream_consent = fields.Boolean(required=True, metadata={"description": _CONSENT})
@@ -213,7 +200,7 @@ def _addresses_sent(left_out: str) -> RestrictionField:
     )
 
 
-class NewCredentialSchema(RequestSchema):
+class CredentialInputSchema(RequestSchema):
     """A credential to issue."""
 
     name = NameField(required=True)

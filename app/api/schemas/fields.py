@@ -13,9 +13,7 @@ from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validat
 
 from app.credentials.errors import InvalidName
 from app.credentials.model import NAME_MAX_LENGTH, PLACE_MAX_LENGTH, parse_name
-from app.credentials.restrictions import SCOPE_PATTERN
 from app.identifiers import (
-    CONTROL_CHARACTERS,
     FORBIDDEN_CHARACTERS,
     IDENTIFIER_MAX_LENGTH,
     IDENTIFIER_RULE,
@@ -304,37 +302,31 @@ def place_field(description: str) -> fields.String:
     return _stored_text(description, PLACE_MAX_LENGTH, required=False)
 
 
-def text_field(description: str) -> fields.String:
-    """Return a field for a sentence that the service wrote."""
-    return fields.String(
-        required=True,
-        metadata={"description": description, "pattern": f"^[^{CONTROL_CHARACTERS}]+$"},
-    )
+def text_field(description: str, *, allow_none: bool = False) -> fields.String:
+    """Return a field for text in a response that the service wrote.
 
-
-def pattern_field(description: str, pattern: str, *, allow_none: bool = False) -> fields.String:
-    """Return a field for text in a response that matches the pattern from end to end."""
+    No member of a response has a pattern: clients of some generators then reject valid responses.
+    """
     return fields.String(
         required=True,
         allow_none=allow_none,
-        validate=validate.Regexp(f"^{pattern}$"),
         metadata={"description": description},
     )
 
 
 def scopes_field(description: str, *, required: bool = True, **kwargs: Any) -> fields.List[str]:
     """Return a field for the scopes of a credential in a response."""
-    return _restriction(f"^{SCOPE_PATTERN}$", description, required=required, **kwargs)
+    return _restriction(description, required=required, **kwargs)
 
 
 def addresses_field(description: str, *, required: bool = True, **kwargs: Any) -> fields.List[str]:
     """Return a field for the addresses of a credential in a response."""
-    return _restriction("^[0-9a-f:.]+(/[0-9]+)?$", description, required=required, **kwargs)
+    return _restriction(description, required=required, **kwargs)
 
 
-def _restriction(item: str, description: str, **kwargs: Any) -> fields.List[str]:
+def _restriction(description: str, **kwargs: Any) -> fields.List[str]:
     return fields.List(
-        fields.String(metadata={"pattern": item}),
+        fields.String(),
         allow_none=True,
         metadata={"description": description},
         **kwargs,
@@ -345,5 +337,5 @@ def _stored_text(description: str, max_length: int, **kwargs: Any) -> fields.Str
     return fields.String(
         **({"required": True} | kwargs),
         validate=validate.Length(1, max_length),
-        metadata={"description": description, "pattern": _STORED_TEXT},
+        metadata={"description": description},
     )

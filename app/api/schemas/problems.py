@@ -2,7 +2,6 @@
 
 from marshmallow import fields, validate
 
-from app.api.http.problems import ERRORS_PATH
 from app.api.schemas.fields import ResponseSchema, TimestampField, text_field
 
 
@@ -11,7 +10,6 @@ class InputErrorSchema(ResponseSchema):
 
     pointer = fields.String(
         required=True,
-        validate=validate.Regexp(r"^(/([^~/]|~[01])*)*$"),
         metadata={
             "description": "The member, as a JSON pointer (RFC 6901) into the request body.",
             "format": "json-pointer",
@@ -25,7 +23,6 @@ class ProblemSchema(ResponseSchema):
 
     type = fields.String(
         required=True,
-        validate=validate.Regexp(f"^{ERRORS_PATH}#[a-z0-9-]+$"),
         metadata={
             "description": "The kind of problem, for programs to branch on: the same text in every "
             "installation. Its fragment names the section of the page `docs/errors` that explains "

@@ -13,6 +13,7 @@ import httpx
 from leadvibe_models import (
     AuditEvent,
     Credential,
+    CredentialInput,
     CredentialPatch,
     CredentialUpdate,
     DetailedCredential,
@@ -20,7 +21,6 @@ from leadvibe_models import (
     IssuedCredential,
     IssuedEvent,
     IssuedUnitEvent,
-    NewCredential,
     Problem,
     RequestTime,
     RevokedEvent,
@@ -63,9 +63,9 @@ assert problem.errors
 assert problem.errors[0].pointer == "/name"
 
 shop = IssuedCredential.model_validate_json(
-    send("POST", "/secrets", NewCredential(name="Shop")).content
+    send("POST", "/secrets", CredentialInput(name="Shop")).content
 )
-new, key = NewCredential(name="CRM backend"), {"Idempotency-Key": str(uuid4())}
+new, key = CredentialInput(name="CRM backend"), {"Idempotency-Key": str(uuid4())}
 issued, repeated = (
     IssuedCredential.model_validate_json(send("POST", "/secrets", new, **key).content)
     for _ in range(2)
@@ -89,7 +89,7 @@ assert names == ["CRM backend", "Shop"]
 soon = datetime.now(UTC) + timedelta(days=90)
 whole = soon.replace(microsecond=0)
 for time in (soon, whole, soon.astimezone(timezone(timedelta(hours=5, minutes=30)))):
-    body = NewCredential(name="x", expires_at=RequestTime(time))
+    body = CredentialInput(name="x", expires_at=RequestTime(time))
     answer = send("POST", "/secrets", body)
     expiring = f"/secrets/{IssuedCredential.model_validate_json(answer.content).secret_id}"
     rotation = Rotation(overlap_seconds=0, expires_at=RequestTime(time))

@@ -28,6 +28,7 @@ from leadvibe_client.api.credentials import (
 )
 from leadvibe_client.api.verification import verify
 from leadvibe_client.models import (
+    CredentialInput,
     CredentialPatch,
     CredentialUpdate,
     DetailedCredential,
@@ -38,7 +39,6 @@ from leadvibe_client.models import (
     ListUnitEventsEvent,
     ListUnitEventsOrder,
     NameChange,
-    NewCredential,
     Problem,
     RevokedEvent,
     RotatedEvent,
@@ -70,16 +70,16 @@ def find(events: Sequence[object], kind: type[Kind]) -> Kind:
     return next(event for event in events if isinstance(event, kind))
 
 
-rejected = issue_credential.sync_detailed(client=client, body=NewCredential(name=""))
+rejected = issue_credential.sync_detailed(client=client, body=CredentialInput(name=""))
 assert rejected.status_code == HTTPStatus.BAD_REQUEST
 assert isinstance(rejected.parsed, Problem)
 assert rejected.parsed.detail == "Name must be 1-50 characters"
 assert rejected.parsed.errors
 assert rejected.parsed.errors[0].pointer == "/name"
 
-shop = issue_credential.sync(client=client, body=NewCredential(name="Shop"))
+shop = issue_credential.sync(client=client, body=CredentialInput(name="Shop"))
 assert isinstance(shop, IssuedCredential)
-new, key = NewCredential(name="CRM backend"), str(uuid4())
+new, key = CredentialInput(name="CRM backend"), str(uuid4())
 issued = issue_credential.sync(client=client, body=new, idempotency_key=key)
 assert isinstance(issued, IssuedCredential)
 repeated = issue_credential.sync(client=client, body=new, idempotency_key=key)
@@ -103,7 +103,7 @@ assert names == ["CRM backend", "Shop"]
 soon = datetime.now(UTC) + timedelta(days=90)
 whole = soon.replace(microsecond=0)
 for time in (soon, whole, soon.astimezone(timezone(timedelta(hours=5, minutes=30)))):
-    expiring = issue_credential.sync(client=client, body=NewCredential("x", expires_at=time))
+    expiring = issue_credential.sync(client=client, body=CredentialInput("x", expires_at=time))
     assert isinstance(expiring, IssuedCredential)
     rotation = Rotation(overlap_seconds=0, expires_at=time)
     assert isinstance(
