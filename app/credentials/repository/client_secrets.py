@@ -330,12 +330,7 @@ def delete_client_secrets(
             RETURNING client_secrets.secret_id, client_secrets.last_used_at, digest, hint,
                       expires_at
         ), {REMEMBER_ENDED}
-        UPDATE credentials
-        SET ended_secrets_last_used_at = greatest(
-            ended_secrets_last_used_at, (SELECT max(last_used_at) FROM ended)
-        )
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
-          AND EXISTS (SELECT FROM ended)
+        SELECT count(*) FROM ended
     """  # noqa: S608  the part is ours
     parameters = {
         "unit_id": unit_id,
@@ -360,12 +355,7 @@ def delete_expired_secrets_of(
             RETURNING client_secrets.secret_id, client_secrets.last_used_at, digest, hint,
                       expires_at
         ), {REMEMBER_ENDED}
-        UPDATE credentials
-        SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, latest.last_used_at)
-        FROM (
-            SELECT secret_id, max(last_used_at) AS last_used_at FROM ended GROUP BY secret_id
-        ) AS latest
-        WHERE unit_id = %(unit_id)s AND credentials.secret_id = latest.secret_id
+        SELECT count(*) FROM ended
     """  # noqa: S608  the part is ours
     connection.execute(query, {"unit_id": unit_id, "secret_ids": list(secret_ids)})
 
@@ -399,17 +389,7 @@ def delete_expired_secrets(connection: Connection[TupleRow], *, limit: int) -> i
             WHERE client_secret_id IN (SELECT client_secret_id FROM expired)
               AND expires_at <= now()
             RETURNING secret_id, last_used_at, digest, hint, expires_at
-        ), {REMEMBER_ENDED}, kept AS (
-            UPDATE credentials
-            SET ended_secrets_last_used_at = greatest(
-                ended_secrets_last_used_at, latest.last_used_at
-            )
-            FROM (
-                SELECT secret_id, max(last_used_at) AS last_used_at FROM ended
-                GROUP BY secret_id
-            ) AS latest
-            WHERE credentials.secret_id = latest.secret_id
-        )
+        ), {REMEMBER_ENDED}
         SELECT count(*) FROM ended
     """  # noqa: S608  the part is ours
     with connection.cursor(row_factory=scalar_row) as cursor:
@@ -534,12 +514,7 @@ def delete_leaked_secrets(
             DELETE FROM client_secrets WHERE client_secret_id = ANY(%(client_secret_ids)s::bigint[])
             RETURNING secret_id, last_used_at, digest, hint, expires_at
         ), {REMEMBER_ENDED}
-        UPDATE credentials
-        SET ended_secrets_last_used_at = greatest(ended_secrets_last_used_at, latest.last_used_at)
-        FROM (
-            SELECT secret_id, max(last_used_at) AS last_used_at FROM ended GROUP BY secret_id
-        ) AS latest
-        WHERE credentials.secret_id = latest.secret_id
+        SELECT count(*) FROM ended
     """  # noqa: S608  the part is ours
     connection.execute(query, {"client_secret_ids": list(client_secret_ids)})
 

@@ -11,7 +11,7 @@ _MAX_ENDED = 20  # of each credential
 _KEPT_DAYS = 90
 
 # The part of a statement that deletes client secrets, RETURNING them as `ended`, and whose
-# credentials are locked.
+# credentials are locked: they keep their last use, and what they had is remembered.
 REMEMBER_ENDED = f"""
         remembered AS (
             INSERT INTO ended_secrets (secret_id, digest, hint, reason)
@@ -33,6 +33,16 @@ REMEMBER_ENDED = f"""
               AND place > {_MAX_ENDED} - (
                   SELECT count(*) FROM ended WHERE ended.secret_id = earlier.secret_id
               )
+        ), kept AS (
+            UPDATE credentials
+            SET ended_secrets_last_used_at = greatest(
+                ended_secrets_last_used_at, latest.last_used_at
+            )
+            FROM (
+                SELECT secret_id, max(last_used_at) AS last_used_at FROM ended
+                GROUP BY secret_id
+            ) AS latest
+            WHERE credentials.secret_id = latest.secret_id
         )
 """  # noqa: S608  the number is ours
 
