@@ -1,6 +1,6 @@
 """The table `credentials`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from functools import cache
@@ -194,10 +194,7 @@ def select_credentials(
     after: CredentialPosition | None,
 ) -> list[Credential]:
     """Return the unit's credentials that pass the filter, newest first, starting after `after`."""
-    values = _values_of(only)
-    rows = connection.select(
-        _list_of(tuple(values)), *_page(unit_id, limit, after), *values.values()
-    )
+    rows = _select_page(connection, _list_of, unit_id, only, limit, after)
     return [Credential(*row) for row in rows]
 
 
@@ -210,26 +207,30 @@ def select_detailed_credentials(
     after: CredentialPosition | None,
 ) -> list[DetailedCredential]:
     """Return what `select_credentials` returns, each credential as `find_credential` does."""
-    values = _values_of(only)
-    rows = connection.select(
-        _detailed_list_of(tuple(values)), *_page(unit_id, limit, after), *values.values()
-    )
+    rows = _select_page(connection, _detailed_list_of, unit_id, only, limit, after)
     return [_detailed(list(each)) for _, each in groupby(rows, key=itemgetter(0))]
 
 
-def _values_of(only: CredentialFilter) -> dict[str, str]:
-    """Return the values of the filter by their conditions."""
-    values = {name: str(value) for name, value in asdict(only).items() if value is not None}
+def _select_page(  # noqa: PLR0913, PLR0917  each is a part of the query
+    connection: BoundedConnection,
+    select_with: Callable[[tuple[str, ...]], PreparedSelect],
+    unit_id: str,
+    only: CredentialFilter,
+    limit: int,
+    after: CredentialPosition | None,
+) -> list[TupleRow]:
+    """Return the rows of a page of the SELECT that has the filter's conditions."""
+    values = {name: value for name, value in asdict(only).items() if value is not None}
     if only.name is not None:
         values["name"] = pattern_in_any_case(only.name)
-    return values
-
-
-def _page(unit_id: str, limit: int, after: CredentialPosition | None) -> tuple[str, ...]:
-    """Return the first parameters of a list."""
-    if after is None:
-        return unit_id, "infinity", "", str(limit)
-    return unit_id, str(after.created_at), after.secret_id, str(limit)
+    return connection.select(
+        select_with(tuple(values)),
+        unit_id,
+        str(after.created_at) if after else "infinity",
+        after.secret_id if after else "",
+        str(limit),
+        *map(str, values.values()),
+    )
 
 
 def count_credentials(
@@ -289,17 +290,21 @@ def select_units(connection: Connection[TupleRow], *, secret_ids: Sequence[str])
         return dict(cursor.execute(query, {"secret_ids": list(secret_ids)}).fetchall())
 
 
+_LOCKED = SQL("""
+    SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at,
+           disabled_at IS NULL AS enabled, disabled_with_unit, scopes, addresses
+    FROM credentials
+    WHERE {}
+    ORDER BY secret_id
+    FOR UPDATE
+""")
+
+
 def lock_credential(
     connection: Connection[TupleRow], *, unit_id: str, secret_id: str
 ) -> LockedCredential | None:
     """Return the credential, and make other changes to it wait until the transaction ends."""
-    query = """
-        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at,
-               disabled_at IS NULL AS enabled, disabled_with_unit, scopes, addresses
-        FROM credentials
-        WHERE unit_id = %(unit_id)s AND secret_id = %(secret_id)s
-        FOR UPDATE
-    """
+    query = _LOCKED.format(SQL("unit_id = %(unit_id)s AND secret_id = %(secret_id)s"))
     with connection.cursor(row_factory=class_row(LockedCredential)) as cursor:
         return cursor.execute(query, {"unit_id": unit_id, "secret_id": secret_id}).fetchone()
 
@@ -308,14 +313,7 @@ def lock_credentials(
     connection: Connection[TupleRow], *, secret_ids: Sequence[str]
 ) -> dict[str, LockedCredential]:
     """Return the credentials, of any unit, by their `secret_id`, locked as by `lock_credential`."""
-    query = """
-        SELECT secret_id, unit_id, client_id, name, trust_upstream_consent, created_at,
-               disabled_at IS NULL AS enabled, disabled_with_unit, scopes, addresses
-        FROM credentials
-        WHERE secret_id = ANY(%(secret_ids)s)
-        ORDER BY secret_id
-        FOR UPDATE
-    """
+    query = _LOCKED.format(SQL("secret_id = ANY(%(secret_ids)s)"))
     with connection.cursor(row_factory=class_row(LockedCredential)) as cursor:
         locked = cursor.execute(query, {"secret_ids": list(secret_ids)}).fetchall()
     return {each.secret_id: each for each in locked}
