@@ -15,9 +15,8 @@ from app.api.schemas.fields import (
     SecondsField,
     StrictBooleanField,
     TimestampField,
-    addresses_field,
     identifier_field,
-    scopes_field,
+    restriction_field,
     shown_name_field,
     text_field,
 )
@@ -121,8 +120,8 @@ class _CredentialFields(ResponseSchema):
         allow_none=True,
         metadata={"description": "The last refusal of a sender; null if there was none."},
     )
-    scopes = scopes_field(_SCOPES)
-    addresses = addresses_field(_ADDRESSES)
+    scopes = restriction_field(_SCOPES)
+    addresses = restriction_field(_ADDRESSES)
     secrets = fields.List(
         fields.Nested(ClientSecretSchema),
         required=True,

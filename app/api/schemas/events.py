@@ -8,10 +8,9 @@ from marshmallow import fields, validate
 from app.api.schemas.fields import (
     ResponseSchema,
     TimestampField,
-    addresses_field,
     identifier_field,
     place_field,
-    scopes_field,
+    restriction_field,
     shown_name_field,
     text_field,
 )
@@ -33,8 +32,8 @@ class IssuedDetailSchema(ResponseSchema):
     client_id = text_field("The client ID.")
     name = shown_name_field("The name.")
     expires_at = TimestampField(_EXPIRES_AT, required=False)
-    scopes = scopes_field("Its scopes. Absent if it has none.", required=False)
-    addresses = addresses_field("Its addresses. Absent if it has none.", required=False)
+    scopes = restriction_field("Its scopes. Absent if it has none.", required=False)
+    addresses = restriction_field("Its addresses. Absent if it has none.", required=False)
 
 
 class NameChangeSchema(ResponseSchema):
@@ -56,15 +55,15 @@ class ConsentChangeSchema(ResponseSchema):
 class ScopesChangeSchema(ResponseSchema):
     """A change of `scopes`."""
 
-    before = scopes_field("The old scopes.", data_key="from")
-    after = scopes_field("The new scopes.", data_key="to")
+    before = restriction_field("The old scopes.", data_key="from")
+    after = restriction_field("The new scopes.", data_key="to")
 
 
 class AddressesChangeSchema(ResponseSchema):
     """A change of `addresses`."""
 
-    before = addresses_field("The old addresses.", data_key="from")
-    after = addresses_field("The new addresses.", data_key="to")
+    before = restriction_field("The old addresses.", data_key="from")
+    after = restriction_field("The new addresses.", data_key="to")
 
 
 class ReappliedSchema(ResponseSchema):

@@ -314,28 +314,25 @@ def text_field(description: str, *, allow_none: bool = False) -> fields.String:
     )
 
 
-def scopes_field(description: str, *, required: bool = True, **kwargs: Any) -> fields.List[str]:
-    """Return a field for the scopes of a credential in a response."""
-    return _restriction(description, required=required, **kwargs)
-
-
-def addresses_field(description: str, *, required: bool = True, **kwargs: Any) -> fields.List[str]:
-    """Return a field for the addresses of a credential in a response."""
-    return _restriction(description, required=required, **kwargs)
-
-
-def _restriction(description: str, **kwargs: Any) -> fields.List[str]:
+def restriction_field(
+    description: str, *, required: bool = True, **kwargs: Any
+) -> fields.List[str]:
+    """Return a field for the scopes or the addresses of a credential in a response."""
     return fields.List(
         fields.String(),
+        required=required,
         allow_none=True,
         metadata={"description": description},
         **kwargs,
     )
 
 
-def _stored_text(description: str, max_length: int, **kwargs: Any) -> fields.String:
+def _stored_text(
+    description: str, max_length: int, *, required: bool = True, **kwargs: Any
+) -> fields.String:
     return fields.String(
-        **({"required": True} | kwargs),
+        required=required,
+        **kwargs,
         validate=validate.Length(1, max_length),
         metadata={"description": description},
     )
