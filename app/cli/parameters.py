@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,21 +140,19 @@ overlap_seconds = click.option(
     show_default=True,
     help="How many seconds the previous client secret keeps working.",
 )
-unused_for = click.option(
+_unused_for = partial(
+    click.option,
     "--unused-for",
     type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
-    help="Only if it has not been used, and got no client secret, for this many seconds.",
 )
-secret_unused_for = click.option(
-    "--unused-for",
-    type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
-    help="Only if it has not been used for this many seconds, and is older.",
+unused_for = _unused_for(
+    help="Only if it has not been used, and got no client secret, for this many seconds."
 )
-rotation_unused_for = click.option(
-    "--unused-for",
-    type=click.IntRange(MIN_UNUSED_SECONDS, MAX_UNUSED_SECONDS),
-    required=True,
-    help="End what has not been used for this many seconds.",
+secret_unused_for = _unused_for(
+    help="Only if it has not been used for this many seconds, and is older."
+)
+rotation_unused_for = _unused_for(
+    required=True, help="End what has not been used for this many seconds."
 )
 dry_run = click.option("--dry-run", is_flag=True, help="Print what would end, and end nothing.")
 expires_at = click.option(

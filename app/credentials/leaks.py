@@ -65,9 +65,7 @@ class LeakService:
 
         Where there is no digest under a known key, bcrypt decides, which takes a moment for each.
         """
-        of_digest = {
-            digest: each for each in client_secrets for digest in self.hasher.digests(each).values()
-        }
+        of_digest = self._of_digest(client_secrets)
         by_digest = self._select(list(of_digest), self.seconds)
         found = {of_digest[digest]: each for digest, each in by_digest}
         missing = [each for each in client_secrets if each not in found]
@@ -78,9 +76,7 @@ class LeakService:
 
         Known are those that had a digest under a known key, for 90 days.
         """
-        of_digest = {
-            digest: each for each in client_secrets for digest in self.hasher.digests(each).values()
-        }
+        of_digest = self._of_digest(client_secrets)
         with self.database.confirmed(self.seconds) as connection:
             ended = repository.select_ended_secrets(connection, digests=list(of_digest))
         return {of_digest[each.digest]: each for each in ended}
@@ -92,6 +88,12 @@ class LeakService:
         """
         no_place = {each: LeakReport("") for each in found}
         return self._record(no_place, caller, ends=True, seconds=self.seconds)
+
+    def _of_digest(self, client_secrets: Iterable[str]) -> dict[bytes, str]:
+        """Return the client secrets by their digests under each key."""
+        return {
+            digest: each for each in client_secrets for digest in self.hasher.digests(each).values()
+        }
 
     def _select(self, digests: Sequence[bytes], seconds: float) -> list[tuple[bytes, FoundSecret]]:
         with self.database.confirmed(seconds) as connection:

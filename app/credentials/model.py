@@ -260,10 +260,8 @@ class FoundSecret:
 
     client_secret_id: int
     hint: str
-    created_at: datetime
     last_used_at: datetime | None
     last_used_from: str | None
-    expires_at: datetime | None
     secret_hash: str = field(repr=False)
     digest: bytes | None = field(repr=False)
     leak_reported_at: datetime | None

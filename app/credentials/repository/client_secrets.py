@@ -449,9 +449,8 @@ def insert_client_secret(
 
 
 _FOUND = SQL("""
-    SELECT client_secret_id, hint, client_secrets.created_at, client_secrets.last_used_at,
-           last_used_from, expires_at, secret_hash, digest, leak_reported_at,
-           unit_id, secret_id, client_id, name
+    SELECT client_secret_id, hint, client_secrets.last_used_at, last_used_from, secret_hash, digest,
+           leak_reported_at, unit_id, secret_id, client_id, name
     FROM client_secrets JOIN credentials USING (secret_id)
     WHERE {condition} AND (expires_at IS NULL OR expires_at > clock_timestamp())
 """)
